@@ -1,0 +1,394 @@
+// Package ipc is how the processes of a director talk: HTTP with JSON over
+// unix sockets in one folder.
+//
+//	GET  /state         the service's whole state, with its generation
+//	GET  /state?watch   a stream of whole states, one JSON object a line
+//	POST /verb/NAME     do NAME; the body is its argument
+//
+// States are always whole: a reader that missed ten of them loses nothing. Who
+// is calling comes from SO_PEERCRED, never from the message.
+package ipc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the folder that holds the sockets, one "NAME.sock" for each service.
+type Dir string
+
+// DefaultDir is where init puts the sockets on a director.
+const DefaultDir Dir = "/run/ballast"
+
+// Path is the socket of a service.
+func (d Dir) Path(service string) string { return filepath.Join(string(d), service+".sock") }
+
+// Peer is who is at the other end of a call, as the kernel tells it.
+type Peer struct {
+	PID int32
+	UID uint32
+	GID uint32
+}
+
+// Envelope is what GET /state answers: the state and its generation, which
+// grows by one with every Publish.
+type Envelope struct {
+	Generation uint64          `json:"generation"`
+	State      json.RawMessage `json:"state"`
+}
+
+// VerbFunc does one verb. The returned value is the JSON answer. An error
+// becomes status 422 and its text reaches the caller unchanged.
+type VerbFunc func(ctx context.Context, peer Peer, body json.RawMessage) (any, error)
+
+// Server publishes the state of one service and answers its verbs. Make it
+// with NewServer. Its methods may be called from any goroutine.
+type Server struct {
+	name string
+
+	mu      sync.Mutex
+	state   any // latest, marshalled only when somebody asks
+	gen     uint64
+	cache   []byte        // Envelope of gen, nil: not marshalled yet
+	changed chan struct{} // closed at the next Publish
+	verbs   map[string]verb
+}
+
+type verb struct {
+	fn    VerbFunc
+	allow []uint32
+}
+
+// NewServer returns a server with no verbs and a null state.
+func NewServer(name string) *Server {
+	return &Server{name: name, changed: make(chan struct{}), verbs: map[string]verb{}}
+}
+
+// Publish makes state the service's state. It never blocks on a reader. The
+// value must not be changed afterwards: it is marshalled later.
+func (s *Server) Publish(state any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.cache = state, nil
+	s.gen++
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Handle adds a verb. It may be called by uid 0, by the uid that serves, and
+// by the uids in allow; AnyUID allows everybody who can open the socket.
+func (s *Server) Handle(name string, fn VerbFunc, allow ...uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verbs[name] = verb{fn, allow}
+}
+
+// AnyUID lets every caller use a verb.
+const AnyUID = ^uint32(0)
+
+func (s *Server) snapshot() ([]byte, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cache == nil {
+		raw, err := json.Marshal(s.state)
+		if err != nil {
+			return nil, s.changed, fmt.Errorf("%s: marshal state: %w", s.name, err)
+		}
+		b, err := json.Marshal(Envelope{s.gen, raw})
+		if err != nil {
+			return nil, s.changed, err
+		}
+		s.cache = append(b, '\n')
+	}
+	return s.cache, s.changed, nil
+}
+
+// Serve answers on l until ctx ends. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			p, err := peerOf(c)
+			if err != nil {
+				return ctx // no identity: every verb is refused
+			}
+			return context.WithValue(ctx, peerKey{}, p)
+		},
+	}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	err := srv.Serve(l)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: serve %s: %w", s.name, l.Addr(), err)
+}
+
+type peerKey struct{}
+
+func peerOf(c net.Conn) (Peer, error) {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return Peer{}, errors.New("not a unix socket")
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return Peer{}, err
+	}
+	var cred *unix.Ucred
+	var serr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, serr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return Peer{}, err
+	}
+	if serr != nil {
+		return Peer{}, serr
+	}
+	return Peer{cred.Pid, cred.Uid, cred.Gid}, nil
+}
+
+// maxBody bounds one verb's argument: a configuration of 100,000 lines is
+// about 5 MB of text.
+const maxBody = 64 << 20
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == "/state":
+		s.serveState(w, r)
+	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/verb/"):
+		s.serveVerb(w, r, strings.TrimPrefix(r.URL.Path, "/verb/"))
+	default:
+		http.Error(w, "want GET /state or POST /verb/NAME", http.StatusNotFound)
+	}
+}
+
+func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, watch := r.URL.Query()["watch"]
+	rc := http.NewResponseController(w)
+	for {
+		b, changed, err := s.snapshot()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if _, err := w.Write(b); err != nil || !watch {
+			return
+		}
+		if rc.Flush() != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) {
+	s.mu.Lock()
+	v, ok := s.verbs[name]
+	s.mu.Unlock()
+	if !ok {
+		http.Error(w, fmt.Sprintf("%s has no verb %q", s.name, name), http.StatusNotFound)
+		return
+	}
+	p, ok := r.Context().Value(peerKey{}).(Peer)
+	if !ok || !v.allows(p) {
+		http.Error(w, fmt.Sprintf("%s: user %d may not %s", s.name, p.UID, name), http.StatusForbidden)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	out, err := v.fn(r.Context(), p, body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(out)
+}
+
+func (v verb) allows(p Peer) bool {
+	if p.UID == 0 || p.UID == uint32(unix.Getuid()) {
+		return true
+	}
+	for _, u := range v.allow {
+		if u == p.UID || u == AnyUID {
+			return true
+		}
+	}
+	return false
+}
+
+// Client calls one service.
+type Client struct {
+	service string
+	http    *http.Client
+}
+
+// Client returns a client of a service. It holds no connection until used.
+func (d Dir) Client(service string) *Client {
+	path := d.Path(service)
+	return &Client{service, &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var nd net.Dialer
+			return nd.DialContext(ctx, "unix", path)
+		},
+		MaxIdleConns: 1, IdleConnTimeout: time.Minute, DisableCompression: true,
+	}}}
+}
+
+// State reads the whole state into v and returns its generation.
+func (c *Client) State(ctx context.Context, v any) (uint64, error) {
+	b, err := c.do(ctx, http.MethodGet, "/state", nil)
+	if err != nil {
+		return 0, err
+	}
+	var e Envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		return 0, fmt.Errorf("%s: state: %w", c.service, err)
+	}
+	if err := json.Unmarshal(e.State, v); err != nil {
+		return 0, fmt.Errorf("%s: state: %w", c.service, err)
+	}
+	return e.Generation, nil
+}
+
+// Call does a verb. in is marshalled as its argument (nil: none), the answer
+// is stored in out (nil: dropped). A refusal is an error with the service's own
+// text.
+func (c *Client) Call(ctx context.Context, verb string, in, out any) error {
+	var body []byte
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", c.service, verb, err)
+		}
+		body = b
+	}
+	b, err := c.do(ctx, http.MethodPost, "/verb/"+verb, body)
+	if err != nil {
+		return err
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("%s %s: answer: %w", c.service, verb, err)
+	}
+	return nil
+}
+
+// Refused is the error of a verb that the service declined.
+type Refused struct {
+	Status int
+	Text   string
+}
+
+func (e *Refused) Error() string { return e.Text }
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.service+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s does not answer: %w", c.service, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read answer: %w", c.service, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, &Refused{resp.StatusCode, strings.TrimSpace(string(b))}
+	}
+	return b, nil
+}
+
+// Watch calls fn with the state of a service, now and after each change,
+// until ctx ends. States that come faster than fn works are skipped: fn always
+// gets the newest. A service that goes away is awaited; fn is not told. It
+// returns ctx's error.
+func Watch[T any](ctx context.Context, c *Client, fn func(gen uint64, state T)) error {
+	backoff := 20 * time.Millisecond
+	for ctx.Err() == nil {
+		if watchOnce(ctx, c, fn) {
+			backoff = 20 * time.Millisecond
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+		}
+		backoff = min(2*backoff, time.Second)
+	}
+	return ctx.Err()
+}
+
+// watchOnce reports whether at least one state came.
+func watchOnce[T any](ctx context.Context, c *Client, fn func(uint64, T)) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.service+"/state?watch", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return false
+	}
+	lines := make(chan []byte, 1) // the newest line not yet handed over
+	go func() {
+		defer close(lines)
+		r := bufio.NewReader(resp.Body)
+		for {
+			b, err := r.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			select {
+			case <-lines:
+			default:
+			}
+			lines <- b
+		}
+	}()
+	got := false
+	for b := range lines {
+		var e Envelope
+		var v T
+		if json.Unmarshal(b, &e) != nil || json.Unmarshal(e.State, &v) != nil {
+			continue
+		}
+		got = true
+		fn(e.Generation, v)
+	}
+	return got
+}

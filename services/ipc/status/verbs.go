@@ -1,0 +1,130 @@
+package status
+
+import (
+	"time"
+
+	"ballast/configs/model"
+)
+
+// The verbs of the services, by socket. A verb's argument and answer are the
+// types named here; "-" is none.
+//
+//	every service but init and console
+//	  prepare      Prepare        -                can you apply this? an error refuses the commit
+//	conf
+//	  check        Candidate      CheckReport      parse and check, nothing changes
+//	  commit       Candidate      CommitResult     check, prepare everywhere, store, apply everywhere, else roll back
+//	  rollback     Rollback       CommitResult
+//	  history      -              []Generation     newest first
+//	  text         Rollback       Candidate        the text of a generation; 0: the running one
+//	  file-put     File           -                store a script that the configuration calls
+//	  file-list    -              []File           without contents
+//	  file-delete  File           -
+//	vrrp
+//	  resign       Resign         -                give up mastership (priority 0) and stay backup until resume
+//	  resume       -              -
+//	ipvs
+//	  connections  -              []Conn
+//	notify
+//	  run          Run            RunResult        run a check script for health
+//	init
+//	  log          LogQuery       []LogLine        oldest first
+//	  restart      Restart        -                signal a service; supervision starts it again
+//	  reboot       -              -                orderly: vrrp resigns, services stop, sync
+//	  poweroff     -              -
+
+// Prepare is the argument of "prepare".
+type Prepare struct {
+	Generation uint64       `json:"generation"`
+	Config     model.Config `json:"config"`
+}
+
+// Candidate is a configuration text on its way in.
+type Candidate struct {
+	Text    string `json:"text"`
+	Name    string `json:"name,omitempty"` // file name for messages
+	Author  string `json:"author,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	// Override replaces the whole configuration. Otherwise the blocks of the
+	// appliance (system, interface, bond, vlan, route, mark) of the running
+	// configuration stay, unless the text has blocks of that kind itself.
+	Override bool `json:"override,omitempty"`
+}
+
+// CheckReport is the outcome of a check.
+type CheckReport struct {
+	Problems []Problem `json:"problems"`
+	Errors   int       `json:"errors"`
+	Merged   string    `json:"merged"`         // the text that would run
+	Diff     string    `json:"diff,omitempty"` // unified, against the running one
+}
+
+// CommitResult is the outcome of a commit or rollback that took effect. A
+// commit that did not is an error whose text lists every reason.
+type CommitResult struct {
+	Generation uint64            `json:"generation"`
+	Problems   []Problem         `json:"problems,omitempty"`
+	Warnings   map[string]string `json:"warnings,omitempty"` // service: what it could not do yet
+	Took       time.Duration     `json:"took"`
+}
+
+// Rollback names a generation; 0 is the one before the running one.
+type Rollback struct {
+	Generation uint64 `json:"generation"`
+	Author     string `json:"author,omitempty"`
+}
+
+// Generation is one line of the history.
+type Generation struct {
+	Generation uint64    `json:"generation"`
+	Time       time.Time `json:"time"`
+	Source     string    `json:"source"`
+	Author     string    `json:"author,omitempty"`
+	Comment    string    `json:"comment,omitempty"`
+	Running    bool      `json:"running,omitempty"`
+}
+
+// File is a script or data file that the configuration calls by path, kept
+// with the configuration. It must lie under /etc/keepalived, /usr/local,
+// /usr/libexec/keepalived or /opt.
+type File struct {
+	Path    string `json:"path"`
+	Mode    uint32 `json:"mode,omitempty"` // permission bits, default 0755
+	Size    int    `json:"size,omitempty"`
+	Content []byte `json:"content,omitempty"`
+}
+
+// Resign says who asks vrrp to give up mastership, and for which instance
+// (empty: all of them).
+type Resign struct {
+	By       string `json:"by"`
+	Instance string `json:"instance,omitempty"`
+}
+
+// Run asks notify to run a command once.
+type Run struct {
+	Name    string        `json:"name"` // never more than one run of a name at a time
+	Command model.Command `json:"command"`
+	Timeout time.Duration `json:"timeout"`
+}
+
+// RunResult is what came of it.
+type RunResult struct {
+	Exit   int           `json:"exit"`             // -1: killed by timeout or a signal, or could not start
+	Output string        `json:"output,omitempty"` // tail, at most 4 KiB
+	Detail string        `json:"detail"`
+	Took   time.Duration `json:"took"`
+}
+
+// LogQuery selects log lines.
+type LogQuery struct {
+	Service string    `json:"service,omitempty"` // empty: all, "kernel": the kernel's own
+	Lines   int       `json:"lines,omitempty"`   // newest n; 0: 200
+	After   time.Time `json:"after,omitzero"`
+}
+
+// Restart signals one service. Signal 0 means SIGTERM.
+type Restart struct {
+	Service string `json:"service"`
+	Signal  int    `json:"signal,omitempty"`
+}

@@ -1,0 +1,17 @@
+package ipc
+
+// User ids of the service processes. All of them are in group GroupBallast,
+// which owns the sockets; files of the image name them in /etc/passwd.
+const (
+	UIDRoot    = 0
+	UIDConf    = 101
+	UIDNet     = 102
+	UIDVRRP    = 103
+	UIDIPVS    = 104
+	UIDHealth  = 105
+	UIDConsole = 106
+	UIDNotify  = 107
+	UIDScript  = 200 // keepalived_script: what vrrp_script, notify and MISC_CHECK run as
+
+	GroupBallast = 100
+)
