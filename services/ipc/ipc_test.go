@@ -1,0 +1,235 @@
+package ipc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ballast/services/ipc"
+)
+
+type state struct{ N int }
+
+// serve runs a server on a socket of its own and returns its folder.
+func serve(t *testing.T, s *ipc.Server) ipc.Dir {
+	t.Helper()
+	dir := ipc.Dir(t.TempDir())
+	env, err := ipc.NewEnv(dir, "svc", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, env.Listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return dir
+}
+
+func TestStateIsTheLatestPublished(t *testing.T) {
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	for i := 1; i <= 3; i++ {
+		s.Publish(state{i})
+		var got state
+		gen, err := dir.Client("svc").State(t.Context(), &got)
+		if err != nil || got.N != i || gen != uint64(i) {
+			t.Fatalf("after publish %d: state %+v generation %d, %v", i, got, gen, err)
+		}
+	}
+}
+
+// A slow reader must get the newest state, never a backlog, and must never
+// hold up the publisher.
+func TestWatchSkipsToTheNewest(t *testing.T) {
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	s.Publish(state{0})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first, release, last := make(chan struct{}), make(chan struct{}), make(chan int, 1000)
+	go ipc.Watch(ctx, dir.Client("svc"), func(_ uint64, st state) {
+		if st.N == 0 {
+			close(first)
+			<-release
+			return
+		}
+		last <- st.N
+	})
+	<-first
+	const n = 500
+	for i := 1; i <= n; i++ {
+		s.Publish(state{i})
+	}
+	close(release)
+	seen := 0
+	for v := range last {
+		seen++
+		if v == n {
+			break
+		}
+	}
+	if seen == n {
+		t.Errorf("a reader that slept through %d states got each of them", n)
+	}
+}
+
+// The watched process may die and come back on the same path.
+func TestWatchOutlivesARestart(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	got := make(chan int, 16)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go ipc.Watch(ctx, dir.Client("svc"), func(_ uint64, st state) { got <- st.N })
+	for i := 1; i <= 2; i++ {
+		l, err := net.Listen("unix", dir.Path("svc"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := ipc.NewServer("svc")
+		s.Publish(state{i})
+		sctx, stop := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(sctx, l) }()
+		select {
+		case v := <-got:
+			if v != i {
+				t.Fatalf("run %d: state %d", i, v)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("run %d: no state", i)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestVerb(t *testing.T) {
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	s.Handle("double", func(_ context.Context, p ipc.Peer, b json.RawMessage) (any, error) {
+		if int(p.PID) != os.Getpid() || int(p.UID) != os.Getuid() {
+			return nil, fmt.Errorf("peer is %+v", p)
+		}
+		var v state
+		if err := json.Unmarshal(b, &v); err != nil {
+			return nil, err
+		}
+		return state{2 * v.N}, nil
+	})
+	s.Handle("refuse", func(context.Context, ipc.Peer, json.RawMessage) (any, error) {
+		return nil, errors.New("eth7: no such interface")
+	})
+	c := dir.Client("svc")
+	var out state
+	if err := c.Call(t.Context(), "double", state{21}, &out); err != nil || out.N != 42 {
+		t.Errorf("double: %+v %v", out, err)
+	}
+	var r *ipc.Refused
+	if err := c.Call(t.Context(), "refuse", nil, nil); !errors.As(err, &r) || r.Status != 422 || err.Error() != "eth7: no such interface" {
+		t.Errorf("refuse: %v", err)
+	}
+	if err := c.Call(t.Context(), "nosuch", nil, nil); !errors.As(err, &r) || r.Status != 404 || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("unknown verb: %v", err)
+	}
+}
+
+// TestVerbIsRefusedToOthers runs the caller as another user: identity is the
+// kernel's word, not the message's.
+func TestVerbIsRefusedToOthers(t *testing.T) {
+	if os.Getenv("IPC_CALL") != "" {
+		err := ipc.Dir(os.Getenv("IPC_CALL")).Client("svc").Call(context.Background(), os.Getenv("IPC_VERB"), nil, nil)
+		fmt.Printf("answer: %v\n", err)
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("needs root: it calls as another user")
+	}
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	ok := func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return nil, nil }
+	s.Handle("root-only", ok)
+	s.Handle("for-console", ok, ipc.UIDConsole)
+	s.Handle("for-all", ok, ipc.AnyUID)
+	for p := string(dir); p != "/" && p != "/tmp"; p = filepath.Dir(p) {
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir.Path("svc"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := string(dir) + "/caller"
+	if err := os.WriteFile(exe, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		uid  uint32
+		verb string
+		want bool
+	}{
+		{ipc.UIDConsole, "for-console", true}, {ipc.UIDConsole, "root-only", false},
+		{ipc.UIDScript, "for-console", false}, {ipc.UIDScript, "for-all", true},
+	} {
+		var out bytes.Buffer
+		cmd := exec.Command(exe, "-test.run=^TestVerbIsRefusedToOthers$")
+		cmd.Env = []string{"IPC_CALL=" + string(dir), "IPC_VERB=" + tt.verb}
+		cmd.Stdout = &out
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: ipc.GroupBallast}}
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), "answer: <nil>"); got != tt.want {
+			t.Errorf("uid %d %s: allowed %v, want %v; %s", tt.uid, tt.verb, got, tt.want, out.String())
+		}
+	}
+}
+
+func TestOnlyStateAndVerbs(t *testing.T) {
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	h := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", dir.Path("svc"))
+	}}}
+	resp, err := h.Get("http://svc/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("GET /etc/passwd: %s", resp.Status)
+	}
+}
+
+func TestLogLineIsOneLine(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(ipc.NewLogHandler(&b)).With("instance", "VI_1")
+	log.Warn("two\nlines", "why", "a b", "n", 3)
+	log.Debug("not shown")
+	if got, want := b.String(), "<4>two | lines instance=VI_1 why=\"a b\" n=3\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
