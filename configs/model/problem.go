@@ -10,6 +10,13 @@ const (
 	Error   Severity = "error"
 )
 
+// Pos is a place in a configuration text. The zero value is "nowhere".
+type Pos struct {
+	File string
+	Line int // 1-based
+	Col  int // 1-based, in bytes
+}
+
 // Problem is one finding in a configuration text.
 type Problem struct {
 	Severity Severity `json:"severity"`
