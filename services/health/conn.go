@@ -1,0 +1,254 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/configs/model"
+)
+
+// openSocket makes the socket of a probe with the options of the check.
+// SO_MARK and, on older kernels, SO_BINDTODEVICE need CAP_NET_RAW.
+func openSocket(c *model.Check) (int, error) {
+	family := unix.AF_INET
+	if c.Addr.Is6() && !c.Addr.Is4In6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err := setOptions(fd, c); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func setOptions(fd int, c *model.Check) error {
+	if c.Mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(c.Mark)); err != nil {
+			return fmt.Errorf("fwmark %d: %w", c.Mark, err)
+		}
+	}
+	if c.BindInterface != "" {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, c.BindInterface); err != nil {
+			return fmt.Errorf("bind_if %s: %w", c.BindInterface, err)
+		}
+	}
+	if !c.BindAddr.IsValid() && c.BindPort == 0 {
+		return nil
+	}
+	a := c.BindAddr
+	switch {
+	case a.IsValid():
+	case c.Addr.Is4() || c.Addr.Is4In6():
+		a = netip.IPv4Unspecified()
+	default:
+		a = netip.IPv6Unspecified()
+	}
+	if c.BindPort != 0 {
+		// The port of the probe before may still be in TIME_WAIT.
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	} else {
+		// Pick the source port at connect, when the whole 4-tuple counts.
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	}
+	sa, err := sockaddr(netip.AddrPortFrom(a, c.BindPort))
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return fmt.Errorf("bindto %s: %w", netip.AddrPortFrom(a, c.BindPort), err)
+	}
+	return nil
+}
+
+func sockaddr(ap netip.AddrPort) (unix.Sockaddr, error) {
+	a := ap.Addr().Unmap()
+	switch {
+	case a.Is4():
+		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(ap.Port())}, nil
+	case a.Is6():
+		sa := &unix.SockaddrInet6{Addr: a.As16(), Port: int(ap.Port())}
+		if z := a.Zone(); z != "" {
+			ifi, err := net.InterfaceByName(z)
+			if err != nil {
+				return nil, fmt.Errorf("address %s: interface %s: %w", a, z, err)
+			}
+			sa.ZoneId = uint32(ifi.Index)
+		}
+		return sa, nil
+	}
+	return nil, errors.New("no address")
+}
+
+// connect starts a TCP or HTTP probe.
+func (l *loop) connect(c *check, now time.Time) {
+	sa, err := sockaddr(netip.AddrPortFrom(c.spec.Addr, c.spec.Port))
+	if err != nil {
+		l.finish(c, outcome{local: true, reason: err.Error()}, now)
+		return
+	}
+	fd, err := openSocket(&c.spec)
+	if err != nil {
+		// Our own trouble says nothing about the server.
+		l.finish(c, outcome{local: true, reason: err.Error()}, now)
+		return
+	}
+	c.edge.fd, c.edge.phase = fd, connecting
+	l.open++
+	l.byFD[int32(fd)] = c
+	err = unix.Connect(fd, sa)
+	if err == nil {
+		l.ready(c, now)
+		return
+	}
+	if err != unix.EINPROGRESS {
+		l.finish(c, outcome{local: isLocal(err), reason: explain(err)}, now)
+		return
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)}
+	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		l.finish(c, outcome{local: true, reason: "epoll: " + err.Error()}, now)
+		return
+	}
+	l.deadline(c, now)
+}
+
+// deadline gives the server another ConnectTimeout for the next step, but
+// never more than what is left of the patience with the whole answer.
+func (l *loop) deadline(c *check, now time.Time) {
+	at := now.Add(c.spec.ConnectTimeout)
+	if at.After(c.edge.limit) {
+		at = c.edge.limit
+	}
+	l.timers.set(c, at)
+}
+
+func (l *loop) closeSocket(c *check) {
+	if c.edge.fd < 0 {
+		return
+	}
+	l.timers.remove(c)
+	delete(l.byFD, int32(c.edge.fd))
+	unix.Close(c.edge.fd) // leaves epoll with it
+	c.edge.fd = -1
+	l.open--
+}
+
+// ready is called when the socket of a check can go on.
+func (l *loop) ready(c *check, now time.Time) {
+	switch c.edge.phase {
+	case connecting:
+		e, err := unix.GetsockoptInt(c.edge.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && e != 0 {
+			err = syscall.Errno(e)
+		}
+		if err != nil {
+			l.finish(c, outcome{reason: explain(err)}, now)
+			return
+		}
+		if c.spec.Kind == model.TCPCheck {
+			l.finish(c, outcome{ok: true, reason: "connected"}, now)
+			return
+		}
+		i := c.m.url
+		c.edge.ans = newAnswer(&c.rules[i])
+		c.edge.out = requestFor(&c.spec, &c.spec.URLs[i])
+		c.edge.phase = sending
+		l.send(c, now)
+	case sending:
+		l.send(c, now)
+	case reading:
+		l.receive(c, now)
+	}
+}
+
+func (l *loop) send(c *check, now time.Time) {
+	n, err := unix.SendmsgN(c.edge.fd, c.edge.out, nil, nil, unix.MSG_NOSIGNAL)
+	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+		l.finish(c, outcome{reason: "request: " + explain(err)}, now)
+		return
+	}
+	c.edge.out = c.edge.out[max(n, 0):]
+	want := uint32(unix.EPOLLOUT)
+	if len(c.edge.out) == 0 {
+		c.edge.phase, want = reading, unix.EPOLLIN
+	}
+	ev := unix.EpollEvent{Events: want, Fd: int32(c.edge.fd)}
+	err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, c.edge.fd, &ev)
+	if err == unix.ENOENT { // connected at once, so not yet known to epoll
+		err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, c.edge.fd, &ev)
+	}
+	if err != nil {
+		l.finish(c, outcome{local: true, reason: "epoll: " + err.Error()}, now)
+		return
+	}
+	l.deadline(c, now)
+}
+
+// receive reads at most a few buffers, so that one fast server cannot keep the
+// loop from all the others.
+func (l *loop) receive(c *check, now time.Time) {
+	for range 4 {
+		n, err := unix.Read(c.edge.fd, l.buf)
+		switch {
+		case err == unix.EAGAIN || err == unix.EINTR:
+			return // the deadline of the read before goes on
+		case err != nil:
+			l.finish(c, outcome{reason: readReason(c.edge.ans, err)}, now)
+			return
+		case n == 0:
+			ok, reason := c.edge.ans.end()
+			l.finish(c, outcome{ok: ok, reason: reason}, now)
+			return
+		}
+		if c.edge.ans.feed(l.buf[:n]) {
+			ok, reason := c.edge.ans.end()
+			l.finish(c, outcome{ok: ok, reason: reason}, now)
+			return
+		}
+		l.deadline(c, now)
+		if n < len(l.buf) {
+			return
+		}
+	}
+}
+
+func readReason(a *answer, err error) string {
+	if a.inBody {
+		return fmt.Sprintf("%s after %d bytes of body", explain(err), a.got)
+	}
+	return explain(err)
+}
+
+// isLocal tells errors of our own socket from those that say something about
+// the way to the server.
+func isLocal(err error) bool {
+	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EAGAIN) ||
+		errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) ||
+		errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+// explain says in an operator's words what the kernel said.
+func explain(err error) string {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return strings.TrimPrefix(err.Error(), "read: ")
+	}
+	switch errno {
+	case unix.ETIMEDOUT:
+		return "no answer (the kernel gave up)"
+	case unix.EPERM, unix.EACCES:
+		return "blocked by a local rule: " + errno.Error()
+	}
+	return errno.Error()
+}

@@ -1,0 +1,146 @@
+// Package health probes the real servers and says which of them are alive and
+// which virtual servers have their quorum. It never says what to do about it:
+// ipvs acts on the verdicts, notify tells people.
+//
+// TCP_CHECK, HTTP_GET, SSL_GET and MISC_CHECK keep keepalived's state machine
+// (machine.go, quorum.go, world.go: pure). The probes themselves (loop.go,
+// conn.go) are non-blocking sockets in one epoll loop, not a goroutine each;
+// checks that many services share run once. TLS and scripts go to a bounded
+// number of workers (workers.go).
+//
+// What real servers send is hostile until proven otherwise: time and bytes of
+// every answer are bounded. The process needs CAP_NET_RAW (fwmark, bind_if)
+// and nothing else.
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Pace of publishing: a changed verdict is out at once, but a storm of them
+// comes in batches; probes that changed nothing show up now and then.
+const (
+	stormGap  = 20 * time.Millisecond
+	quietGap  = time.Second
+	perCheck  = time.Millisecond // added to quietGap for each check: big states are dear
+	turnLimit = time.Second      // longest sleep, for env.Progress
+)
+
+// Run does the service until ctx ends.
+func Run(ctx context.Context, env *ipc.Env) error {
+	notify := env.Dir.Client("notify")
+	return runWith(ctx, env, func(ctx context.Context, r status.Run) (status.RunResult, error) {
+		var res status.RunResult
+		err := notify.Call(ctx, "run", r, &res)
+		return res, err
+	})
+}
+
+func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := newWorld()
+	l, err := newLoop(w, run)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	srv := ipc.NewServer("health")
+	srv.Handle("prepare", prepare, ipc.UIDConf)
+	served := make(chan error, 1)
+	go func() {
+		err := srv.Serve(ctx, env.Listener)
+		served <- err
+		cancel()
+		l.post(func(time.Time) {})
+	}()
+
+	p := &publisher{srv: srv, log: env.Log}
+	p.publish(w, time.Now())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+			l.post(func(now time.Time) {
+				errs := l.apply(&c.Config, now)
+				p.applied = status.Applied{Config: c.Generation}
+				if err := errors.Join(errs...); err != nil {
+					p.applied.Error = err.Error()
+					env.Log.Error(err.Error())
+				}
+				p.publish(w, now)
+				env.Ready()
+			})
+		})
+	}()
+	wake := context.AfterFunc(ctx, func() { l.post(func(time.Time) {}) })
+	defer wake()
+
+	for ctx.Err() == nil {
+		if err := l.turn(min(turnLimit, p.wait(l, time.Now()))); err != nil {
+			return err
+		}
+		if p.wait(l, time.Now()) <= 0 {
+			p.publish(w, time.Now())
+			l.changed, l.touched = false, false
+		}
+		env.Progress()
+	}
+	<-watched
+	return <-served
+}
+
+// prepare refuses a configuration whose checks cannot be run as written.
+func prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var p status.Prepare
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, err
+	}
+	return nil, errors.Join(validate(&p.Config)...)
+}
+
+// publisher tells the world's state, and logs its transitions.
+type publisher struct {
+	srv     *ipc.Server
+	log     *slog.Logger
+	applied status.Applied
+	last    time.Time
+	logged  uint64 // Seq
+}
+
+// wait is how long until something should be published; turnLimit when there
+// is nothing.
+func (p *publisher) wait(l *loop, now time.Time) time.Duration {
+	switch {
+	case l.changed:
+		return p.last.Add(stormGap).Sub(now)
+	case l.touched:
+		gap := quietGap + time.Duration(len(l.w.checks))*perCheck
+		return p.last.Add(gap).Sub(now)
+	}
+	return turnLimit
+}
+
+func (p *publisher) publish(w *world, now time.Time) {
+	for _, t := range w.ring {
+		if t.Seq <= p.logged {
+			continue
+		}
+		p.logged = t.Seq
+		level := slog.LevelInfo
+		if t.To == stateDown {
+			level = slog.LevelWarn
+		}
+		p.log.Log(context.Background(), level, t.Object+": "+t.From+" -> "+t.To+": "+t.Reason)
+	}
+	p.srv.Publish(w.state(p.applied))
+	p.last = now
+}
+

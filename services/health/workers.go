@@ -1,0 +1,229 @@
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+)
+
+// Workers. crypto/tls wants a net.Conn that blocks, and a script is a call to
+// another service that lasts as long as the script; neither fits the epoll
+// loop. They get goroutines, bounded in number, that exist only while busy.
+const (
+	maxTLS     = 256 // probes of SSL_GET at one time; about 60 KiB each
+	maxScripts = 32  // scripts of MISC_CHECK at one time
+)
+
+// workers runs jobs, at most so many at one time, in the order given.
+type workers struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	most   int
+
+	mu    sync.Mutex
+	busy  int
+	queue []func(context.Context)
+	wg    sync.WaitGroup
+}
+
+func newWorkers(most int) *workers {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &workers{ctx: ctx, cancel: cancel, most: most}
+}
+
+func (p *workers) do(job func(context.Context)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return
+	}
+	if p.busy >= p.most {
+		p.queue = append(p.queue, job) // at most one entry a check
+		return
+	}
+	p.busy++
+	p.wg.Add(1)
+	go p.work(job)
+}
+
+func (p *workers) work(job func(context.Context)) {
+	defer p.wg.Done()
+	for job != nil {
+		job(p.ctx)
+		p.mu.Lock()
+		job = nil
+		if len(p.queue) > 0 && p.ctx.Err() == nil {
+			job, p.queue = p.queue[0], p.queue[1:]
+		} else {
+			p.busy--
+		}
+		p.mu.Unlock()
+	}
+}
+
+// close ends what runs and waits for it.
+func (p *workers) close() {
+	p.mu.Lock()
+	p.cancel()
+	p.queue = nil
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// beginTLS hands an SSL_GET probe to a worker.
+func (l *loop) beginTLS(c *check) {
+	c.edge.phase = working
+	spec, i := c.spec, c.m.url
+	rule, u := &c.rules[i], &c.spec.URLs[i]
+	l.tls.do(func(ctx context.Context) {
+		began := time.Now() // time in the queue is ours, not the server's
+		ok, local, reason := probeTLS(ctx, &spec, u, rule)
+		l.post(func(now time.Time) {
+			c.edge.began = began
+			l.finish(c, outcome{ok: ok, local: local, reason: reason}, now)
+		})
+	})
+}
+
+// probeTLS does one SSL_GET: connect, handshake, request, answer. Certificates
+// are not verified, as in keepalived: the check asks whether the service
+// answers, and real servers carry certificates for the virtual one.
+func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRule) (ok, local bool, reason string) {
+	ctx, cancel := context.WithTimeout(ctx, patience(spec))
+	defer cancel()
+	var optErr error
+	d := net.Dialer{Timeout: spec.ConnectTimeout, KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		if err := rc.Control(func(fd uintptr) { optErr = setOptions(int(fd), spec) }); err != nil {
+			return err
+		}
+		return optErr
+	}}
+	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(spec.Addr, spec.Port).String())
+	if err != nil {
+		return false, optErr != nil || isLocal(err), netReason(err, spec)
+	}
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, SessionTicketsDisabled: true}
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		cfg.CipherSuites = append(cfg.CipherSuites, s.ID) // old servers are still servers
+	}
+	if spec.SNI {
+		if cfg.ServerName = spec.SNIName; cfg.ServerName == "" {
+			cfg.ServerName = u.VirtualHost
+		}
+	}
+	conn := tls.Client(raw, cfg)
+	step := func() {
+		// Not past the end of patience: AfterFunc has set a deadline long ago then.
+		if end, _ := ctx.Deadline(); ctx.Err() == nil {
+			at := time.Now().Add(spec.ConnectTimeout)
+			if at.After(end) {
+				at = end
+			}
+			raw.SetDeadline(at)
+		}
+	}
+	step()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return false, false, "TLS handshake: " + netReason(err, spec)
+	}
+	step()
+	if _, err := conn.Write(requestFor(spec, u)); err != nil {
+		return false, false, "request: " + netReason(err, spec)
+	}
+	a := newAnswer(rule)
+	buf := make([]byte, 16<<10)
+	for {
+		step()
+		n, err := conn.Read(buf)
+		if n > 0 && a.feed(buf[:n]) {
+			break
+		}
+		if err == nil {
+			continue
+		}
+		// Many servers close without close_notify; keepalived takes that as the end.
+		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if ctx.Err() != nil && a.inBody {
+				return false, false, fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(spec), a.got)
+			}
+			return false, false, readReason(a, errors.New(netReason(err, spec)))
+		}
+		break
+	}
+	ok, reason = a.end()
+	return ok, false, reason
+}
+
+func netReason(err error, spec *model.Check) string {
+	var ne net.Error
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "no answer within " + spec.ConnectTimeout.String()
+	case errors.Is(err, io.EOF):
+		return "connection closed"
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return explain(errno)
+	}
+	return err.Error()
+}
+
+// runScript does a MISC_CHECK script through notify, which owns all scripts.
+type runScript func(ctx context.Context, r status.Run) (status.RunResult, error)
+
+// beginScript hands a MISC_CHECK to a worker.
+func (l *loop) beginScript(c *check) {
+	c.edge.phase = working
+	spec := c.spec
+	run := status.Run{Name: "misc " + c.ident, Command: spec.Command, Timeout: spec.MiscTimeout}
+	if run.Timeout <= 0 {
+		run.Timeout = spec.DelayLoop
+	}
+	l.misc.do(func(ctx context.Context) {
+		// The script's own limit is notify's; this one is for a notify that hangs.
+		ctx, cancel := context.WithTimeout(ctx, run.Timeout+5*time.Second)
+		defer cancel()
+		res, err := l.run(ctx, run)
+		o := scriptOutcome(&spec, res, err)
+		l.post(func(now time.Time) { l.finish(c, o, now) })
+	})
+}
+
+// scriptOutcome: exit 0 is success. With misc_dynamic, 2..255 is success too
+// and sets the weight to the code minus 2. A script that notify could not be
+// asked to run says nothing about the server.
+func scriptOutcome(spec *model.Check, res status.RunResult, err error) outcome {
+	o := outcome{weight: -1}
+	if err != nil {
+		o.local, o.reason = true, "script not run: "+err.Error()
+		return o
+	}
+	o.reason = res.Detail
+	if o.reason == "" {
+		o.reason = fmt.Sprintf("exit %d", res.Exit)
+	}
+	switch {
+	case res.Exit == 0:
+		o.ok = true
+	case spec.Dynamic && res.Exit >= 2 && res.Exit <= 255:
+		o.ok, o.weight = true, res.Exit-2
+		o.reason = fmt.Sprintf("exit %d, weight %d", res.Exit, o.weight)
+	}
+	return o
+}
