@@ -49,6 +49,9 @@ type Candidate struct {
 	// appliance (system, interface, bond, vlan, route, mark) of the running
 	// configuration stay, unless the text has blocks of that kind itself.
 	Override bool `json:"override,omitempty"`
+	// Force commits although a service does not run; it takes the
+	// configuration when it starts. A service that answers may still refuse.
+	Force bool `json:"force,omitempty"`
 }
 
 // CheckReport is the outcome of a check.
@@ -72,6 +75,7 @@ type CommitResult struct {
 type Rollback struct {
 	Generation uint64 `json:"generation"`
 	Author     string `json:"author,omitempty"`
+	Force      bool   `json:"force,omitempty"` // as Candidate.Force
 }
 
 // Generation is one line of the history.

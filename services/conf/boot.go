@@ -1,0 +1,249 @@
+package conf
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/configs/store"
+	"ballast/services/ipc/status"
+)
+
+// boot finds the configuration to start with and publishes it. In this order:
+// the running generation, the newest older one that loads, the seed, what of a
+// faulty one keeps the box reachable, DHCP on every NIC. It always publishes
+// one.
+func (c *conf) boot() {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	var problems []model.Problem
+	for _, f := range c.store.Faults() {
+		problems = append(problems, model.Problem{Severity: model.Warning, File: "configuration store", Text: f})
+	}
+	faulty := "" // the first text that would not load, for its reachable part
+	r, ok := c.bootStored(&problems, &faulty)
+	if !ok {
+		r, ok = c.bootSeed(&problems, &faulty)
+	}
+	if !ok {
+		r = c.bootReachable(faulty)
+	}
+	r.state.Problems = append(problems, r.state.Problems...)
+	r.state.Problems = append(r.state.Problems, c.place(r.files)...)
+	for _, p := range r.state.Problems {
+		if p.Severity == model.Error {
+			c.env.Log.Error("configuration: " + p.String())
+		} else {
+			c.env.Log.Warn("configuration: " + p.String())
+		}
+	}
+	c.publish(r)
+	c.env.Log.Info(fmt.Sprintf("running generation %d (%s)", r.state.Generation, r.state.Source))
+}
+
+// bootStored picks from the store.
+func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, bool) {
+	want := c.store.Running()
+	unfinished := c.store.Unfinished()
+	for _, n := range c.bootOrder(want) {
+		g, err := c.store.Load(n)
+		if err != nil {
+			*problems = append(*problems, model.Problem{Severity: model.Error, File: generationName(n), Text: err.Error(),
+				Fix: "an older generation runs; commit again what is missing"})
+			continue
+		}
+		// No facts: a NIC or a file that is not there yet is no reason to drop
+		// a configuration that ran before.
+		cfg, found := c.load(generationName(n), g.Text, nil)
+		if errorsIn(found) > 0 {
+			*problems = append(*problems, found...)
+			if *faulty == "" {
+				*faulty = g.Text
+			}
+			continue
+		}
+		r := running{stateOf(g.Meta, cfg, g.Text), g.Files}
+		if n == want {
+			r.files = c.store.Files() // the working set, which may be newer
+		}
+		switch {
+		case n != want:
+			g.Source, g.Comment = "last good", fmt.Sprintf("%s could not be loaded at boot", generationName(want))
+			if want == 0 {
+				g.Comment = "the pointer to the running generation was lost"
+			}
+			r = c.again(r, g)
+		case len(unfinished) > 0:
+			// The services may run the unfinished one: a number above it tells
+			// them to come back.
+			g.Source = "rollback"
+			g.Comment = fmt.Sprintf("the box or conf stopped while %s was being applied", generationName(unfinished[0]))
+			*problems = append(*problems, model.Problem{Severity: model.Warning, File: generationName(unfinished[0]),
+				Text: "the box stopped before every service had applied it", Fix: "commit it again"})
+			r = c.again(r, g)
+		}
+		for _, u := range unfinished {
+			if err := c.store.Drop(u); err != nil {
+				c.env.Log.Warn("configuration store: " + err.Error())
+			}
+		}
+		return r, true
+	}
+	return running{}, false
+}
+
+// bootOrder is the running generation, then the older ones, newest first. When
+// the running one is not known, all.
+func (c *conf) bootOrder(want uint64) []uint64 {
+	var order []uint64
+	if want > 0 {
+		order = append(order, want)
+	}
+	for _, m := range c.store.List() {
+		if want == 0 || m.Generation < want {
+			order = append(order, m.Generation)
+		}
+	}
+	return order
+}
+
+// again stores g under a new number and makes it the running one. Where the
+// disk fails it runs all the same.
+func (c *conf) again(r running, g store.Generation) running {
+	g.Time = time.Now()
+	g.Files = r.files
+	n, err := c.store.Put(g)
+	if err == nil {
+		err = c.store.SetRunning(n)
+	}
+	if err != nil {
+		c.env.Log.Error("configuration store: " + err.Error())
+		n = max(n, c.store.Newest())
+	}
+	g.Generation = n
+	return running{stateOf(g.Meta, r.state.Config, g.Text), r.files}
+}
+
+func stateOf(m store.Meta, cfg model.Config, text string) status.Conf {
+	return status.Conf{Generation: m.Generation, Config: cfg, Text: text, Source: m.Source, Author: m.Author, Time: m.Time}
+}
+
+// bootSeed loads the seed: what the image or the netboot server brought for a
+// box that has no configuration of its own.
+func (c *conf) bootSeed(problems *[]model.Problem, faulty *string) (running, bool) {
+	if c.Seed == "" {
+		return running{}, false
+	}
+	text, err := readSmall(filepath.Join(c.Seed, "config"), store.MaxText)
+	if err != nil {
+		if !os.IsNotExist(err) {
+			*problems = append(*problems, model.Problem{Severity: model.Error, File: "seed", Text: err.Error()})
+		}
+		return running{}, false
+	}
+	refs, fileProblems := c.seedFiles()
+	*problems = append(*problems, fileProblems...)
+	// A plain keepalived.conf says nothing of NICs: then DHCP keeps the box reachable.
+	merged := c.Language.Merge(factoryText(c.NICs()), string(text))
+	cfg, found := c.load("seed", merged, nil)
+	if errorsIn(found) > 0 {
+		*problems = append(*problems, found...)
+		if *faulty == "" {
+			*faulty = string(text)
+		}
+		return running{}, false
+	}
+	r := running{files: refs}
+	r.state.Config = cfg
+	return c.again(r, store.Generation{Meta: store.Meta{Source: "seed"}, Text: merged}), true
+}
+
+func readSmall(path string, limit int64) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, fmt.Errorf("%s: want a file of at most %d bytes", path, limit)
+	}
+	return os.ReadFile(path)
+}
+
+// seedFiles stores the script files of the seed.
+func (c *conf) seedFiles() (refs []store.FileRef, problems []model.Problem) {
+	root := filepath.Join(c.Seed, "files")
+	bad := func(path string, err error) {
+		problems = append(problems, model.Problem{Severity: model.Warning, File: "seed", Text: "file " + path + ": " + err.Error()})
+	}
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			if path != root {
+				bad(path, err)
+			}
+			return nil
+		case !d.Type().IsRegular():
+			return nil
+		}
+		dest := strings.TrimPrefix(path, root)
+		info, err := d.Info()
+		if err == nil {
+			err = validPath(dest)
+		}
+		var b []byte
+		if err == nil {
+			b, err = readSmall(path, store.MaxFile)
+		}
+		var ref store.FileRef
+		if err == nil {
+			ref, err = c.store.AddBlob(dest, uint32(info.Mode().Perm()), b)
+		}
+		if err != nil {
+			bad(dest, err)
+			return nil
+		}
+		refs = append(refs, ref)
+		return nil
+	})
+	slices.SortFunc(refs, func(a, b store.FileRef) int { return strings.Compare(a.Path, b.Path) })
+	if len(refs) > store.MaxFiles {
+		bad("", fmt.Errorf("%d files are more than %d: the rest is left out", len(refs), store.MaxFiles))
+		refs = refs[:store.MaxFiles]
+	}
+	return refs, problems
+}
+
+// bootReachable runs what of a faulty configuration keeps the box reachable
+// (host name, users, NICs, routes), or DHCP on every NIC. Virtual servers and
+// VIPs of a configuration with errors do not run: half a pair that holds half
+// its addresses is worse than a standby.
+func (c *conf) bootReachable(faulty string) running {
+	n, err := c.store.Reserve()
+	if err != nil {
+		c.env.Log.Error("configuration store: " + err.Error())
+	}
+	factory := factoryText(c.NICs())
+	r := running{state: status.Conf{Generation: n, Source: "factory", Time: time.Now(), Text: factory}, files: c.store.Files()}
+	r.state.Config, _ = c.load("factory", factory, nil)
+	if faulty == "" {
+		return r
+	}
+	text := c.Language.Merge(faulty, "")
+	cfg, _ := c.load("reachable part", text, nil)
+	reachable := model.Config{System: cfg.System, Interfaces: cfg.Interfaces, Bonds: cfg.Bonds, VLANs: cfg.VLANs,
+		StaticAddrs: cfg.StaticAddrs, StaticRoutes: cfg.StaticRoutes}
+	text = c.Language.Merge(factory, text) // DHCP where no NIC is configured
+	if len(reachable.Interfaces) == 0 {
+		reachable.Interfaces = r.state.Config.Interfaces
+	}
+	r.state.Source, r.state.Config, r.state.Text = "last good", reachable, text
+	r.state.Problems = []model.Problem{{Severity: model.Error,
+		Text: "nothing that is stored loads without errors: only host name, users, interfaces and routes run, no VIP and no virtual server",
+		Fix:  "load and commit a configuration"}}
+	return r
+}

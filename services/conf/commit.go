@@ -1,0 +1,351 @@
+package conf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/configs"
+	"ballast/configs/check"
+	"ballast/configs/model"
+	"ballast/configs/store"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+func (c *conf) loadOptions(id string, f *check.Facts) configs.Options {
+	return configs.Options{ConfigID: id, Facts: f, Open: c.openInclude}
+}
+
+// openInclude opens what a configuration includes: only files that were put on
+// the box for it. A relative path starts at /etc/keepalived, where
+// keepalived.conf lives.
+func (c *conf) openInclude(name string) (fs.File, error) {
+	if !path.IsAbs(name) {
+		name = path.Join("/etc/keepalived", name)
+	}
+	name = path.Clean(name)
+	if !inFolders(name) {
+		return nil, fmt.Errorf("%s: a file that is included must lie under %s", name, strings.Join(folders, ", "))
+	}
+	root, err := os.OpenRoot(c.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.Open(strings.TrimPrefix(name, "/"))
+}
+
+// facts asks the box what a configuration can refer to.
+func (c *conf) facts(ctx context.Context, files []store.FileRef) *check.Facts {
+	f := &check.Facts{Files: []string{}, Box: hostName()}
+	for _, r := range files {
+		f.Files = append(f.Files, r.Path)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var st status.Net
+	if _, err := c.client("net").State(ctx, &st); err != nil || len(st.Links) == 0 {
+		return f // NICs are not known: checks of them are left out
+	}
+	for _, l := range st.Links {
+		mac := l.PermMAC
+		if mac == "" {
+			mac = l.MAC
+		}
+		for _, name := range append([]string{l.Name}, l.AltNames...) {
+			f.Interfaces = append(f.Interfaces, check.NIC{Name: name, MAC: mac, PCI: l.PCI})
+		}
+	}
+	return f
+}
+
+// checked is a text that was read and checked.
+type checked struct {
+	text     string
+	config   model.Config
+	problems []model.Problem
+	files    []store.FileRef
+}
+
+// examine merges and checks a candidate.
+func (c *conf) examine(ctx context.Context, cand status.Candidate) (checked, error) {
+	if len(cand.Text) > store.MaxText {
+		return checked{}, fmt.Errorf("the configuration has %d bytes; at most %d are possible", len(cand.Text), store.MaxText)
+	}
+	k := checked{text: cand.Text, files: c.store.Files()}
+	if !cand.Override {
+		k.text = c.Language.Merge(c.current().state.Text, cand.Text)
+	}
+	name := cand.Name
+	if name == "" {
+		name = "candidate"
+	}
+	k.config, k.problems = c.load(name, k.text, c.facts(ctx, k.files))
+	return k, nil
+}
+
+func (c *conf) check(ctx context.Context, cand status.Candidate) (any, error) {
+	k, err := c.examine(ctx, cand)
+	if err != nil {
+		return nil, err
+	}
+	if k.problems == nil {
+		k.problems = []model.Problem{}
+	}
+	return status.CheckReport{Problems: k.problems, Errors: errorsIn(k.problems), Merged: k.text,
+		Diff: c.Language.Diff(c.current().state.Text, k.text)}, nil
+}
+
+func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {
+	k, err := c.examine(ctx, cand)
+	if err != nil {
+		return nil, err
+	}
+	return c.change(ctx, k, store.Meta{Source: "commit", Author: cand.Author, Comment: cand.Comment}, cand.Force)
+}
+
+func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
+	n := r.Generation
+	if n == 0 {
+		n = c.previous()
+		if n == 0 {
+			return nil, errors.New("there is no earlier generation to go back to")
+		}
+	}
+	g, err := c.store.Load(n)
+	if err != nil {
+		return nil, fmt.Errorf("roll back: %w", err)
+	}
+	k := checked{text: g.Text, files: g.Files}
+	k.config, k.problems = c.load(generationName(n), g.Text, c.facts(ctx, g.Files))
+	return c.change(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, r.Force)
+}
+
+// previous is the generation before the running one, 0 for none.
+func (c *conf) previous() uint64 {
+	now := c.current().state.Generation
+	for _, m := range c.store.List() {
+		if m.Generation < now {
+			return m.Generation
+		}
+	}
+	return 0
+}
+
+// change makes k the running configuration, or changes nothing and returns
+// every reason why.
+func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) (res status.CommitResult, err error) {
+	start := time.Now()
+	defer func() {
+		who := m.Source + " by " + author(m.Author)
+		if err != nil {
+			c.env.Log.Warn(who + " refused: " + firstLine(err.Error()))
+			return
+		}
+		text := fmt.Sprintf("%s: generation %d runs, applied in %v", who, res.Generation, res.Took.Round(time.Millisecond))
+		if m.Comment != "" {
+			text += ": " + firstLine(m.Comment)
+		}
+		c.env.Log.Info(text)
+	}()
+	if n := errorsIn(k.problems); n > 0 {
+		return res, fmt.Errorf("not committed: %d %s%s", n, plural(n, "error", "errors"), list(k.problems))
+	}
+	before := c.current()
+	asked, warnings, err := c.prepare(ctx, k.config, force)
+	if err != nil {
+		return res, err
+	}
+	m.Time, m.Files = start, k.files
+	n, err := c.store.Put(store.Generation{Meta: m, Text: k.text})
+	if err != nil {
+		return res, fmt.Errorf("not committed: %w; what ran goes on", err)
+	}
+	m.Generation = n
+	if faults := c.place(k.files); len(faults) > 0 {
+		c.place(before.files)
+		c.store.Drop(n) // swept at the next boot if this fails
+		return res, fmt.Errorf("not committed: script files could not be written%s", list(faults))
+	}
+	complaints := c.complaints(ctx, asked) // what they said of the configuration before this one
+	c.publish(running{stateOf(m, k.config, k.text), k.files})
+	failed := c.await(ctx, asked, n, complaints, warnings)
+	if ctx.Err() != nil {
+		return res, fmt.Errorf("conf stops while generation %d is being applied: the next start goes back to generation %d", n, before.state.Generation)
+	}
+	if len(failed) == 0 {
+		err = c.store.SetRunning(n)
+		if err != nil {
+			failed = append(failed, err.Error())
+		}
+	}
+	if len(failed) > 0 {
+		return res, c.undo(ctx, before, asked, n, m, failed)
+	}
+	return status.CommitResult{Generation: n, Problems: k.problems, Warnings: warnings, Took: time.Since(start)}, nil
+}
+
+// undo puts before back after generation n failed for the given reasons.
+func (c *conf) undo(ctx context.Context, before running, asked []string, n uint64, m store.Meta, failed []string) error {
+	why := fmt.Sprintf("generation %d was not applied: %s", n, strings.Join(failed, "; "))
+	back := running{before.state, before.files}
+	back.state.Time = time.Now()
+	if before.state.Source == "factory" || c.store.Running() == 0 {
+		if r, err := c.store.Reserve(); err == nil {
+			back.state.Generation = r
+		} else {
+			back.state.Generation = n + 1
+		}
+	} else {
+		back = c.again(back, store.Generation{Text: before.state.Text,
+			Meta: store.Meta{Source: "rollback", Author: m.Author, Comment: why}})
+	}
+	if back.state.Generation <= n { // the disk failed: the services must still come back
+		back.state.Generation = n + 1
+	}
+	back.state.Problems = before.state.Problems
+	faults := c.place(back.files)
+	c.publish(back)
+	if err := c.store.Drop(n); err != nil {
+		c.env.Log.Warn("configuration store: " + err.Error())
+	}
+	c.env.Log.Error(why + "; rolled back")
+	text := fmt.Sprintf("not committed, generation %d was rolled back:\n  %s", n, strings.Join(failed, "\n  "))
+	again := c.await(ctx, asked, back.state.Generation, nil, map[string]string{})
+	for _, f := range faults {
+		again = append(again, f.String())
+	}
+	if len(again) > 0 {
+		text += fmt.Sprintf("\nand generation %d, which runs again, has trouble too:\n  %s", back.state.Generation, strings.Join(again, "\n  "))
+	} else {
+		text += fmt.Sprintf("\ngeneration %d runs with what ran before", back.state.Generation)
+	}
+	return errors.New(text)
+}
+
+// prepare asks every service whether it can apply cfg. It returns those that
+// will be awaited, and warnings about those that are not there when force is
+// set; without force a service that is not there refuses the commit.
+func (c *conf) prepare(ctx context.Context, cfg model.Config, force bool) (asked []string, warnings map[string]string, err error) {
+	arg := status.Prepare{Generation: c.store.Newest() + 1, Config: cfg}
+	answers := make([]error, len(c.Services))
+	var wg sync.WaitGroup
+	for i, name := range c.Services {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, c.PrepareBound)
+			defer cancel()
+			answers[i] = c.client(name).Call(ctx, "prepare", arg, nil)
+		})
+	}
+	wg.Wait()
+	warnings = map[string]string{}
+	var refusals []string
+	for i, name := range c.Services {
+		var refused *ipc.Refused
+		switch {
+		case answers[i] == nil:
+			asked = append(asked, name)
+		case errors.As(answers[i], &refused):
+			refusals = append(refusals, name+": "+refused.Text)
+		case force:
+			warnings[name] = "does not run; it takes the configuration when it starts"
+		default:
+			refusals = append(refusals, fmt.Sprintf("%s does not run (%v); see \"show log %s\"; \"commit force\" goes on without it",
+				name, rootCause(answers[i]), name))
+		}
+	}
+	if len(refusals) > 0 {
+		return nil, nil, fmt.Errorf("not committed, nothing changed:\n  %s", strings.Join(refusals, "\n  "))
+	}
+	return asked, warnings, nil
+}
+
+// complaints are the errors that the services report at the moment.
+func (c *conf) complaints(ctx context.Context, services []string) map[string]string {
+	out := map[string]string{}
+	for _, name := range services {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		var a status.Applied
+		if _, err := c.client(name).State(ctx, &a); err == nil && a.Error != "" {
+			out[name] = a.Error
+		}
+		cancel()
+	}
+	return out
+}
+
+// await waits until every service has applied generation n and returns what
+// went wrong. A complaint that a service had before is a warning: otherwise one
+// lasting fault would forbid every commit, the one that mends half of it too.
+func (c *conf) await(ctx context.Context, services []string, n uint64, before, warnings map[string]string) []string {
+	verdicts := make([]string, len(services))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i, name := range services {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, c.ApplyBound)
+			defer cancel()
+			verdicts[i] = fmt.Sprintf("%s did not apply it within %v", name, c.ApplyBound)
+			ipc.Watch(ctx, c.client(name), func(_ uint64, a status.Applied) {
+				if a.Config < n || ctx.Err() != nil {
+					return
+				}
+				switch {
+				case a.Error == "":
+					verdicts[i] = ""
+				case a.Error == before[name]:
+					verdicts[i] = ""
+					mu.Lock()
+					warnings[name] = a.Error
+					mu.Unlock()
+				default:
+					verdicts[i] = name + ": " + a.Error
+				}
+				cancel()
+			})
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(verdicts, func(s string) bool { return s == "" })
+}
+
+// rootCause is the innermost error: "connection refused" says it all.
+func rootCause(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+func author(a string) string {
+	if a == "" {
+		return "unknown"
+	}
+	return a
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}

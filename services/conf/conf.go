@@ -1,0 +1,261 @@
+// Package conf owns the running configuration of a director. It loads it at
+// boot (falling back to the last good one, the seed of the image, and at last
+// to DHCP on every NIC, so that the box stays reachable), publishes it to every
+// service, and is the only way to change it: check, ask every service, store,
+// publish, and wait until all have applied it, or put the previous one back.
+package conf
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/configs"
+	"ballast/configs/model"
+	"ballast/configs/store"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Language is what conf needs of the configuration language.
+type Language struct {
+	Load  func(name string, text []byte, opts configs.Options) (model.Config, []model.Problem)
+	Merge func(running, candidate string) string
+	Diff  func(a, b string) string
+}
+
+// Options change where conf works and whom it asks. The zero value is what
+// runs on a director.
+type Options struct {
+	Language Language
+	// Root is put before the paths of script files; default "/".
+	Root string
+	// Seed is the folder with the configuration that the image or the netboot
+	// server brought: "config" and "files/…". Default: $BALLAST_SEED, else
+	// "seed" in the data folder.
+	Seed string
+	// Services are asked to prepare and awaited at commit, in this order.
+	Services []string
+	// PrepareBound and ApplyBound are how long one service may take; default 10 s and 20 s.
+	PrepareBound, ApplyBound time.Duration
+	// NICs lists the physical network interfaces; default: those of the kernel.
+	NICs func() []string
+}
+
+func (o Options) withDefaults(data string) Options {
+	if o.Language.Load == nil {
+		o.Language = Language{configs.Load, configs.Merge, configs.Diff}
+	}
+	if o.Root == "" {
+		o.Root = "/"
+	}
+	if o.Seed == "" {
+		o.Seed = os.Getenv("BALLAST_SEED")
+	}
+	if o.Seed == "" && data != "" {
+		o.Seed = filepath.Join(data, "seed")
+	}
+	if o.Services == nil {
+		o.Services = []string{"net", "vrrp", "ipvs", "health", "notify"}
+	}
+	if o.PrepareBound == 0 {
+		o.PrepareBound = 10 * time.Second
+	}
+	if o.ApplyBound == 0 {
+		o.ApplyBound = 20 * time.Second
+	}
+	if o.NICs == nil {
+		o.NICs = kernelNICs
+	}
+	return o
+}
+
+// Run is the service.
+func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Options{}) }
+
+// RunWith is Run with options.
+func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
+	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), turn: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
+	c.openStore()
+	c.verbs(ctx)
+	c.boot()
+	env.Ready()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.followNICs(ctx) })
+	err := c.server.Serve(ctx, env.Listener)
+	wg.Wait()
+	select { // a commit under way sees ctx end and stops at a safe place
+	case c.turn <- struct{}{}:
+	case <-time.After(5 * time.Second):
+	}
+	return err
+}
+
+// running is the configuration that is published.
+type running struct {
+	state status.Conf // Text is set here, and stripped when published
+	files []store.FileRef
+}
+
+type conf struct {
+	Options
+	env    *ipc.Env
+	server *ipc.Server
+	store  *store.Store
+	turn   chan struct{} // held by whoever changes anything; holds one
+
+	mu  sync.Mutex // guards now and clients
+	now running
+
+	clients map[string]*ipc.Client
+
+	placed map[string]string // path of a script file on the box: what was put there; held with turn
+}
+
+// openStore opens the store, in memory when there is no disk that works: a box
+// without a disk must still forward.
+func (c *conf) openStore() {
+	var fs store.FS = store.Disk{}
+	dir := filepath.Join(c.env.Data, "configuration")
+	if c.env.Data == "" {
+		fs, dir = store.Memory(), "/"
+		c.env.Log.Info("no data folder: the configuration will not outlive a reboot")
+	}
+	s, err := store.Open(fs, dir)
+	if err != nil {
+		c.env.Log.Error("the data folder cannot be used, commits will not outlive a reboot: " + err.Error())
+		s, _ = store.Open(store.Memory(), "/") // memory does not fail
+	}
+	for _, f := range s.Faults() {
+		c.env.Log.Error("configuration store: " + f)
+	}
+	c.store = s
+}
+
+// client is the client of a service, made once.
+func (c *conf) client(service string) *ipc.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.clients[service] == nil {
+		c.clients[service] = c.env.Dir.Client(service)
+	}
+	return c.clients[service]
+}
+
+func (c *conf) current() running {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// publish makes r the running configuration for every service. The text is not
+// part of the published state: every service may read that, and the text holds
+// the secrets of them all; the console asks for it by the verb "text".
+func (c *conf) publish(r running) {
+	c.mu.Lock()
+	c.now = r
+	c.mu.Unlock()
+	st := r.state
+	st.Text = ""
+	c.server.Publish(st)
+}
+
+func (c *conf) verbs(run context.Context) {
+	handle(c, "check", c.check)
+	handle(c, "commit", changing(c, run, c.commit))
+	handle(c, "rollback", changing(c, run, c.rollback))
+	handle(c, "text", c.text)
+	handle(c, "file-put", changing(c, run, c.filePut))
+	handle(c, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
+	handle(c, "file-delete", changing(c, run, c.fileDelete))
+	c.server.Handle("history", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return c.history(), nil }, ipc.AnyUID)
+}
+
+// handle adds a verb for the console, with its argument decoded.
+func handle[T any](c *conf, name string, fn func(context.Context, T) (any, error)) {
+	c.server.Handle(name, func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+		var v T
+		if len(body) > 0 {
+			if err := json.Unmarshal(body, &v); err != nil {
+				return nil, fmt.Errorf("conf %s: argument: %w", name, err)
+			}
+		}
+		return fn(ctx, v)
+	}, ipc.UIDConsole)
+}
+
+// turnBound is how long a change waits for the one before it.
+const turnBound = 45 * time.Second
+
+// changing runs fn when no other change is under way. Once begun it no longer
+// depends on its caller: a session that is cut off does not leave a commit
+// half done. It ends early only with the service itself.
+func changing[T any](c *conf, run context.Context, fn func(context.Context, T) (any, error)) func(context.Context, T) (any, error) {
+	return func(ctx context.Context, v T) (any, error) {
+		select {
+		case c.turn <- struct{}{}:
+		case <-time.After(turnBound):
+			return nil, fmt.Errorf("another commit is still under way after %v; try again", turnBound)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-run.Done():
+			return nil, run.Err()
+		}
+		defer func() { <-c.turn }()
+		return fn(run, v)
+	}
+}
+
+func (c *conf) text(_ context.Context, r status.Rollback) (any, error) {
+	now := c.current().state
+	if r.Generation == 0 || r.Generation == now.Generation {
+		return status.Candidate{Text: now.Text, Name: generationName(now.Generation), Author: now.Author}, nil
+	}
+	g, err := c.store.Load(r.Generation)
+	if err != nil {
+		return nil, err
+	}
+	return status.Candidate{Text: g.Text, Name: generationName(g.Generation), Author: g.Author, Comment: g.Comment}, nil
+}
+
+func generationName(n uint64) string { return fmt.Sprintf("generation %d", n) }
+
+func (c *conf) history() []status.Generation {
+	now := c.current().state
+	out := []status.Generation{}
+	listed := false
+	for _, m := range c.store.List() {
+		g := status.Generation{Generation: m.Generation, Time: m.Time, Source: m.Source, Author: m.Author, Comment: m.Comment}
+		g.Running = m.Generation == now.Generation
+		listed = listed || g.Running
+		out = append(out, g)
+	}
+	if !listed { // factory defaults, or a disk that failed
+		first := status.Generation{Generation: now.Generation, Time: now.Time, Source: now.Source, Author: now.Author, Running: true}
+		out = append([]status.Generation{first}, out...)
+	}
+	return out
+}
+
+func errorsIn(ps []model.Problem) int {
+	n := 0
+	for _, p := range ps {
+		if p.Severity == model.Error {
+			n++
+		}
+	}
+	return n
+}
+
+func list(ps []model.Problem) string {
+	var b strings.Builder
+	for _, p := range ps {
+		b.WriteString("\n" + p.String())
+	}
+	return b.String()
+}

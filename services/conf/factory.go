@@ -1,0 +1,102 @@
+package conf
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ballast/configs/check"
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// kernelNICs lists the network interfaces that have a device behind them.
+func kernelNICs() []string {
+	paths, _ := filepath.Glob("/sys/class/net/*/device") // the pattern is well-formed
+	var names []string
+	for _, p := range paths {
+		names = append(names, filepath.Base(filepath.Dir(p)))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// factoryText is the configuration of a box that has none.
+func factoryText(nics []string) string {
+	var b strings.Builder
+	b.WriteString("! Factory default: DHCP on every network interface.\n")
+	for _, n := range nics {
+		b.WriteString("interface " + n + " {\n    dhcp\n}\n")
+	}
+	return b.String()
+}
+
+// followNICs renews the factory default when a NIC comes late, as long as the
+// factory default is what runs.
+func (c *conf) followNICs(ctx context.Context) {
+	if c.current().state.Source != "factory" {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ipc.Watch(ctx, c.client("net"), func(uint64, status.Net) {
+		if !c.renewFactory(ctx) {
+			cancel()
+		}
+	})
+}
+
+// renewFactory reports whether the factory default still runs.
+func (c *conf) renewFactory(ctx context.Context) bool {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-c.turn }()
+	now := c.current()
+	if now.state.Source != "factory" {
+		return false
+	}
+	text := factoryText(c.NICs())
+	if text == now.state.Text {
+		return true
+	}
+	cfg, _ := c.load("factory", text, nil)
+	n, err := c.store.Reserve()
+	if err != nil {
+		c.env.Log.Error("configuration store: " + err.Error())
+	}
+	now.state.Generation, now.state.Text, now.state.Config = n, text, cfg
+	c.publish(now)
+	c.env.Log.Info("network interfaces changed: factory default renewed")
+	return true
+}
+
+// load reads a text. The host name that a configuration gives itself is what
+// its "@name" lines refer to, so it is read twice when that differs from what
+// the box is called so far.
+func (c *conf) load(name, text string, f *check.Facts) (cfg model.Config, problems []model.Problem) {
+	id := shortName(hostName())
+	cfg, problems = c.Language.Load(name, []byte(text), c.loadOptions(id, f))
+	if own := shortName(cfg.System.HostName); own != "" && own != id {
+		cfg, problems = c.Language.Load(name, []byte(text), c.loadOptions(own, f))
+	}
+	return cfg, problems
+}
+
+func hostName() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return h
+}
+
+func shortName(h string) string {
+	short, _, _ := strings.Cut(h, ".")
+	return short
+}
