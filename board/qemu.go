@@ -1,0 +1,23 @@
+package board
+
+import (
+	"slices"
+	"time"
+)
+
+// QEMU is a virtual machine of QEMU with virtio devices (machine q35 or pc):
+// the board of the lab and of everybody who only wants to try.
+var QEMU = register(Board{
+	Name:    "qemu",
+	Summary: "virtual machine under QEMU or KVM, virtio network and disk",
+	Modules: slices.Concat(directorModules, []string{
+		"virtio_net", "virtio_blk", "virtio_scsi", "virtio_console", "virtio_rng", "virtio_balloon",
+		"e1000", "e1000e", "sd_mod", "ahci", "i6300esb", "softdog", "button", "evdev", "efi-pstore", "qemu_fw_cfg",
+	}),
+	Load:            slices.Concat(loadAlways, []string{"ext4", "evdev", "button"}),
+	Consoles:        []string{"ttyS0,115200"},
+	CmdLine:         directorCmdLine,
+	Watchdogs:       []string{"i6300esb", "softdog"},
+	WatchdogTimeout: 30 * time.Second,
+	Data:            Data{Serial: "ballast-data", Partition: "data"},
+})
