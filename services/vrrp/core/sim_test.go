@@ -27,10 +27,11 @@ type world struct {
 	nodes []*node
 	adv   time.Duration // shortest interval, the unit of everything
 
-	loss  float64
-	delay time.Duration // longest
-	cut   []int         // partition of each node
-	trace []string
+	loss     float64
+	resigned time.Duration // when the last priority 0 was sent
+	delay    time.Duration // longest
+	cut      []int         // partition of each node
+	trace    []string
 
 	strict bool // no pauses and one interval: the bound is the master-down interval itself
 }
@@ -150,6 +151,9 @@ func (n *node) tick() {
 
 func (n *node) send(priority uint8) {
 	w := n.w
+	if priority == 0 {
+		w.resigned = w.now
+	}
 	for _, to := range w.nodes {
 		if to == n || w.cut[to.id] != w.cut[n.id] || w.rng.Float64() < w.loss {
 			continue
@@ -321,7 +325,7 @@ func (w *world) changes() (sum int) {
 // calm ends every trouble and asserts what VRRP promises.
 func (w *world) calm() {
 	clear(w.cut)
-	inFlight := w.delay // what was sent before still comes, and counts from then
+	calm, inFlight := w.now, w.delay // what was sent before still comes, and counts from then
 	w.loss, w.delay = 0, w.adv/2000
 	for _, n := range w.nodes {
 		n.resume()
@@ -345,6 +349,9 @@ func (w *world) calm() {
 	// interval everybody has heard the master, if there is one.
 	w.run(w.now + slowest + slowest/8)
 	sole := w.masters()
+	if w.resigned > calm-inFlight-slowest {
+		sole = nil // a resignation is on its way still: its receivers take over, and may
+	}
 	w.run(w.now + bound + inFlight - slowest)
 	if !w.strict {
 		// Routers that just came back from a pause may listen one interval
