@@ -177,7 +177,7 @@ func (n *node) receive(ev Event) {
 
 func (n *node) boot(adopt bool) {
 	n.alive, n.paused, n.inbox, n.timers, n.held = true, false, nil, [Timers]time.Duration{}, false
-	n.vips = adopt
+	n.vips, n.lowest = adopt, n.cfg.Priority
 	n.w.note("router %d starts (adopts: %v)", n.id, adopt)
 	n.step(Event{Kind: Start, Cfg: &n.cfg, Priority: n.cfg.Priority, Faulty: n.faulty, Adopt: adopt})
 }
@@ -257,6 +257,7 @@ func (w *world) chaos() {
 		if n.alive && !n.paused && n.cfg.Priority != 255 {
 			p := uint8(1 + w.rng.IntN(254))
 			w.note("router %d: priority %d", n.id, p)
+			n.lowest = min(n.lowest, p)
 			n.step(Event{Kind: Effective, Priority: p})
 		}
 	case 11:
@@ -341,7 +342,8 @@ func (w *world) calm() {
 			continue
 		}
 		candidates = append(candidates, n)
-		bound = max(bound, n.st.MasterDown())
+		// A timer that was armed at a lower priority keeps that one's skew.
+		bound = max(bound, n.st.MasterDown()-n.st.skew()+Skew(n.cfg.Version, n.lowest, n.st.MasterAdvert))
 		slowest = max(slowest, n.cfg.AdvertInt, n.st.MasterAdvert)
 		preempt = max(preempt, n.cfg.PreemptDelay)
 	}
