@@ -62,7 +62,8 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 		l.post(func(time.Time) {})
 	}()
 
-	p := &publisher{srv: srv, log: env.Log}
+	p := &publisher{srv: srv}
+	w.told = logTransition(env.Log)
 	p.publish(w, time.Now())
 	watched := make(chan struct{})
 	go func() {
@@ -106,13 +107,22 @@ func prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 	return nil, errors.Join(validate(&p.Config)...)
 }
 
-// publisher tells the world's state, and logs its transitions.
+// logTransition writes one line at the moment a transition happens.
+func logTransition(log *slog.Logger) func(status.Transition) {
+	return func(t status.Transition) {
+		level := slog.LevelInfo
+		if t.To == stateDown {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, t.Object+": "+t.From+" -> "+t.To+": "+t.Reason)
+	}
+}
+
+// publisher tells the world's state.
 type publisher struct {
 	srv     *ipc.Server
-	log     *slog.Logger
 	applied status.Applied
 	last    time.Time
-	logged  uint64 // Seq
 }
 
 // wait is how long until something should be published; turnLimit when there
@@ -129,18 +139,6 @@ func (p *publisher) wait(l *loop, now time.Time) time.Duration {
 }
 
 func (p *publisher) publish(w *world, now time.Time) {
-	for _, t := range w.ring {
-		if t.Seq <= p.logged {
-			continue
-		}
-		p.logged = t.Seq
-		level := slog.LevelInfo
-		if t.To == stateDown {
-			level = slog.LevelWarn
-		}
-		p.log.Log(context.Background(), level, t.Object+": "+t.From+" -> "+t.To+": "+t.Reason)
-	}
 	p.srv.Publish(w.state(p.applied))
 	p.last = now
 }
-

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"net/netip"
@@ -191,7 +192,9 @@ type runScript func(ctx context.Context, r status.Run) (status.RunResult, error)
 func (l *loop) beginScript(c *check) {
 	c.edge.phase = working
 	spec := c.spec
-	run := status.Run{Name: "misc " + c.ident, Command: spec.Command, Timeout: spec.MiscTimeout}
+	h := fnv.New64a()
+	io.WriteString(h, c.ident)
+	run := status.Run{Name: fmt.Sprintf("MISC_CHECK %s %016x", target(&spec), h.Sum64()), Command: spec.Command, Timeout: spec.MiscTimeout}
 	if run.Timeout <= 0 {
 		run.Timeout = spec.DelayLoop
 	}

@@ -31,6 +31,7 @@ type world struct {
 	ring    []status.Transition
 	seq     uint64
 	probes  uint64
+	told    func(status.Transition) // called for each transition, nil: nobody
 }
 
 // check is one probe that runs, for all real servers that want the same one.
@@ -416,9 +417,11 @@ func stateName(up bool) string {
 
 func (w *world) tell(object, kind, from, to, reason string, now time.Time) {
 	w.seq++
-	w.ring = append(w.ring, status.Transition{
-		Seq: w.seq, Time: now, Object: object, Kind: kind, From: from, To: to, Reason: reason,
-	})
+	t := status.Transition{Seq: w.seq, Time: now, Object: object, Kind: kind, From: from, To: to, Reason: reason}
+	w.ring = append(w.ring, t)
+	if w.told != nil {
+		w.told(t)
+	}
 	if len(w.ring) >= 2*status.RingSize {
 		// A fresh array: what was published must not change under its reader.
 		w.ring = append(make([]status.Transition, 0, 2*status.RingSize), w.ring[len(w.ring)-status.RingSize:]...)
