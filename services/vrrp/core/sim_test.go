@@ -53,6 +53,7 @@ type node struct {
 	inbox   []Event
 	changes int    // of phase
 	restart func() // pending after a kill -9
+	lowest  uint8  // priority since it started
 }
 
 type item struct {
