@@ -105,6 +105,10 @@ func (c *conf) check(ctx context.Context, cand status.Candidate) (any, error) {
 }
 
 func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {
+	if now := c.current().state; cand.Base != 0 && cand.Base != now.Generation {
+		return nil, fmt.Errorf("not committed: the running configuration moved from generation %d to %d (%s by %s) meanwhile",
+			cand.Base, now.Generation, now.Source, author(now.Author))
+	}
 	k, err := c.examine(ctx, cand)
 	if err != nil {
 		return nil, err

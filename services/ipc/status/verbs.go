@@ -52,6 +52,9 @@ type Candidate struct {
 	// Force commits although a service does not run; it takes the
 	// configuration when it starts. A service that answers may still refuse.
 	Force bool `json:"force,omitempty"`
+	// Base is the running generation that the text was made from. conf refuses
+	// to commit over another one. 0: any.
+	Base uint64 `json:"base,omitempty"`
 }
 
 // CheckReport is the outcome of a check.

@@ -1,0 +1,313 @@
+// Package cli is the command line of a director: a line of text in, text out.
+// It does no I/O of its own: services are reached through an interface, data
+// and answers come from functions that the session gives it. So the same
+// commands serve SSH, the serial console, one-shots and tests.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/configs"
+	"ballast/services/ipc"
+)
+
+// Exit statuses of a command.
+const (
+	OK     = 0
+	Failed = 1 // refused, or could not be done
+	Usage  = 2 // not a command, or not written right
+)
+
+// Role is what a user may do; each includes the ones before it.
+type Role int
+
+// Roles.
+const (
+	None    Role = iota
+	View         // look, with secrets masked
+	Operate      // and resign, resume, restart services
+	Admin        // and change the configuration, reboot
+)
+
+var roleNames = []string{"none", "view", "operate", "admin"}
+
+func (r Role) String() string { return roleNames[r] }
+
+// ParseRole reads a role as the configuration names it; anything unknown is None.
+func ParseRole(s string) Role {
+	if i := slices.Index(roleNames, s); i > 0 {
+		return Role(i)
+	}
+	return None
+}
+
+// Services is how the commands reach the services.
+type Services interface {
+	State(ctx context.Context, service string, v any) error
+	Call(ctx context.Context, service, verb string, in, out any) error
+}
+
+// IPC reaches the services over their sockets.
+type IPC struct {
+	dir     ipc.Dir
+	mu      sync.Mutex
+	clients map[string]*ipc.Client
+}
+
+// NewIPC returns Services over the sockets in dir.
+func NewIPC(dir ipc.Dir) *IPC { return &IPC{dir: dir, clients: map[string]*ipc.Client{}} }
+
+func (i *IPC) client(name string) *ipc.Client {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.clients[name] == nil {
+		i.clients[name] = i.dir.Client(name)
+	}
+	return i.clients[name]
+}
+
+// State implements Services.
+func (i *IPC) State(ctx context.Context, service string, v any) error {
+	_, err := i.client(service).State(ctx, v)
+	return err
+}
+
+// Call implements Services.
+func (i *IPC) Call(ctx context.Context, service, verb string, in, out any) error {
+	return i.client(service).Call(ctx, verb, in, out)
+}
+
+// Session is one user at one console. It is not for use by two goroutines.
+type Session struct {
+	Services Services
+	User     string
+	Address  string // where the user comes from: "192.0.2.7", "serial"
+	Role     Role
+	// OneShot is set when the session is a single command line: then commit,
+	// check and compare without a candidate read one from Data.
+	OneShot bool
+	// Data returns what the user sends along: the configuration for load, the
+	// content for file put. nil: nothing can be sent.
+	Data func(ctx context.Context, what string) (string, error)
+	// Ask puts a yes-or-no question. nil: the answer is yes, nobody is there.
+	Ask func(ctx context.Context, question string) bool
+	// Log takes the audit line of each command. nil: dropped.
+	Log  func(text string)
+	Now  func() time.Time    // nil: time.Now
+	Mask func(string) string // nil: configs.Mask
+
+	candidate *candidate
+}
+
+// candidate is the configuration that a session has loaded but not committed.
+type candidate struct {
+	text     string
+	override bool
+	base     uint64 // the running generation when it was loaded
+}
+
+// Result is what came of a line.
+type Result struct {
+	Out  string // for standard output
+	Err  string // for standard error: why Code is not OK
+	Code int
+	Exit bool // the user wants to leave
+}
+
+// Run does one line: one command, or several with ";" between them, until one
+// fails. Cancelling ctx gives up waiting for the services, but never stops a
+// commit that has begun.
+func (s *Session) Run(ctx context.Context, line string) Result {
+	statements, err := parse(line)
+	if err != nil {
+		return Result{Err: err.Error() + "\n", Code: Usage}
+	}
+	var r Result
+	for _, st := range statements {
+		one := s.one(ctx, st)
+		r.Out += one.Out
+		r.Err += one.Err
+		r.Code, r.Exit = one.Code, one.Exit
+		if r.Code != OK || r.Exit {
+			break
+		}
+	}
+	return r
+}
+
+// call is one command being done.
+type call struct {
+	s    *Session
+	args []string
+	json bool
+}
+
+func (s *Session) one(ctx context.Context, st statement) Result {
+	c := &call{s: s}
+	var words []string
+	for _, w := range st.words {
+		if w == "--json" {
+			c.json = true
+			continue
+		}
+		words = append(words, w)
+	}
+	for _, f := range st.filters {
+		if len(f) == 1 && f[0] == "json" {
+			c.json = true
+		}
+	}
+	cmd, args, err := find(words, s.Role)
+	if err != nil {
+		// What is not a command may be anything, a pasted password too: it is
+		// not logged.
+		s.audit("unknown command", err)
+		return Result{Err: err.Error() + "\n", Code: code(err)}
+	}
+	c.args = args
+	if c.json && !cmd.json {
+		err = usagef("%s has no --json form", cmd.name())
+	}
+	var out string
+	if err == nil && cmd.role > s.Role {
+		err = fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s", cmd.name(), cmd.role, printable(s.User), s.Role)
+	}
+	if err == nil {
+		out, err = cmd.run(ctx, c)
+	}
+	for _, f := range st.filters {
+		if err != nil {
+			break
+		}
+		out, err = apply(f, out)
+	}
+	if cmd.name() != "exit" {
+		s.audit(strings.Join(append(slices.Clone(cmd.words), args...), " "), err)
+	}
+	r := Result{Out: out, Code: code(err), Exit: errors.Is(err, errExit)}
+	if err != nil && !r.Exit {
+		r.Err = err.Error() + "\n"
+	}
+	return r
+}
+
+var errExit = errors.New("exit")
+
+func code(err error) int {
+	var u *usageError
+	switch {
+	case err == nil || errors.Is(err, errExit):
+		return OK
+	case errors.As(err, &u):
+		return Usage
+	}
+	return Failed
+}
+
+func (s *Session) audit(what string, err error) {
+	if s.Log == nil {
+		return
+	}
+	result := "ok"
+	if err != nil {
+		// Only the first line: the rest may quote lines of a configuration.
+		result, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	s.Log(fmt.Sprintf("%s from %s: %s: %s", printable(s.User), printable(s.Address), printable(what), printable(result)))
+}
+
+func (s *Session) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+func (s *Session) mask(text string) string {
+	if s.Mask != nil {
+		return s.Mask(text)
+	}
+	return configs.Mask(text)
+}
+
+// Dirty reports whether the session holds a candidate that is not committed.
+func (s *Session) Dirty() bool { return s.candidate != nil }
+
+// answerBound is how long a service may take to answer a look.
+const answerBound = 10 * time.Second
+
+// state reads the state of a service.
+func (c *call) state(ctx context.Context, service string, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerBound)
+	defer cancel()
+	return c.explain(service, c.s.Services.State(ctx, service, v))
+}
+
+// verb calls a verb of a service.
+func (c *call) verb(ctx context.Context, service, verb string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerBound)
+	defer cancel()
+	return c.explain(service, c.s.Services.Call(ctx, service, verb, in, out))
+}
+
+// commitBound is how long a commit may take: every service has its own, shorter bound.
+const commitBound = 3 * time.Minute
+
+// change calls a verb of conf that must not be cut short: Ctrl-C and a lost
+// connection leave it running to its end.
+func (c *call) change(ctx context.Context, verb string, in, out any) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitBound)
+	defer cancel()
+	return c.explain("conf", c.s.Services.Call(ctx, "conf", verb, in, out))
+}
+
+// explain turns a failure to reach a service into what to do about it.
+func (c *call) explain(service string, err error) error {
+	var refused *ipc.Refused
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s does not answer in time; see \"show processes\" and \"show log %s\"", service, service)
+	}
+	return fmt.Errorf("%s does not answer; see \"show processes\" and \"show log %s\"", service, service)
+}
+
+// author names the user for the history.
+func (s *Session) author() string { return s.User + "@" + s.Address }
+
+// runningConf is the part of conf's state that the commands need.
+type runningConf struct {
+	Generation uint64    `json:"generation"`
+	Source     string    `json:"source"`
+	Author     string    `json:"author"`
+	Time       time.Time `json:"time"`
+	Config     struct {
+		System struct{ HostName string }
+	} `json:"config"`
+}
+
+func (c *call) running(ctx context.Context) (r runningConf, err error) {
+	err = c.state(ctx, "conf", &r)
+	return r, err
+}
+
+// HostName asks for the name of the box, for the prompt. Empty: not known.
+func (s *Session) HostName(ctx context.Context) string {
+	c := &call{s: s}
+	r, err := c.running(ctx)
+	if err != nil {
+		return ""
+	}
+	return r.Config.System.HostName
+}

@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// command is one row of the command table.
+type command struct {
+	words []string // fixed words
+	args  string   // how the rest is written, for help
+	help  string
+	role  Role
+	json  bool // has a --json form
+	run   func(context.Context, *call) (string, error)
+	// values lists what the argument at position n can be, for completion.
+	values func(ctx context.Context, c *call, n int) []string
+}
+
+func (c *command) name() string { return strings.Join(c.words, " ") }
+
+func (c *command) usage() string {
+	if c.args == "" {
+		return c.name()
+	}
+	return c.name() + " " + c.args
+}
+
+// commands is the table, in the order of help. It is made once, by a function,
+// because help refers to it.
+var commands = makeCommands()
+
+func makeCommands() []*command {
+	row := func(words, args, help string, role Role, json bool, run func(context.Context, *call) (string, error), values func(context.Context, *call, int) []string) *command {
+		return &command{strings.Fields(words), args, help, role, json, run, values}
+	}
+	return []*command{
+		row("show vrrp", "[INSTANCE]", "virtual routers: state, since when, why", View, true, showVRRP, instances),
+		row("show ipvs", "", "virtual and real servers, as ipvsadm -Ln", View, true, showIPVS, nil),
+		row("show ipvs stats", "", "counters, as ipvsadm -Ln --stats", View, true, showIPVSStats, nil),
+		row("show ipvs rates", "", "rates, as ipvsadm -Ln --rate", View, true, showIPVSRates, nil),
+		row("show ipvs connections", "", "connection table, as ipvsadm -Lnc", View, true, showConnections, nil),
+		row("show health", "[TEXT]", "checks of real servers with their reasons", View, true, showHealth, nil),
+		row("show interfaces", "", "links and addresses", View, true, showInterfaces, nil),
+		row("show routes", "", "routes of the main table", View, true, showRoutes, nil),
+		row("show marks", "", "firewall marks with their counters", View, true, showMarks, nil),
+		row("show log", "[SERVICE] [LINES]", "log of the services, newest last", View, true, showLog, services),
+		row("show configuration", "[GENERATION]", "running configuration, or an earlier one", View, true, showConfiguration, nil),
+		row("show history", "", "generations of the configuration", View, true, showHistory, nil),
+		row("show files", "", "script files kept with the configuration", View, true, showFiles, nil),
+		row("show version", "", "what runs on this box", View, true, showVersion, nil),
+		row("show processes", "", "services with their memory and restarts", View, true, showProcesses, nil),
+		row("load", "[override]", "read a configuration as this session's candidate", Admin, false, load, words("override")),
+		row("check", "", "check the candidate", Admin, true, checkCandidate, nil),
+		row("compare", "", "difference of the candidate from what runs", Admin, false, compare, nil),
+		row("commit", "[force] [override] [comment TEXT]", "make the candidate the running configuration", Admin, true, commit, words("comment", "force", "override")),
+		row("discard", "", "forget the candidate", Admin, false, discard, nil),
+		row("rollback", "[GENERATION] [force]", "run an earlier configuration again", Admin, true, rollback, nil),
+		row("file put", "PATH [MODE]", "store a script file that the configuration calls", Admin, false, filePut, files),
+		row("file list", "", "script files kept with the configuration", View, true, showFiles, nil),
+		row("file delete", "PATH", "delete a script file", Admin, false, fileDelete, files),
+		row("resign", "[INSTANCE]", "give up mastership and stay backup until resume", Operate, false, resign, instances),
+		row("resume", "", "take part in elections again", Operate, false, resume, nil),
+		row("restart", "SERVICE [signal N]", "restart a service", Operate, false, restart, services),
+		row("reboot", "", "restart this box in good order", Admin, false, reboot, nil),
+		row("poweroff", "", "stop this box in good order", Admin, false, poweroff, nil),
+		row("help", "[COMMAND]", "list the commands", View, false, help, nil),
+		row("exit", "", "leave", View, false, exit, nil),
+		row("quit", "", "leave", View, false, exit, nil),
+	}
+}
+
+// find resolves words, which may be abbreviated, to a command and its arguments.
+func find(words []string, role Role) (*command, []string, error) {
+	left := slices.Clone(commands)
+	for i := 0; ; i++ {
+		names := wordsAt(left, i)
+		if i >= len(words) || len(names) == 0 {
+			return complete(left, words, i, role)
+		}
+		name, err := pick(words[i], names)
+		if err != nil {
+			if hasComplete(left, i) && takesArgs(left, i) {
+				return complete(left, words, i, role) // "show ipvs" has both words and arguments after it
+			}
+			return nil, nil, unknown(left, words, i, role)
+		}
+		left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) <= i || c.words[i] != name })
+	}
+}
+
+// wordsAt lists the fixed words that are possible at position i.
+func wordsAt(list []*command, i int) []string {
+	var names []string
+	for _, c := range list {
+		if len(c.words) > i && !slices.Contains(names, c.words[i]) {
+			names = append(names, c.words[i])
+		}
+	}
+	return names
+}
+
+func hasComplete(list []*command, i int) bool {
+	return slices.ContainsFunc(list, func(c *command) bool { return len(c.words) == i })
+}
+
+func takesArgs(list []*command, i int) bool {
+	return slices.ContainsFunc(list, func(c *command) bool { return len(c.words) == i && c.args != "" })
+}
+
+// complete picks the command whose fixed words are exactly the first i.
+func complete(list []*command, words []string, i int, role Role) (*command, []string, error) {
+	for _, c := range list {
+		if len(c.words) != i {
+			continue
+		}
+		args := words[i:]
+		if c.args == "" && len(args) > 0 {
+			return nil, nil, unknown(list, words, i, role)
+		}
+		return c, args, nil
+	}
+	return nil, nil, unknown(list, words, i, role)
+}
+
+// unknown tells what is possible at position i.
+func unknown(list []*command, words []string, i int, role Role) error {
+	list = slices.DeleteFunc(slices.Clone(list), func(c *command) bool { return c.role > role })
+	var fixed string
+	if len(list) > 0 && i > 0 {
+		fixed = strings.Join(list[0].words[:min(i, len(list[0].words))], " ")
+	}
+	names := wordsAt(list, i)
+	slices.Sort(names)
+	what := "is incomplete"
+	if i < len(words) {
+		if found := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, words[i]) }); len(found) > 1 {
+			return usagef("%q could be any of: %s", printable(words[i]), strings.Join(found, ", "))
+		}
+		if fixed == "" {
+			return usagef("%q is not a command; possible: %s", printable(words[i]), strings.Join(names, ", "))
+		}
+		what = fmt.Sprintf("does not take %q", printable(words[i]))
+	}
+	switch {
+	case len(names) == 0:
+		return usagef("%s %s", fixed, what)
+	case fixed == "":
+		return usagef("type a command; possible: %s", strings.Join(names, ", "))
+	}
+	return usagef("%s %s; possible: %s", fixed, what, strings.Join(names, ", "))
+}
+
+// Completion is one way to go on with a line.
+type Completion struct {
+	Text string // the whole word
+	Help string // what it is; empty for values
+}
+
+// Complete lists how the last word of line can go on. start is where that word
+// begins in line.
+func (s *Session) Complete(ctx context.Context, line string) (start int, list []Completion) {
+	words := strings.Fields(line)
+	last := ""
+	if len(words) > 0 && !strings.HasSuffix(line, " ") {
+		last = words[len(words)-1]
+		words = words[:len(words)-1]
+	}
+	start = len(line) - len(last)
+	left := slices.DeleteFunc(slices.Clone(commands), func(c *command) bool { return c.role > s.Role })
+	for i := 0; i <= len(words); i++ {
+		if i == len(words) {
+			list = fixedCompletions(left, i, last)
+			break
+		}
+		name, err := pick(words[i], wordsAt(left, i))
+		if err != nil {
+			left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) > i })
+			break
+		}
+		left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) <= i || c.words[i] != name })
+	}
+	for _, c := range left {
+		if c.values == nil || len(c.words) > len(words) {
+			continue
+		}
+		for _, v := range c.values(ctx, &call{s: s}, len(words)-len(c.words)) {
+			if strings.HasPrefix(v, last) {
+				list = append(list, Completion{Text: v})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Completion) int { return strings.Compare(a.Text, b.Text) })
+	return start, list
+}
+
+func fixedCompletions(left []*command, i int, prefix string) (list []Completion) {
+	for _, name := range wordsAt(left, i) {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		text, more := "", 0
+		for _, c := range left {
+			if len(c.words) > i && c.words[i] == name {
+				more++
+				if text == "" || len(c.words) == i+1 {
+					text = c.help
+				}
+			}
+		}
+		if more > 1 && i == 0 {
+			text = name + " …"
+		}
+		list = append(list, Completion{name, text})
+	}
+	return list
+}
+
+func help(_ context.Context, c *call) (string, error) {
+	var b strings.Builder
+	prefix := strings.Join(c.args, " ")
+	for _, cmd := range commands {
+		if cmd.role > c.s.Role || cmd.words[0] == "quit" || !strings.HasPrefix(cmd.name(), prefix) {
+			continue
+		}
+		fmt.Fprintf(&b, "  %-42s %s\n", cmd.usage(), cmd.help)
+	}
+	if b.Len() == 0 {
+		return "", usagef("there is no command %q", printable(prefix))
+	}
+	if prefix == "" {
+		b.WriteString("Words may be shortened while they stay unique. \"--json\" after a show command gives\n" +
+			"the whole state. Filters: | match TEXT, | except TEXT, | last N, | count.\n")
+	}
+	return b.String(), nil
+}
+
+func exit(context.Context, *call) (string, error) { return "", errExit }
