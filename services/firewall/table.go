@@ -1,0 +1,369 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+)
+
+// Table is the edge to nftables of the calling thread's network namespace.
+type Table struct{ c *nftables.Conn }
+
+// Open makes a Table. Sockets live only as long as one call, so there is
+// nothing to close.
+func Open() (*Table, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("firewall: open nftables: %w", err)
+	}
+	return &Table{c}, nil
+}
+
+// Count is how often a rule of a chain matched.
+type Count struct{ Packets, Bytes uint64 }
+
+// Held is the table as the kernel has it. Foreign is set when it holds anything
+// that Apply did not write, which the next Apply replaces.
+type Held struct {
+	Ruleset
+	Counts  map[string]map[Rule]Count // by chain
+	Foreign string
+}
+
+// Marks sums the counters of each mark rule over the chains.
+func (h Held) Marks() []status.MarkCount {
+	var out []status.MarkCount
+	at := map[Rule]int{}
+	for _, c := range h.Chains {
+		for _, r := range c.Rules {
+			n := h.Counts[c.Name][r]
+			i, ok := at[r]
+			if !ok {
+				i = len(out)
+				at[r] = i
+				out = append(out, status.MarkCount{Mark: r.Mark, Rule: r.String()})
+			}
+			out[i].Packets += n.Packets
+			out[i].Bytes += n.Bytes
+		}
+	}
+	return out
+}
+
+var ours = &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+
+// Dump reads the table. A table that is not there is an empty ruleset.
+func (t *Table) Dump() (Held, error) {
+	h := Held{Counts: map[string]map[Rule]Count{}}
+	tables, err := t.c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return h, fmt.Errorf("firewall: list tables: %w", err)
+	}
+	found := false
+	for _, table := range tables {
+		found = found || table.Name == TableName
+	}
+	if !found {
+		return h, nil
+	}
+	chains, err := t.c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return h, fmt.Errorf("firewall: list chains: %w", err)
+	}
+	for _, nc := range chains {
+		if nc.Table.Name != TableName {
+			continue
+		}
+		c, why := chainOf(nc)
+		if why != "" {
+			h.Foreign = why
+			continue
+		}
+		rules, err := t.c.GetRules(ours, nc)
+		if err != nil {
+			return h, fmt.Errorf("firewall: list chain %s: %w", nc.Name, err)
+		}
+		counts := map[Rule]Count{}
+		for i, nr := range rules {
+			r, n, ok := parseRule(nr.Exprs)
+			if !ok {
+				h.Foreign = fmt.Sprintf("rule %d of chain %s", i+1, nc.Name)
+				continue
+			}
+			c.Rules = append(c.Rules, r)
+			counts[r] = n
+		}
+		h.Counts[c.Name] = counts
+		h.Chains = append(h.Chains, c)
+	}
+	if len(h.Chains) == 0 && h.Foreign == "" {
+		h.Foreign = "an empty table"
+	}
+	return h, nil
+}
+
+var hooks = map[Hook]*nftables.ChainHook{
+	Prerouting: nftables.ChainHookPrerouting, Input: nftables.ChainHookInput,
+	Forward: nftables.ChainHookForward, Output: nftables.ChainHookOutput,
+}
+
+func chainOf(nc *nftables.Chain) (Chain, string) {
+	c := Chain{Name: nc.Name}
+	if nc.Hooknum == nil || nc.Priority == nil || nc.Type != nftables.ChainTypeFilter {
+		return c, "chain " + nc.Name
+	}
+	for name, h := range hooks {
+		if *h == *nc.Hooknum {
+			c.Hook = name
+		}
+	}
+	c.Priority = int(*nc.Priority)
+	c.Drop = nc.Policy != nil && *nc.Policy == nftables.ChainPolicyDrop
+	if c.Hook == "" {
+		return c, "chain " + nc.Name
+	}
+	return c, ""
+}
+
+// Apply makes the kernel's table equal to want, in one transaction: packets see
+// the old rules or the new ones, never none. Counters of rules that stay go on
+// counting. It writes nothing when nothing differs, and tells what it did.
+func (t *Table) Apply(want Ruleset) (ops []string, err error) {
+	have, err := t.Dump()
+	if err != nil {
+		return nil, err
+	}
+	ops = Diff(have, want)
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	t.c.AddTable(ours) // so that the delete cannot fail; part of the same transaction
+	t.c.DelTable(ours)
+	if len(want.Chains) > 0 {
+		table := t.c.AddTable(&nftables.Table{Name: TableName, Family: nftables.TableFamilyINet})
+		for _, c := range want.Chains {
+			policy := nftables.ChainPolicyAccept
+			if c.Drop {
+				policy = nftables.ChainPolicyDrop
+			}
+			nc := t.c.AddChain(&nftables.Chain{Name: c.Name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hooks[c.Hook],
+				Priority: nftables.ChainPriorityRef(nftables.ChainPriority(c.Priority)), Policy: &policy})
+			for _, r := range c.Rules {
+				t.c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: exprs(r, have.Counts[c.Name][r]),
+					UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment())})
+			}
+		}
+	}
+	if err := t.c.Flush(); err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, fmt.Errorf("firewall: write table %s: %w (is the module nf_tables loaded?)", TableName, err)
+		}
+		return nil, fmt.Errorf("firewall: write table %s: %w", TableName, err)
+	}
+	return ops, nil
+}
+
+// Diff lists what a replace would change, for the log; empty means equal. It is
+// pure.
+func Diff(have Held, want Ruleset) (ops []string) {
+	if have.Foreign != "" {
+		ops = append(ops, "replace table "+TableName+": not ours: "+have.Foreign)
+	}
+	names := map[string]bool{}
+	for _, w := range want.Chains {
+		names[w.Name] = true
+		var h *Chain
+		for i := range have.Chains {
+			if have.Chains[i].Name == w.Name {
+				h = &have.Chains[i]
+			}
+		}
+		switch {
+		case h == nil:
+			ops = append(ops, fmt.Sprintf("add chain %s with %d rules", w.Name, len(w.Rules)))
+		case h.Hook != w.Hook || h.Priority != w.Priority || h.Drop != w.Drop:
+			ops = append(ops, "change chain "+w.Name)
+		case !reflect.DeepEqual(h.Rules, w.Rules):
+			ops = append(ops, ruleDiff(w.Name, h.Rules, w.Rules)...)
+		}
+	}
+	for _, h := range have.Chains {
+		if !names[h.Name] {
+			ops = append(ops, "delete chain "+h.Name)
+		}
+	}
+	return ops
+}
+
+func ruleDiff(chain string, have, want []Rule) (ops []string) {
+	in := func(list []Rule, r Rule) bool {
+		for _, x := range list {
+			if x == r {
+				return true
+			}
+		}
+		return false
+	}
+	for _, w := range want {
+		if !in(have, w) {
+			ops = append(ops, fmt.Sprintf("%s: add %s", chain, w.comment()))
+		}
+	}
+	for _, h := range have {
+		if !in(want, h) {
+			ops = append(ops, fmt.Sprintf("%s: delete %s", chain, h.comment()))
+		}
+	}
+	if len(ops) == 0 {
+		ops = []string{chain + ": put the rules in order"}
+	}
+	return ops
+}
+
+// exprs is a rule in the kernel's terms:
+//
+//	meta nfproto ipv4 meta l4proto tcp ip daddr A th dport B-C counter meta mark set N accept
+//
+// accept ends only this chain: the first match counts.
+func exprs(r Rule, n Count) []expr.Any {
+	family, offset := byte(unix.NFPROTO_IPV4), uint32(16) // of daddr in the IP header
+	if r.Dst.Addr().Is6() {
+		family, offset = unix.NFPROTO_IPV6, 24
+	}
+	out := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{byte(r.Protocol)}},
+	}
+	if bits := r.Dst.Bits(); bits > 0 {
+		addr := r.Dst.Addr().AsSlice()
+		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))})
+		if !r.Dst.IsSingleIP() {
+			mask := make([]byte, len(addr))
+			for i := range bits {
+				mask[i/8] |= 0x80 >> (i % 8)
+			}
+			out = append(out, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(addr)), Mask: mask, Xor: make([]byte, len(addr))})
+		}
+		out = append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr})
+	}
+	if r.Ports != anyPort {
+		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
+		from, to := binaryutil.BigEndian.PutUint16(r.Ports.From), binaryutil.BigEndian.PutUint16(r.Ports.To)
+		if r.Ports.From == r.Ports.To {
+			out = append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: from})
+		} else {
+			out = append(out, &expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: from}, &expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: to})
+		}
+	}
+	return append(out,
+		&expr.Counter{Packets: n.Packets, Bytes: n.Bytes},
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(r.Mark)},
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	)
+}
+
+// parseRule is the inverse of exprs. A rule that does not come from it, or that
+// somebody changed, is not ok.
+func parseRule(es []expr.Any) (r Rule, n Count, ok bool) {
+	r.Ports = anyPort
+	var family byte
+	var addr []byte
+	bits := -1
+	what := "" // what register 1 holds
+	for _, e := range es {
+		switch e := e.(type) {
+		case *expr.Meta:
+			if !e.SourceRegister {
+				what = map[expr.MetaKey]string{expr.MetaKeyNFPROTO: "family", expr.MetaKeyL4PROTO: "protocol"}[e.Key]
+			}
+		case *expr.Payload:
+			switch {
+			case e.Base == expr.PayloadBaseNetworkHeader:
+				what = "daddr"
+			case e.Base == expr.PayloadBaseTransportHeader:
+				what = "dport"
+			}
+		case *expr.Bitwise:
+			bits = 0
+			for _, b := range e.Mask {
+				for ; b&0x80 != 0; b <<= 1 {
+					bits++
+				}
+			}
+		case *expr.Cmp:
+			switch {
+			case what == "family" && len(e.Data) == 1:
+				family = e.Data[0]
+			case what == "protocol" && len(e.Data) == 1:
+				r.Protocol = model.Protocol(e.Data[0])
+			case what == "daddr":
+				addr = e.Data
+			case what == "dport" && len(e.Data) == 2:
+				p := binary.BigEndian.Uint16(e.Data)
+				if e.Op != expr.CmpOpLte {
+					r.Ports.From = p
+				}
+				if e.Op != expr.CmpOpGte {
+					r.Ports.To = p
+				}
+			}
+		case *expr.Counter:
+			n = Count{e.Packets, e.Bytes}
+		case *expr.Immediate:
+			if len(e.Data) == 4 {
+				r.Mark = binary.NativeEndian.Uint32(e.Data)
+			}
+		case *expr.Verdict:
+		default:
+			return r, n, false
+		}
+	}
+	ip := netip.IPv4Unspecified()
+	if family == unix.NFPROTO_IPV6 {
+		ip = netip.IPv6Unspecified()
+	}
+	if addr == nil {
+		bits = 0
+	} else if a, valid := netip.AddrFromSlice(addr); valid && a.Is4() == (family == unix.NFPROTO_IPV4) {
+		ip = a
+		if bits < 0 {
+			bits = a.BitLen()
+		}
+	} else {
+		return r, n, false
+	}
+	if bits > ip.BitLen() {
+		return r, n, false
+	}
+	r.Dst = netip.PrefixFrom(ip, bits)
+	// Whatever the reading above took lightly shows when the rule is built again.
+	return r, n, sameExprs(es, exprs(r, n))
+}
+
+func sameExprs(a, b []expr.Any) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if reflect.TypeOf(a[i]) != reflect.TypeOf(b[i]) || !strings.EqualFold(fmt.Sprintf("%+v", a[i]), fmt.Sprintf("%+v", b[i])) {
+			return false
+		}
+	}
+	return true
+}

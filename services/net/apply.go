@@ -1,0 +1,256 @@
+package net
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Apply does one op. Names are resolved against facts, the dump that the op was
+// planned from.
+func (k *Kernel) Apply(o Op, f Facts) error {
+	if err := k.apply(o, f); err != nil {
+		return fmt.Errorf("%s: %w", o, err)
+	}
+	return nil
+}
+
+var errNoLink = errors.New("the link is not there")
+
+// dev makes the library's handle for a link: it needs the index only.
+func dev(f Facts, name string) (netlink.Link, error) {
+	for _, l := range f.Links {
+		if l.Name == name {
+			return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: l.Name, Index: l.Index}}, nil
+		}
+	}
+	for _, l := range f.Links {
+		for _, a := range l.AltNames {
+			if a == name {
+				return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: l.Name, Index: l.Index}}, nil
+			}
+		}
+	}
+	return nil, errNoLink
+}
+
+func (k *Kernel) apply(o Op, f Facts) error {
+	switch o := o.(type) {
+	case Rename:
+		return k.rename(o, f)
+	case AddVLAN:
+		return k.addVLAN(o.VLAN, f)
+	case AddBond:
+		return k.setBond(o.Bond, f, true)
+	case SetBond:
+		return k.setBond(o.Bond, f, false)
+	case DelLink:
+		return onDev(f, o.Name, k.h.LinkDel)
+	case SetMTU:
+		return onDev(f, o.Link, func(l netlink.Link) error { return k.h.LinkSetMTU(l, o.To) })
+	case SetMaster:
+		if o.Master == "" {
+			return onDev(f, o.Link, k.h.LinkSetNoMaster)
+		}
+		m, err := dev(f, o.Master)
+		if err != nil {
+			return err
+		}
+		return onDev(f, o.Link, func(l netlink.Link) error { return k.h.LinkSetMasterByIndex(l, m.Attrs().Index) })
+	case SetUp:
+		if o.Up {
+			return onDev(f, o.Link, k.h.LinkSetUp)
+		}
+		return onDev(f, o.Link, k.h.LinkSetDown)
+	case SetAddr:
+		return k.addr(o.Addr, f, unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
+	case DelAddr:
+		return ignore(k.addr(o.Addr, f, unix.RTM_DELADDR, unix.NLM_F_ACK), unix.EADDRNOTAVAIL, unix.ENODEV)
+	case SetRoute:
+		r, err := kernelRoute(o.Route, f)
+		if err != nil {
+			return err
+		}
+		return k.h.RouteReplace(r)
+	case DelRoute:
+		r, err := kernelRoute(o.Route, f)
+		if err != nil {
+			return nil // the link went and took the route along
+		}
+		return ignore(k.h.RouteDel(r), unix.ESRCH)
+	case SetSysctl:
+		return writeSysctl(o.Sysctl)
+	case SetHostName:
+		return setHostName(o.Name)
+	}
+	return errors.New("unknown op")
+}
+
+func onDev(f Facts, name string, fn func(netlink.Link) error) error {
+	l, err := dev(f, name)
+	if err != nil {
+		return err
+	}
+	return fn(l)
+}
+
+func ignore(err error, these ...error) error {
+	for _, e := range these {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}
+
+// rename tries the live rename of newer kernels, then one with the link down
+// for a moment; if both are refused, the name becomes an alternative one.
+func (k *Kernel) rename(o Rename, f Facts) error {
+	l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: o.From, Index: o.Index}}
+	err := k.h.LinkSetName(l, o.To)
+	if err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+		return err // EEXIST: the plan is of an older world, the next pass makes a new one
+	}
+	up := false
+	for _, have := range f.Links {
+		up = up || have.Index == o.Index && have.Up
+	}
+	if up {
+		if derr := k.h.LinkSetDown(l); derr == nil {
+			err = k.h.LinkSetName(l, o.To)
+			err = errors.Join(err, k.h.LinkSetUp(l))
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if aerr := k.h.LinkAddAltName(l, o.To); aerr != nil {
+		return fmt.Errorf("%w; as an alternative name: %w", err, aerr)
+	}
+	return nil
+}
+
+func (k *Kernel) addVLAN(v VLAN, f Facts) error {
+	if l, err := dev(f, v.Name); err == nil { // there already, not yet marked as ours
+		return k.h.LinkSetAlias(l, OwnAlias)
+	}
+	p, err := dev(f, v.Parent)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = v.Name, p.Attrs().Index
+	if err := k.h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: v.ID}); err != nil {
+		return err
+	}
+	return k.mark(v.Name)
+}
+
+// mark puts OwnAlias on a link that was just made.
+func (k *Kernel) mark(name string) error {
+	l, err := k.h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return k.h.LinkSetAlias(l, OwnAlias)
+}
+
+func (k *Kernel) setBond(b Bond, f Facts, create bool) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = b.Name
+	bond := netlink.NewLinkBond(attrs)
+	if create {
+		bond.Mode = netlink.StringToBondMode(b.Mode)
+		if bond.Mode == netlink.BOND_MODE_UNKNOWN {
+			return fmt.Errorf("unknown mode %q", b.Mode)
+		}
+		if rate, ok := netlink.StringToBondLacpRateMap[b.LACPRate]; ok && bond.Mode == netlink.BOND_MODE_802_3AD {
+			bond.LacpRate = rate
+		}
+	} else if l, err := dev(f, b.Name); err == nil {
+		bond.Index = l.Attrs().Index
+	}
+	bond.Miimon = int(b.MIIMon / time.Millisecond)
+	if p, ok := netlink.StringToBondXmitHashPolicyMap[b.HashPolicy]; ok {
+		bond.XmitHashPolicy = p
+	}
+	if !create && primaryMode(b.Mode) {
+		bond.Primary = 0 // none
+		if p, err := dev(f, b.Primary); err == nil {
+			bond.Primary = p.Attrs().Index
+		}
+	}
+	if create {
+		if err := k.h.LinkAdd(bond); err != nil {
+			return err
+		}
+	} else if err := k.h.LinkModify(bond); err != nil {
+		return err
+	}
+	return k.mark(b.Name)
+}
+
+// primaryMode tells whether a mode knows a primary member.
+func primaryMode(mode string) bool {
+	return mode == "active-backup" || mode == "balance-tlb" || mode == "balance-alb"
+}
+
+func (k *Kernel) addr(a Addr, f Facts, typ, flags int) error {
+	l, err := dev(f, a.Link)
+	if err != nil {
+		return err
+	}
+	req := nl.NewNetlinkRequest(typ, flags)
+	req.AddRawData(marshalAddr(a, l.Attrs().Index, time.Now()))
+	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func kernelRoute(r Route, f Facts) (*netlink.Route, error) {
+	out := &netlink.Route{
+		Dst: ipNet(r.Dst), Table: int(r.Table), Priority: int(r.Metric), MTU: int(r.MTU), Scope: netlink.Scope(r.Scope),
+		Protocol: netlink.RouteProtocol(r.Proto), Type: routeType(r.Type),
+	}
+	if r.Via.IsValid() {
+		if r.Via.Is6() && r.Dst.Addr().Is4() {
+			out.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: r.Via.AsSlice()}
+		} else {
+			out.Gw = r.Via.AsSlice()
+		}
+	}
+	if r.Src.IsValid() {
+		out.Src = r.Src.AsSlice()
+	}
+	if r.OnLink {
+		out.Flags = int(netlink.FLAG_ONLINK)
+	}
+	if r.Interface != "" {
+		l, err := dev(f, r.Interface)
+		if err != nil {
+			return nil, err
+		}
+		out.LinkIndex = l.Attrs().Index
+	}
+	return out, nil
+}
+
+// setHostName needs CAP_SYS_ADMIN; the file needs only root's user id.
+func setHostName(name string) error {
+	err := unix.Sethostname([]byte(name))
+	if errors.Is(err, fs.ErrPermission) {
+		return os.WriteFile("/proc/sys/kernel/hostname", []byte(name+"\n"), 0)
+	}
+	return err
+}

@@ -1,0 +1,314 @@
+// Package net is the service that owns links, static and leased addresses,
+// routes, sysctls, the host name and nftables: it is the only writer of them.
+//
+// Desired says what the configuration asks for, Kernel.Dump what there is, Diff
+// what to change: the first and the last are pure. A pass dumps, decides and
+// applies until nothing is left to do. Events (netlink, a new configuration, a
+// lease) only trigger a pass; a timer triggers one every few seconds, so that a
+// lost event costs seconds. A second pass over an unchanged world does nothing.
+//
+// services/firewall is part of this process: net is the only writer of nftables,
+// so it calls that package, which has no process of its own. It is the one
+// import from one folder of services to another.
+package net
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	mdnetlink "github.com/mdlayher/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"ballast/configs/model"
+	"ballast/services/firewall"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+const (
+	// debounce gathers a burst of events into one pass.
+	debounce = 30 * time.Millisecond
+	// refresh is how often a pass runs without an event: counters, lifetimes,
+	// sysctls of modules that came late, drift that nobody announced.
+	refresh = 5 * time.Second
+	// progress is how often init is told that the main loop goes round.
+	progress = time.Second
+	// maxRounds bounds one pass: names, then bonds, VLANs on them, members, addresses, routes.
+	maxRounds = 8
+)
+
+// Run is the service. It returns nil when ctx ends and leaves the kernel as it is.
+func Run(ctx context.Context, env *ipc.Env) error {
+	k, err := OpenKernel()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	fw, err := firewall.Open()
+	if err != nil {
+		return err
+	}
+	s := &service{env: env, k: k, fw: fw, srv: ipc.NewServer("net"), config: make(chan status.Conf, 1), kick: make(chan struct{}, 1)}
+	s.leases = newLeases(env.Log, s.trigger)
+
+	events, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR |
+		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE})
+	if err != nil {
+		return fmt.Errorf("net: subscribe to rtnetlink: %w", err)
+	}
+	defer events.Close()
+
+	// The first state goes out before a configuration is known: conf asks for the
+	// NICs that are present.
+	if err := s.observe(); err != nil {
+		return err
+	}
+	s.srv.Handle("prepare", s.prepare, ipc.UIDConf)
+	s.srv.Handle("renew", s.renew, ipc.UIDConsole)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.srv.Serve(ctx, env.Listener) })
+	g.Go(func() error { return s.listen(ctx, events) })
+	g.Go(func() error {
+		err := ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+			select {
+			case <-s.config:
+			default:
+			}
+			s.config <- c
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error { return s.loop(ctx) })
+	return g.Wait()
+}
+
+// service is the state of one Run. Only loop touches the fields below kick.
+type service struct {
+	env    *ipc.Env
+	k      *Kernel
+	fw     *firewall.Table
+	srv    *ipc.Server
+	leases *leases
+	config chan status.Conf
+	kick   chan struct{}
+
+	conf    *status.Conf // nil: none yet
+	facts   Facts
+	marks   []status.MarkCount
+	applied status.Applied
+	ring    []status.Transition
+	seq     uint64
+	carrier map[string]bool // as last told
+	said    map[string]bool // faults that were logged and still hold
+	ops     uint64          // applied since start
+}
+
+// trigger asks for a pass. It never blocks.
+func (s *service) trigger() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// listen turns netlink events into triggers. Their content is not looked at: a
+// burst that overran the socket (ENOBUFS) says as much as one event.
+func (s *service) listen(ctx context.Context, events *mdnetlink.Conn) error {
+	stop := context.AfterFunc(ctx, func() { events.Close() })
+	defer stop()
+	for {
+		_, err := events.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("net: read rtnetlink events: %w", err)
+		}
+		s.trigger()
+	}
+}
+
+func (s *service) loop(ctx context.Context) error {
+	defer s.leases.stop()
+	tick := time.NewTicker(progress)
+	defer tick.Stop()
+	pass := time.NewTimer(0)
+	defer pass.Stop()
+	next := time.Now() // when pass fires
+	soon := func(d time.Duration) {
+		if at := time.Now().Add(d); at.Before(next) {
+			next = at
+			pass.Reset(d)
+		}
+	}
+	for {
+		s.env.Progress()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.kick:
+			soon(debounce)
+		case c := <-s.config:
+			s.conf = &c
+			soon(0)
+		case <-pass.C:
+			if err := s.pass(ctx); err != nil {
+				return err
+			}
+			s.env.Ready()
+			next = time.Now().Add(refresh)
+			pass.Reset(refresh)
+		}
+	}
+}
+
+// observe dumps and publishes, and changes nothing.
+func (s *service) observe() error {
+	f, err := s.k.Dump()
+	if err != nil {
+		return err
+	}
+	s.facts = f
+	s.publish()
+	return nil
+}
+
+// pass makes the kernel what the configuration asks for, as far as it can be
+// done now, and publishes.
+func (s *service) pass(ctx context.Context) error {
+	if s.conf == nil {
+		return s.observe()
+	}
+	c := s.conf.Config
+	var faults []string
+	var before string
+	for range maxRounds {
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.env.Progress()
+		f, err := s.k.Dump()
+		if err != nil {
+			return err
+		}
+		s.facts = f
+		s.leases.follow(c, f)
+		want := Desired(c, f.Links, s.leases.held())
+		f.Sysctls = readSysctls(want.Sysctls)
+		ops, waiting := Diff(f, want)
+		faults = waiting
+		list := fmt.Sprint(ops)
+		if len(ops) == 0 || list == before {
+			break // done, or the rest cannot be done now
+		}
+		before = list
+		faults = append(faults, s.apply(ops, f)...)
+	}
+	faults = append(faults, s.applyMarks(c.Marks)...)
+	s.writeResolv()
+	s.report(faults)
+	s.applied = status.Applied{Config: s.conf.Generation, Error: strings.Join(faults, "; ")}
+	s.publish()
+	return nil
+}
+
+func (s *service) apply(ops []Op, f Facts) (faults []string) {
+	for _, o := range ops {
+		if err := s.k.Apply(o, f); err != nil {
+			faults = append(faults, err.Error())
+			continue
+		}
+		s.ops++
+		if _, often := o.(SetSysctl); !often {
+			s.env.Log.Info(o.String())
+		}
+	}
+	return faults
+}
+
+// applyMarks writes the marks if they differ and reads their counters.
+func (s *service) applyMarks(marks []model.Mark) (faults []string) {
+	ops, err := s.fw.Apply(firewall.Desired(marks))
+	if err != nil {
+		faults = append(faults, err.Error())
+	}
+	s.ops += uint64(len(ops))
+	for _, o := range ops {
+		s.env.Log.Info("firewall: " + o)
+	}
+	held, err := s.fw.Dump()
+	if err != nil {
+		if len(faults) == 0 {
+			faults = append(faults, err.Error())
+		}
+		return faults
+	}
+	s.marks = held.Marks()
+	return faults
+}
+
+// report logs each fault once, when it comes up.
+func (s *service) report(faults []string) {
+	now := make(map[string]bool, len(faults))
+	for _, f := range faults {
+		if !s.said[f] && !now[f] {
+			s.env.Log.Warn(f)
+		}
+		now[f] = true
+	}
+	s.said = now
+}
+
+// prepare is the verb: can this configuration be applied here? The dump is its
+// own, since it runs beside the main loop.
+func (s *service) prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var p status.Prepare
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, fmt.Errorf("net: prepare: %w", err)
+	}
+	k, err := OpenKernel()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	f, err := k.Dump()
+	if err != nil {
+		return nil, err
+	}
+	return nil, Prepare(p.Config, f)
+}
+
+// Renew is the argument of the verb renew: the interface whose lease is renewed
+// now; empty means all of them.
+type Renew struct {
+	Interface string `json:"interface,omitempty"`
+}
+
+func (s *service) renew(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var r Renew
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, fmt.Errorf("net: renew: %w", err)
+		}
+	}
+	names := s.leases.renew(r.Interface)
+	if len(names) == 0 {
+		if r.Interface == "" {
+			return nil, errors.New("no interface uses DHCP")
+		}
+		return nil, fmt.Errorf("%s: no DHCP client runs there; write \"dhcp\" into its interface block", r.Interface)
+	}
+	slices.Sort(names)
+	return names, nil
+}
