@@ -1,0 +1,58 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// cgroup is the folder of one service in the cgroup2 file system; "" is none.
+type cgroup string
+
+// newCgroup makes a service's cgroup below root with a memory limit, or takes
+// over the one that is there.
+func newCgroup(root, name string, memory int64) (cgroup, error) {
+	dir := filepath.Join(root, name)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("cgroup of %s: %w", name, err)
+	}
+	c := cgroup(dir)
+	if memory > 0 {
+		if err := c.write("memory.max", strconv.FormatInt(memory, 10)); err != nil {
+			return c, fmt.Errorf("cgroup of %s: %w", name, err)
+		}
+		// A process of a service that ran out of memory dies alone and starts anew,
+		// with what it started.
+		if err := c.write("memory.oom.group", "1"); err != nil {
+			return c, fmt.Errorf("cgroup of %s: %w", name, err)
+		}
+	}
+	return c, nil
+}
+
+func (c cgroup) write(file, value string) error {
+	return os.WriteFile(filepath.Join(string(c), file), []byte(value), 0o644)
+}
+
+// open returns the descriptor that a fork into the cgroup wants, -1 for none.
+func (c cgroup) open() (fd int, closeFD func()) {
+	if c == "" {
+		return -1, func() {}
+	}
+	fd, err := syscall.Open(string(c), syscall.O_DIRECTORY|syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, func() {}
+	}
+	return fd, func() { syscall.Close(fd) }
+}
+
+// kill ends everything in the cgroup: a script that outlived the service.
+func (c cgroup) kill() {
+	if c != "" {
+		c.write("cgroup.kill", "1") // nothing in it is not an error; the kernel has it since 5.14
+	}
+}

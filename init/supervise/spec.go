@@ -1,0 +1,65 @@
+package supervise
+
+import (
+	"os"
+	"time"
+)
+
+// Spec is how one service is run.
+type Spec struct {
+	Name string
+	UID  uint32
+	GID  uint32
+
+	// Caps are the capabilities that the process has, and the only ones that it
+	// or anything it starts can ever have (numbers of linux/capability.h).
+	Caps []uintptr
+	// ScriptCaps are further capabilities for programs that it starts as root.
+	// A service with any may start programs as other users; all others run with
+	// no_new_privs and without root's magic.
+	ScriptCaps []uintptr
+
+	Memory int64 // limit of its cgroup in bytes; 0: none
+	OOM    int   // oom_score_adj, -1000 (never killed) to 1000
+	Env    []string
+
+	// Files opens what else the process is handed, by name, before each start.
+	// The files are closed in init when the process has them.
+	Files func() (map[string]*os.File, error)
+
+	// MaxBackoff bounds the pause between restarts; 0: 30 s.
+	MaxBackoff time.Duration
+	// StopTimeout is how long it may take to end after SIGTERM; 0: 3 s.
+	StopTimeout time.Duration
+	// Hang is how long a service that was ready may go without progress before it
+	// is made to dump its goroutines and starts anew; 0: for ever.
+	Hang time.Duration
+	// Lost is called when the service has ended and is not ready again within
+	// LostAfter; once for each time that happens.
+	Lost      func()
+	LostAfter time.Duration
+}
+
+func (s Spec) maxBackoff() time.Duration {
+	if s.MaxBackoff > 0 {
+		return s.MaxBackoff
+	}
+	return 30 * time.Second
+}
+
+func (s Spec) stopTimeout() time.Duration {
+	if s.StopTimeout > 0 {
+		return s.StopTimeout
+	}
+	return 3 * time.Second
+}
+
+// backoff is the pause before the n-th restart in a row, n from 1. The first
+// comes at once: a crash that does not repeat must cost nothing.
+func (s Spec) backoff(n int) time.Duration {
+	if n <= 1 {
+		return 0
+	}
+	d := 100 * time.Millisecond << min(n-2, 16)
+	return min(d, s.maxBackoff())
+}

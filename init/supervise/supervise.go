@@ -1,0 +1,300 @@
+// Package supervise runs the services of a director, each as a process of its
+// own, with no more rights than it needs, and starts again what ends.
+//
+// The sockets of all services exist before the first one starts and outlive
+// each of them: who connects while a service is away waits a moment and is
+// never refused.
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/init/journal"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Config is what all services share.
+type Config struct {
+	Exe     string                // what is executed
+	Args    func(string) []string // argv for a service
+	Dir     ipc.Dir
+	Data    string // parent of the services' own folders; empty: none
+	Cgroup  string // parent of the services' cgroups; empty: none
+	GID     uint32 // group that may use the sockets
+	Env     []string
+	Journal *journal.Journal
+	Reaper  *Reaper
+	Changed func() // called after each change of a service's state; must not block
+}
+
+// States of a service, as status.Process has them.
+const (
+	Starting = "starting"
+	Ready    = "ready"
+	Backoff  = "backoff"
+	Stopped  = "stopped"
+)
+
+// stable is how long a service must have run for its next restart to count as
+// the first one.
+const stable = 10 * time.Second
+
+// Supervisor runs services. Make it with New.
+type Supervisor struct {
+	cfg Config
+
+	mu       sync.Mutex
+	services []*service
+	changed  chan struct{} // closed at the next change of a state
+}
+
+// service is one of them. The fields below mu belong to the lock of the
+// supervisor.
+type service struct {
+	sup    *Supervisor
+	spec   Spec
+	listen *os.File
+	cgroup cgroup
+	stop   chan struct{} // closed: end and stay away
+	ended  chan struct{} // closed: run has returned
+	once   sync.Once
+
+	pid      int
+	state    string
+	since    time.Time
+	started  time.Time // of this process
+	first    time.Time // of the first process
+	progress time.Time
+	restarts int
+	lastExit string
+	running  chan struct{} // closed when this process has ended
+}
+
+// New makes the sockets' folder and returns a supervisor without services.
+func New(cfg Config) (*Supervisor, error) {
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
+	dir := string(cfg.Dir)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("supervise: %w", err)
+	}
+	if err := chown(dir, 0, cfg.GID, 0o750); err != nil {
+		return nil, err
+	}
+	return &Supervisor{cfg: cfg, changed: make(chan struct{})}, nil
+}
+
+func chown(name string, uid, gid uint32, mode os.FileMode) error {
+	if err := os.Chown(name, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	if err := os.Chmod(name, mode); err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	return nil
+}
+
+// Listen makes the socket of a service: root's, usable by the group.
+func (s *Supervisor) Listen(name string) (*net.UnixListener, error) {
+	p := s.cfg.Dir.Path(name)
+	os.Remove(p) // of a run before this one
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("supervise: socket of %s: %w", name, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := chown(p, 0, s.cfg.GID, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Add makes everything that a service needs before its first start. All
+// services are added before the first one is started.
+func (s *Supervisor) Add(spec Spec) error {
+	l, err := s.Listen(spec.Name)
+	if err != nil {
+		return err
+	}
+	f, err := l.File() // the same open socket; it stays ours
+	l.Close()
+	if err != nil {
+		return fmt.Errorf("supervise: socket of %s: %w", spec.Name, err)
+	}
+	v := &service{
+		sup: s, spec: spec, listen: f, state: Stopped, since: time.Now(),
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if s.cfg.Cgroup != "" {
+		if v.cgroup, err = newCgroup(s.cfg.Cgroup, spec.Name, spec.Memory); err != nil {
+			// Without its limits is better than not at all.
+			s.cfg.Journal.Print(journal.Error, "%v", err)
+		}
+	}
+	if s.cfg.Data != "" {
+		d := filepath.Join(s.cfg.Data, spec.Name)
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("supervise: %w", err)
+		}
+		if err := chown(d, spec.UID, spec.GID, 0o700); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services = append(s.services, v)
+	return nil
+}
+
+// Start starts all services in the order in which they were added, without
+// waiting for any.
+func (s *Supervisor) Start() {
+	s.mu.Lock()
+	all := slices.Clone(s.services)
+	s.mu.Unlock()
+	for _, v := range all {
+		started := make(chan struct{})
+		go v.run(started)
+		<-started
+	}
+}
+
+func (s *Supervisor) find(name string) *service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.services {
+		if v.spec.Name == name {
+			return v
+		}
+	}
+	return nil
+}
+
+// Signal sends a signal to a service.
+func (s *Supervisor) Signal(name string, sig unix.Signal) error {
+	v := s.find(name)
+	if v == nil {
+		return fmt.Errorf("there is no service %q", name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.pid == 0 {
+		return fmt.Errorf("%s is not running (%s)", name, v.state)
+	}
+	if err := unix.Kill(v.pid, sig); err != nil {
+		return fmt.Errorf("%s: signal %s: %w", name, unix.SignalName(sig), err)
+	}
+	return nil
+}
+
+// Stop ends services for good, side by side, and waits until they have ended,
+// which takes at most the longest of their StopTimeouts and a second. A service
+// that does not exist is not an error.
+func (s *Supervisor) Stop(names ...string) {
+	var waits []*service
+	for _, n := range names {
+		if v := s.find(n); v != nil {
+			v.once.Do(func() { close(v.stop) })
+			waits = append(waits, v)
+		}
+	}
+	for _, v := range waits {
+		<-v.ended
+	}
+}
+
+// Names returns the services in the order in which they were added.
+func (s *Supervisor) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, v := range s.services {
+		out = append(out, v.spec.Name)
+	}
+	return out
+}
+
+// WaitReady returns when all services are ready, or with the names of those
+// that are not when ctx ends.
+func (s *Supervisor) WaitReady(ctx context.Context) (missing []string) {
+	for {
+		missing = nil
+		s.mu.Lock()
+		for _, v := range s.services {
+			if v.state != Ready {
+				missing = append(missing, v.spec.Name)
+			}
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		if missing == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return missing
+		}
+	}
+}
+
+// State tells of all services, in the order in which they were added.
+func (s *Supervisor) State() []status.Process {
+	s.mu.Lock()
+	out := make([]status.Process, 0, len(s.services))
+	for _, v := range s.services {
+		out = append(out, status.Process{
+			Name: v.spec.Name, PID: v.pid, State: v.state, Since: v.since,
+			Restarts: v.restarts, LastExit: v.lastExit, LastProgress: v.progress,
+		})
+	}
+	s.mu.Unlock()
+	for i := range out {
+		out[i].RSS, out[i].PSS, out[i].CPU = figures(out[i].PID)
+	}
+	return out
+}
+
+// Life is what the watchdog wants to know of a service.
+type Life struct {
+	Ready    bool
+	Progress time.Time // last sign of life while ready
+	First    time.Time // when it was first started
+}
+
+// Life tells of one service; false: there is no such service.
+func (s *Supervisor) Life(name string) (Life, bool) {
+	v := s.find(name)
+	if v == nil {
+		return Life{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Life{v.state == Ready, v.progress, v.first}, true
+}
+
+// set changes a service under the lock and tells.
+func (v *service) set(change func()) {
+	v.sup.mu.Lock()
+	before := v.state
+	change()
+	if v.state != before {
+		v.since = time.Now()
+	}
+	close(v.sup.changed)
+	v.sup.changed = make(chan struct{})
+	v.sup.mu.Unlock()
+	v.sup.cfg.Changed()
+}

@@ -1,0 +1,436 @@
+package supervise
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/init/journal"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// The test binary is also the service: its behaviour is its second argument.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "service" {
+		os.Exit(child(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func child(mode string) int {
+	mode, arg, _ := strings.Cut(mode, "=")
+	env, err := ipc.FromInit()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "<3>", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	switch mode {
+	case "crash":
+		env.Log.Warn("about to fail")
+		return 3
+	case "crash-ready":
+		env.Ready()
+		time.Sleep(10 * time.Millisecond)
+		return 4
+	case "flood":
+		for i := range 100000 {
+			fmt.Fprintf(os.Stderr, "<6>line %d\n", i)
+		}
+	case "hang":
+		env.Ready()
+		select {}
+	case "deaf":
+		signal.Ignore(unix.SIGTERM)
+		env.Ready()
+		time.Sleep(time.Hour)
+	}
+	srv := ipc.NewServer("test")
+	srv.Publish(self())
+	env.Ready()
+	env.Progress()
+	env.Log.Info("up", "arg", arg)
+	err = srv.Serve(ctx, env.Listener)
+	if f := os.Getenv("ORDER"); f != "" {
+		o, err := os.OpenFile(f, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			fmt.Fprintln(o, mode)
+		}
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// identity is what a process may do.
+type identity struct {
+	UID, GID int
+	Groups   []int
+	Files    map[string]bool
+	Status   map[string]string
+	Session  bool
+	Data     string
+}
+
+func self() identity {
+	id := identity{UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{}, Data: os.Getenv(ipc.EnvData)}
+	id.Groups, _ = os.Getgroups()
+	b, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		k, v, _ := strings.Cut(line, ":")
+		if strings.HasPrefix(k, "Cap") || k == "NoNewPrivs" {
+			id.Status[k] = strings.TrimSpace(v)
+		}
+	}
+	sid, _ := unix.Getsid(0)
+	id.Session = sid == os.Getpid()
+	return id
+}
+
+type fixture struct {
+	*Supervisor
+	j   *journal.Journal
+	dir ipc.Dir
+}
+
+func newFixture(t *testing.T, cgroup string) *fixture {
+	t.Helper()
+	// The services may run as another user: its folders must be open to it.
+	base, err := os.MkdirTemp("/tmp", "supervise")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	os.Chmod(base, 0o755)
+	exe := filepath.Join(base, "exe")
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(exe, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j := journal.New(nil)
+	r := NewReaper()
+	t.Cleanup(r.Stop)
+	dir := ipc.Dir(filepath.Join(base, "run"))
+	s, err := New(Config{
+		Exe: exe, Args: func(n string) []string { return []string{"ballast", "service", n} },
+		Dir: dir, Data: filepath.Join(base, "data"), GID: ipc.GroupBallast, Cgroup: cgroup, Journal: j, Reaper: r,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Mkdir(filepath.Join(base, "data"), 0o755)
+	t.Cleanup(func() { s.Stop(s.Names()...) })
+	return &fixture{s, j, dir}
+}
+
+func (f *fixture) add(t *testing.T, specs ...Spec) {
+	t.Helper()
+	for _, s := range specs {
+		if err := f.Add(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// await returns when ok says so of a service.
+func (f *fixture) await(t *testing.T, name string, ok func(status.Process) bool) status.Process {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	for {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		ps := f.State()
+		i := slices.IndexFunc(ps, func(p status.Process) bool { return p.Name == name })
+		if ok(ps[i]) {
+			return ps[i]
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("%s: %+v; log: %v", name, ps[i], f.log(t, name))
+		}
+	}
+}
+
+func (f *fixture) log(t *testing.T, name string) []string {
+	t.Helper()
+	ls, err := f.j.Lines(status.LogQuery{Service: name, Lines: journal.MaxLines})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, l := range ls {
+		out = append(out, l.Text)
+	}
+	return out
+}
+
+func isReady(p status.Process) bool { return p.State == Ready }
+
+func TestRights(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "net", UID: ipc.UIDNet, GID: ipc.GroupBallast, Caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}},
+		Spec{Name: "conf", UID: ipc.UIDConf, GID: ipc.GroupBallast},
+		Spec{Name: "notify", UID: ipc.UIDNotify, GID: ipc.GroupBallast, Caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL}, ScriptCaps: []uintptr{unix.CAP_NET_RAW}})
+	f.Start()
+	if m := f.WaitReady(t.Context()); m != nil {
+		t.Fatal(m)
+	}
+	for _, tt := range []struct {
+		name           string
+		uid            int
+		caps, bounding string
+		nnp            string
+	}{
+		{"net", ipc.UIDNet, "0000000000003000", "0000000000003000", "1"},
+		{"conf", ipc.UIDConf, "0000000000000000", "0000000000000000", "1"},
+		{"notify", ipc.UIDNotify, "00000000000000e0", "00000000000020e0", "0"},
+	} {
+		var id identity
+		if _, err := f.dir.Client(tt.name).State(t.Context(), &id); err != nil {
+			t.Fatal(err)
+		}
+		if id.UID != tt.uid || id.GID != ipc.GroupBallast || !slices.Equal(id.Groups, []int{ipc.GroupBallast}) || !id.Session {
+			t.Errorf("%s runs as %+v", tt.name, id)
+		}
+		for k, want := range map[string]string{"CapEff": tt.caps, "CapPrm": tt.caps, "CapAmb": tt.caps, "CapBnd": tt.bounding, "NoNewPrivs": tt.nnp} {
+			if id.Status[k] != want {
+				t.Errorf("%s: %s is %s, want %s", tt.name, k, id.Status[k], want)
+			}
+		}
+		st, err := os.Stat(id.Data)
+		if err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: its folder %q: %v, %v", tt.name, id.Data, st, err)
+		}
+	}
+	// The limits belong to threads that are gone: init keeps everything.
+	if id := self(); id.Status["NoNewPrivs"] != "0" || strings.Trim(id.Status["CapBnd"], "0") == "" {
+		t.Errorf("init itself lost rights: %v", id.Status)
+	}
+}
+
+// A service that is killed is back at once, and a caller that comes meanwhile
+// is not refused.
+func TestRestart(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "ipvs", UID: ipc.UIDIPVS, GID: ipc.GroupBallast})
+	f.Start()
+	p := f.await(t, "ipvs", isReady)
+	begin := time.Now()
+	if err := f.Signal("ipvs", unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	f.await(t, "ipvs", func(p status.Process) bool { return p.State != Ready })
+	var id identity
+	if _, err := f.dir.Client("ipvs").State(t.Context(), &id); err != nil {
+		t.Errorf("a call while it was away: %v", err)
+	}
+	q := f.await(t, "ipvs", isReady)
+	t.Logf("ready again after %v", time.Since(begin))
+	if q.PID == p.PID || q.Restarts != 1 || q.LastExit != "killed (SIGKILL)" {
+		t.Errorf("after the kill: %+v", q)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	s := Spec{MaxBackoff: time.Second}
+	var got []time.Duration
+	for n := 1; n < 8; n++ {
+		got = append(got, s.backoff(n))
+	}
+	ms := time.Millisecond
+	if want := []time.Duration{0, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1000 * ms, 1000 * ms}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if d := (Spec{}).backoff(1 << 30); d != 30*time.Second {
+		t.Errorf("after many: %v", d)
+	}
+}
+
+func TestCrashLoop(t *testing.T) {
+	f := newFixture(t, "")
+	lost := make(chan struct{}, 100)
+	f.add(t, Spec{Name: "crash", MaxBackoff: 50 * time.Millisecond, LostAfter: 100 * time.Millisecond, Lost: func() { lost <- struct{}{} }})
+	f.Start()
+	<-lost
+	p := f.await(t, "crash", func(p status.Process) bool { return p.State == Backoff && p.Restarts >= 3 })
+	if p.LastExit != "exit 3" {
+		t.Errorf("%+v", p)
+	}
+	if l := f.log(t, "crash"); l[0] != "about to fail" {
+		t.Errorf("log: %q", l)
+	}
+	begin := time.Now()
+	f.Stop("crash")
+	if d := time.Since(begin); d > 2*time.Second {
+		t.Errorf("stopping what is not running took %v", d)
+	}
+}
+
+// A service that gets ready and dies, again and again, is lost too.
+func TestCrashLoopReady(t *testing.T) {
+	f := newFixture(t, "")
+	lost := make(chan struct{}, 100)
+	f.add(t, Spec{Name: "crash-ready", MaxBackoff: time.Millisecond, LostAfter: time.Hour, Lost: func() { lost <- struct{}{} }})
+	f.Start()
+	select {
+	case <-lost:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not told")
+	}
+	if p := f.State()[0]; p.Restarts < hopeless-1 {
+		t.Errorf("given up after %d", p.Restarts)
+	}
+}
+
+func TestHang(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "hang", Hang: 500 * time.Millisecond})
+	f.Start()
+	p := f.await(t, "hang", func(p status.Process) bool { return p.Restarts > 0 })
+	if !strings.HasPrefix(p.LastExit, "no progress for") {
+		t.Errorf("%+v", p)
+	}
+	if l := strings.Join(f.log(t, "hang"), "\n"); !strings.Contains(l, "SIGQUIT") || !strings.Contains(l, "goroutine 1 ") {
+		t.Errorf("its goroutines are not in the log: %s", l)
+	}
+}
+
+func TestStopDeaf(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "deaf", StopTimeout: 200 * time.Millisecond})
+	f.Start()
+	f.await(t, "deaf", isReady)
+	f.Stop("deaf")
+	if p := f.State()[0]; p.State != Stopped || p.LastExit != "did not end within 200ms, killed (SIGKILL)" || p.PID != 0 {
+		t.Errorf("%+v", p)
+	}
+	if err := f.Signal("deaf", unix.SIGTERM); err == nil {
+		t.Error("a signal to what has stopped was no error")
+	}
+	if err := f.Signal("nobody", unix.SIGTERM); err == nil {
+		t.Error("a signal to nobody was no error")
+	}
+	f.Stop("nobody")
+}
+
+func TestStopOrder(t *testing.T) {
+	f := newFixture(t, "")
+	order := filepath.Join(t.TempDir(), "order")
+	if err := os.WriteFile(order, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"conf", "net", "vrrp"} {
+		f.add(t, Spec{Name: n, Env: []string{"ORDER=" + order}})
+	}
+	f.Start()
+	if m := f.WaitReady(t.Context()); m != nil {
+		t.Fatal(m)
+	}
+	f.Stop("vrrp")
+	f.Stop("net", "none")
+	f.Stop("conf")
+	b, _ := os.ReadFile(order)
+	if string(b) != "vrrp\nnet\nconf\n" {
+		t.Errorf("ended in this order: %q", b)
+	}
+}
+
+func TestFlood(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "flood"})
+	f.Start()
+	f.await(t, "flood", isReady)
+	f.Stop("flood")
+	l := f.log(t, "flood")
+	if len(l) > journal.MaxLines || len(l) < 100 || l[len(l)-1] != `up arg=` && !strings.HasPrefix(l[len(l)-1], "up") {
+		t.Errorf("%d lines, the last one %q", len(l), l[len(l)-1])
+	}
+}
+
+func TestFiles(t *testing.T) {
+	f := newFixture(t, "")
+	opened := 0
+	f.add(t, Spec{Name: "console", Files: func() (map[string]*os.File, error) {
+		opened++
+		r, err := os.Open(os.DevNull)
+		if opened == 1 {
+			return map[string]*os.File{"ssh": r}, errors.New("ttyS9: no such line")
+		}
+		return map[string]*os.File{"ssh": r}, err
+	}})
+	f.Start()
+	f.await(t, "console", isReady)
+	if l, _ := f.j.Lines(status.LogQuery{Service: "init"}); !strings.Contains(fmt.Sprint(l), "ttyS9: no such line") {
+		t.Errorf("log: %v", l)
+	}
+	if err := f.Signal("console", unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	f.await(t, "console", func(p status.Process) bool { return p.State == Ready && p.Restarts == 1 })
+	if opened != 2 {
+		t.Errorf("files were opened %d times, want once a start", opened)
+	}
+}
+
+// Orphans become children of PID 1; the reaper must collect them. Here we are
+// their subreaper.
+func TestOrphans(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	f := newFixture(t, "")
+	pid, exit, err := f.cfg.Reaper.start(func() (int, error) {
+		return spawn(command{exe: "/bin/sh", args: []string{"sh", "-c", "sleep 0.05 & exit 7"}, files: []uintptr{os.Stdin.Fd(), 1, 2}, cgroup: -1})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := <-exit; e.Status.ExitStatus() != 7 {
+		t.Errorf("pid %d: %v", pid, e)
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+		if strings.TrimSpace(string(b)) == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("children left: %s", b)
+		}
+	}
+}
+
+func TestStateJSON(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "net"})
+	f.Start()
+	p := f.await(t, "net", isReady)
+	if p.RSS == 0 || p.PSS == 0 || p.PSS > p.RSS {
+		t.Errorf("memory figures: %+v", p)
+	}
+	if _, err := json.Marshal(p); err != nil {
+		t.Error(err)
+	}
+	if l, ok := f.Life("net"); !ok || !l.Ready || l.First.IsZero() {
+		t.Errorf("%+v", l)
+	}
+}
