@@ -1,0 +1,281 @@
+package ipvs
+
+import (
+	"net/netip"
+
+	"ballast/services/ipvs/ipvsnl"
+)
+
+// Beliefs are what is held to be true about the real servers of one Plan: the
+// last word of health, else what the kernel showed when this process found it,
+// else nothing, and then keepalived's rule for a new real server counts: it is
+// in, unless alpha.
+type Beliefs struct {
+	virtual []virtualBelief // parallel to Plan.Virtual
+}
+
+type virtualBelief struct {
+	quorum truth
+	real   []realBelief // parallel to Virtual.Real
+}
+
+type realBelief struct {
+	alive  truth
+	weight int32 // configured one if negative
+}
+
+type truth uint8
+
+const (
+	unknown truth = iota
+	no
+	yes
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// of applies the belief to r.
+func (b realBelief) of(r *Real) (alive bool, weight int32) {
+	weight = r.Dest.Weight
+	if b.alive != unknown && b.weight >= 0 {
+		weight = b.weight
+	}
+	switch {
+	case !r.Checked:
+		return true, weight // never asked, always alive
+	case b.alive == unknown:
+		return !r.Alpha, weight
+	}
+	return b.alive == yes, weight
+}
+
+// quorumUp is health's word, else the sum of the weights against the quorum.
+func (b *virtualBelief) quorumUp(v *Virtual) bool {
+	if b.quorum != unknown {
+		return b.quorum == yes
+	}
+	var sum int64
+	for j := range v.Real {
+		if alive, w := b.real[j].of(&v.Real[j]); alive {
+			sum += int64(w)
+		}
+	}
+	return sum > 0 && sum >= v.Quorum
+}
+
+// NoBeliefs knows nothing about p.
+func NoBeliefs(p *Plan) *Beliefs {
+	b := &Beliefs{virtual: make([]virtualBelief, len(p.Virtual))}
+	for i := range p.Virtual {
+		b.virtual[i].real = make([]realBelief, len(p.Virtual[i].Real))
+	}
+	return b
+}
+
+// Carry takes what b (made for from) knows over to a new plan, by the names of
+// virtual servers and the addresses of real servers: a real server that was
+// down stays down through a commit.
+func (b *Beliefs) Carry(from, to *Plan) *Beliefs {
+	out := NoBeliefs(to)
+	at := map[string]int{}
+	for i := range from.Virtual {
+		at[from.Virtual[i].Name] = i
+	}
+	for i := range to.Virtual {
+		j, ok := at[to.Virtual[i].Name]
+		if !ok {
+			continue
+		}
+		out.virtual[i].quorum = b.virtual[j].quorum
+		old := from.Virtual[j].Real
+		find := index(len(old), func(k int) netip.AddrPort { return old[k].confKey() })
+		for k := range to.Virtual[i].Real {
+			if m := find(k, to.Virtual[i].Real[k].confKey()); m >= 0 {
+				out.virtual[i].real[k] = b.virtual[j].real[m]
+			} else if out.virtual[i].quorum == no {
+				// A new real server may restore a quorum that health has not
+				// counted yet.
+				out.virtual[i].quorum = unknown
+			}
+		}
+	}
+	return out
+}
+
+func (r *Real) confKey() netip.AddrPort { return netip.AddrPortFrom(r.Dest.Addr, r.ConfPort) }
+
+// index returns a search for keys among n elements that expects element i at
+// place i and falls back to a map, so that equal lists cost nothing.
+func index(n int, at func(int) netip.AddrPort) func(hint int, k netip.AddrPort) int {
+	var m map[netip.AddrPort]int
+	return func(hint int, k netip.AddrPort) int {
+		if hint < n && at(hint) == k {
+			return hint
+		}
+		if m == nil {
+			m = make(map[netip.AddrPort]int, n)
+			for i := range n {
+				m[at(i)] = i
+			}
+		}
+		if i, ok := m[k]; ok {
+			return i
+		}
+		return -1
+	}
+}
+
+// Adopt learns from the kernel, for real servers that nothing is known about
+// yet: a configured real server is up if the kernel has it and down if the
+// kernel has its service without it. A service that the kernel lacks teaches
+// nothing. It returns a copy.
+func (b *Beliefs) Adopt(p *Plan, have *State) *Beliefs {
+	out := b.clone()
+	for i := range p.Virtual {
+		v := &p.Virtual[i]
+		var svc *ServiceState
+		for _, s := range v.Services {
+			if svc = have.find(s.ID); svc != nil {
+				break
+			}
+		}
+		if svc == nil {
+			continue
+		}
+		vb := &out.virtual[i]
+		for j := range v.Real {
+			rb := &vb.real[j]
+			if r := &v.Real[j]; r.Checked && rb.alive == unknown {
+				*rb = adopted(r, svc.find(key(r.Dest)))
+			}
+		}
+		if v.Sorry != nil && vb.quorum == unknown {
+			d := svc.find(key(v.Sorry.Dest))
+			vb.quorum = truthOf(d == nil || d.Weight == 0)
+		}
+	}
+	return out
+}
+
+func adopted(r *Real, d *ipvsnl.DestState) realBelief {
+	switch {
+	case d == nil, d.Weight == 0 && r.Inhibit && r.Dest.Weight > 0:
+		return realBelief{no, -1}
+	case r.Dynamic:
+		return realBelief{yes, d.Weight}
+	}
+	return realBelief{yes, -1}
+}
+
+func (b *Beliefs) clone() *Beliefs {
+	out := &Beliefs{virtual: make([]virtualBelief, len(b.virtual))}
+	for i, v := range b.virtual {
+		out.virtual[i] = virtualBelief{v.quorum, append([]realBelief(nil), v.real...)}
+	}
+	return out
+}
+
+// Health is what this service reads of status.Health: much of that is detail
+// for show commands and is not kept.
+type Health struct {
+	Config  uint64          `json:"config"`
+	Servers []VirtualHealth `json:"servers"`
+}
+
+// VirtualHealth is status.VirtualServerHealth without detail.
+type VirtualHealth struct {
+	Name     string       `json:"name"`
+	QuorumUp bool         `json:"quorumUp"`
+	Real     []RealHealth `json:"real"`
+}
+
+// RealHealth is status.RealServerHealth without detail.
+type RealHealth struct {
+	Addr   netip.Addr    `json:"addr"`
+	Port   uint16        `json:"port"`
+	Alive  bool          `json:"alive"`
+	Weight int           `json:"weight"`
+	Checks []CheckHealth `json:"checks"`
+}
+
+// CheckHealth is status.CheckHealth without detail.
+type CheckHealth struct {
+	Up    bool `json:"up"`
+	Known bool `json:"known"`
+}
+
+// settled reports whether the verdict rests on probes: every check has spoken,
+// or one that spoke says down. A health process that has just started says
+// what it assumes, and that must not override what is known from before.
+func (r *RealHealth) settled() bool {
+	all := true
+	for _, c := range r.Checks {
+		if c.Known && !c.Up && !r.Alive {
+			return true
+		}
+		all = all && c.Known
+	}
+	return all
+}
+
+// Hear takes in a state of health. It returns a copy.
+func (b *Beliefs) Hear(p *Plan, h *Health) *Beliefs {
+	out := b.clone()
+	at := map[string]int{}
+	for i := range h.Servers {
+		at[h.Servers[i].Name] = i
+	}
+	for i := range p.Virtual {
+		j, ok := at[p.Virtual[i].Name]
+		if !ok {
+			continue
+		}
+		hv, vb := &h.Servers[j], &out.virtual[i]
+		find := index(len(hv.Real), func(k int) netip.AddrPort {
+			return netip.AddrPortFrom(hv.Real[k].Addr.Unmap(), hv.Real[k].Port)
+		})
+		agreed := true
+		for k := range p.Virtual[i].Real {
+			m := find(k, p.Virtual[i].Real[k].confKey())
+			if m < 0 {
+				agreed = false // a real server that health has not met yet
+				continue
+			}
+			rh, rb := &hv.Real[m], &vb.real[k]
+			said := realBelief{truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))}
+			if !rh.settled() && rb.alive != unknown && rb.alive != said.alive {
+				agreed = false
+				continue
+			}
+			*rb = said
+		}
+		vb.quorum = unknown // counted from the real servers by quorumUp
+		if agreed {
+			vb.quorum = truthOf(hv.QuorumUp)
+		}
+	}
+	return out
+}
+
+// instances lists the roles of VRRP instances.
+type instances struct {
+	Instances []struct {
+		Name  string `json:"name"`
+		State string `json:"state"`
+	} `json:"instances"`
+}
+
+func (v instances) roles(master string) Roles {
+	r := Roles{Known: true, Master: map[string]bool{}}
+	for _, i := range v.Instances {
+		if i.State == master {
+			r.Master[i.Name] = true
+		}
+	}
+	return r
+}
