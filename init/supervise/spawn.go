@@ -40,10 +40,7 @@ func spawn(c command) (int, error) {
 		err error
 	}
 	ch := make(chan result, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine. While it is locked,
-		// the Go runtime makes no thread from it that would inherit its limits.
-		runtime.LockOSThread()
+	onThrowawayThread(func() {
 		if err := restrict(c); err != nil {
 			ch <- result{0, err}
 			return
@@ -58,9 +55,28 @@ func spawn(c command) (int, error) {
 		}
 		pid, err := syscall.ForkExec(c.exe, c.args, attr)
 		ch <- result{pid, err}
-	}()
+	})
 	r := <-ch
 	return r.pid, r.err
+}
+
+// onThrowawayThread runs f on a thread that ends afterwards.
+func onThrowawayThread(f func()) {
+	go func() {
+		// Never unlocked: the thread ends with the goroutine. While it is locked,
+		// the Go runtime makes no thread from it that would inherit its limits.
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// The main thread cannot end, and is what the rest of the world sees of
+		// the process. Hold it until another one is found.
+		found := make(chan struct{})
+		onThrowawayThread(func() { close(found); f() })
+		<-found
+		runtime.UnlockOSThread()
+	}()
 }
 
 // lastCap is the highest capability that the running kernel knows.

@@ -1,0 +1,145 @@
+// Package watchdog feeds the hardware's watchdog timer while the services that
+// make a director a director do their job, and lets it reset the box when they
+// do not.
+package watchdog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Device is an open watchdog (Documentation/watchdog/watchdog-api.rst). From
+// the moment it is open the hardware counts; closing it, or the death of this
+// process, does not stop it.
+type Device struct {
+	f        *os.File
+	Identity string // "i6300ESB timer"
+	Timeout  time.Duration
+}
+
+// Open opens the first watchdog of the kernel and sets its timeout, which must
+// be whole seconds. The hardware may round it: Timeout is what it took.
+func Open(dev string, timeout time.Duration) (*Device, error) {
+	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("watchdog: %w", err)
+	}
+	d := &Device{f: f, Timeout: timeout, Identity: identity(filepath.Base(dev))}
+	// The argument is a pointer to an int of seconds, nothing else.
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(timeout/time.Second)); err != nil {
+		// Some have one fixed time only; feed it anyway.
+		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOTTY) && !errors.Is(err, unix.EINVAL) {
+			f.Close()
+			return nil, fmt.Errorf("watchdog: set %s to %v: %w", dev, timeout, err)
+		}
+	}
+	if s, err := unix.IoctlGetInt(int(f.Fd()), unix.WDIOC_GETTIMEOUT); err == nil && s > 0 {
+		d.Timeout = time.Duration(s) * time.Second
+	}
+	return d, nil
+}
+
+func identity(name string) string {
+	for _, n := range []string{name, name + "0"} { // /dev/watchdog is watchdog0
+		if b, err := os.ReadFile("/sys/class/watchdog/" + n + "/identity"); err == nil {
+			return strings.TrimSpace(string(b))
+		}
+	}
+	return "unknown"
+}
+
+// Feed starts the hardware's timer anew.
+func (d *Device) Feed() error {
+	if _, err := d.f.Write([]byte{0}); err != nil {
+		return fmt.Errorf("watchdog: feed: %w", err)
+	}
+	return nil
+}
+
+// Disarm stops the timer: only for a box that is about to be switched off and
+// would be switched on again by it.
+func (d *Device) Disarm() error {
+	if _, err := d.f.Write([]byte("V")); err != nil { // the "magic close"
+		return fmt.Errorf("watchdog: disarm: %w", err)
+	}
+	return d.f.Close()
+}
+
+// Close leaves the timer running.
+func (d *Device) Close() error { return d.f.Close() }
+
+// Feeder feeds a device while Health says that all is well.
+type Feeder struct {
+	Device interface {
+		Feed() error
+	}
+	Interval time.Duration
+	// Health returns what is wrong, "" for nothing.
+	Health func(now time.Time) string
+	// Starved is called when feeding stops, with the reason, and with "" when it
+	// goes on.
+	Starved func(why string)
+}
+
+// Run feeds until ctx ends. An error of the device is told once and tried again.
+func (f Feeder) Run(ctx context.Context) {
+	t := time.NewTicker(f.Interval)
+	defer t.Stop()
+	said := ""
+	for {
+		why := f.Health(time.Now())
+		if why == "" {
+			if err := f.Device.Feed(); err != nil {
+				why = err.Error()
+			}
+		}
+		if (why == "") != (said == "") {
+			f.Starved(why)
+		}
+		said = why
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Sign is what is known of a service's life.
+type Sign struct {
+	Name     string
+	Ready    bool
+	Progress time.Time // last sign of life while ready
+	First    time.Time // first start; zero: not started yet
+}
+
+// Limits of a service's silence. Grace is for a service that starts or starts
+// again: longer than any start takes, and long enough for a bad moment to pass.
+const (
+	Silence = 5 * time.Second
+	Grace   = 60 * time.Second
+)
+
+// Judge returns what is wrong with the services at a time, "" for nothing.
+func Judge(now time.Time, signs []Sign) string {
+	for _, s := range signs {
+		last := s.Progress
+		if last.Before(s.First) {
+			last = s.First
+		}
+		switch {
+		case s.Ready && now.Sub(last) > Silence:
+			return fmt.Sprintf("%s shows no progress for %v", s.Name, now.Sub(last).Round(time.Second))
+		case !s.Ready && now.Sub(last) > Grace:
+			return fmt.Sprintf("%s is not ready for %v", s.Name, now.Sub(last).Round(time.Second))
+		}
+	}
+	return ""
+}
