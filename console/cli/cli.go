@@ -292,22 +292,9 @@ type runningConf struct {
 	Source     string    `json:"source"`
 	Author     string    `json:"author"`
 	Time       time.Time `json:"time"`
-	Config     struct {
-		System struct{ HostName string }
-	} `json:"config"`
 }
 
 func (c *call) running(ctx context.Context) (r runningConf, err error) {
 	err = c.state(ctx, "conf", &r)
 	return r, err
-}
-
-// HostName asks for the name of the box, for the prompt. Empty: not known.
-func (s *Session) HostName(ctx context.Context) string {
-	c := &call{s: s}
-	r, err := c.running(ctx)
-	if err != nil {
-		return ""
-	}
-	return r.Config.System.HostName
 }

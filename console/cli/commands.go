@@ -28,9 +28,11 @@ func (c *command) usage() string {
 	return c.name() + " " + c.args
 }
 
-// commands is the table, in the order of help. It is made once, by a function,
-// because help refers to it.
-var commands = makeCommands()
+// commands is the table, in the order of help. It is filled by init because
+// the command help refers to it.
+var commands []*command
+
+func init() { commands = makeCommands() }
 
 func makeCommands() []*command {
 	row := func(words, args, help string, role Role, json bool, run func(context.Context, *call) (string, error), values func(context.Context, *call, int) []string) *command {

@@ -1,0 +1,230 @@
+// Package console is how people and their scripts reach a director: an SSH
+// server (public keys only) and the serial line, both with the command line of
+// console/cli behind them.
+package console
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/console/cli"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Bounds of the console.
+const (
+	idleTimeout     = 30 * time.Minute // without a key or a byte
+	maxSessions     = 32               // over SSH; the serial line is always free
+	maxConnections  = 64
+	maxLoggingIn    = 16 // connections that have not authenticated yet
+	loginGrace      = 20 * time.Second
+	maxAuthTries    = 6
+	maxInput        = 32 << 20 // bytes of a configuration or file that is sent
+	keepaliveEvery  = 30 * time.Second
+	keepaliveMisses = 3
+)
+
+// State is what the console publishes.
+type State struct {
+	Fingerprint string        `json:"fingerprint"` // of the SSH host key, "SHA256:…"
+	Sessions    []SessionInfo `json:"sessions"`
+}
+
+// SessionInfo is one session that is open.
+type SessionInfo struct {
+	ID      uint64    `json:"id"`
+	User    string    `json:"user"`
+	Address string    `json:"address"`
+	Role    string    `json:"role"`
+	Since   time.Time `json:"since"`
+}
+
+// Run is the service. The SSH listener is env.Files["ssh"]; every file whose
+// name begins with "serial" is a serial line.
+func Run(ctx context.Context, env *ipc.Env) error {
+	key, err := hostKey(env.Data, env.Log)
+	if err != nil {
+		return fmt.Errorf("console: host key: %w", err)
+	}
+	c := &console{
+		env: env, services: cli.NewIPC(env.Dir), hostKey: key, server: ipc.NewServer("console"),
+		limit: newLimiter(), changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idleTimeout,
+	}
+	c.publish()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, s status.Conf) { c.configured(s) }) })
+	wg.Go(func() { ipc.Watch(ctx, env.Dir.Client("net"), func(_ uint64, s status.Net) { c.networked(s) }) })
+	for name, f := range env.Files {
+		if strings.HasPrefix(name, "serial") {
+			wg.Go(func() { c.serial(ctx, name, f) })
+		}
+	}
+	failed := make(chan error, 2)
+	if f := env.Files["ssh"]; f != nil {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("console: the SSH listener that init handed over: %w", err)
+		}
+		f.Close() // l has its own descriptor
+		wg.Go(func() { failed <- c.serveSSH(ctx, l) })
+	} else {
+		env.Log.Warn("no SSH listener: only the serial line is served")
+	}
+	wg.Go(func() { failed <- c.server.Serve(ctx, env.Listener) })
+	env.Ready()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+type console struct {
+	env      *ipc.Env
+	services *cli.IPC
+	hostKey  hostSigner
+	server   *ipc.Server
+	limit    *limiter
+	idle     time.Duration
+
+	mu        sync.Mutex
+	changed   chan struct{} // closed when what the serial banner shows changes
+	host      string
+	users     users
+	conf      status.Conf // without its Config
+	addresses []string    // "eth0  10.0.0.11/24 (dhcp)"
+	open      map[uint64]SessionInfo
+	lastID    uint64
+	loggingIn int
+	conns     int
+}
+
+// configured takes over users and host name from the running configuration.
+func (c *console) configured(s status.Conf) {
+	u, problems := readUsers(s.Config.System.Logins)
+	c.mu.Lock()
+	news := c.conf.Generation != s.Generation
+	c.users, c.host = u, s.Config.System.HostName
+	s.Config.VirtualServers, s.Config.Instances = nil, nil // large, and not needed here
+	c.conf = s
+	c.bump()
+	c.mu.Unlock()
+	if news {
+		for _, p := range problems {
+			c.env.Log.Warn(p)
+		}
+	}
+}
+
+// networked takes over the addresses for the serial banner.
+func (c *console) networked(s status.Net) {
+	var lines []string
+	for _, l := range s.Links {
+		for _, a := range l.Addresses {
+			if l.Kind == "loopback" || a.Prefix.Addr().IsLinkLocalUnicast() || a.Prefix.Addr().IsLoopback() {
+				continue
+			}
+			lines = append(lines, fmt.Sprintf("%-8s %s (%s)", l.Name, a.Prefix, a.Origin))
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Equal(lines, c.addresses) {
+		c.addresses = lines
+		c.bump()
+	}
+}
+
+// bump wakes who waits for a change. Called with mu held.
+func (c *console) bump() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *console) hostName() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.host == "" {
+		return "ballast"
+	}
+	return c.host
+}
+
+// role is what the running configuration lets a user do now.
+func (c *console) role(user string) cli.Role {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.users[user].role
+}
+
+// begin registers a session; end must be called when it is over. It fails when
+// there are too many.
+func (c *console) begin(user, address string, role cli.Role, limited bool) (end func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if limited && len(c.open) >= maxSessions {
+		return nil, false
+	}
+	c.lastID++
+	id := c.lastID
+	c.open[id] = SessionInfo{id, user, address, role.String(), time.Now()}
+	c.publishLocked()
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.open, id)
+		c.publishLocked()
+	}, true
+}
+
+func (c *console) publish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.publishLocked()
+}
+
+func (c *console) publishLocked() {
+	st := State{Fingerprint: c.hostKey.fingerprint(), Sessions: []SessionInfo{}}
+	for _, s := range c.open {
+		st.Sessions = append(st.Sessions, s)
+	}
+	slices.SortFunc(st.Sessions, func(a, b SessionInfo) int { return int(int64(a.ID) - int64(b.ID)) })
+	c.server.Publish(st)
+}
+
+// warning is what everyone who comes to the box should know first.
+func (c *console) warning() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.conf
+	errors := 0
+	for _, p := range s.Problems {
+		if p.Severity == "error" {
+			errors++
+		}
+	}
+	switch {
+	case s.Generation == 0:
+		return "! the configuration service does not answer yet\n"
+	case s.Source == "factory" && errors == 0:
+		return "! no configuration yet: load and commit one, with a login block to allow SSH\n"
+	case s.Source == "factory":
+		return "! the configuration cannot be loaded, the factory default runs: see show version\n"
+	case s.Source == "last good":
+		return "! the configuration could not be loaded at boot, the last good one runs: see show version\n"
+	case errors > 0:
+		return "! the configuration had errors at boot: see show version\n"
+	}
+	return ""
+}

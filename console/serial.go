@@ -1,0 +1,148 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/console/cli"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// serial serves one serial line until ctx ends. Whoever is at it stands at the
+// box: there is no login, and every command is allowed.
+func (c *console) serial(ctx context.Context, name string, f *os.File) {
+	tty, width, err := openTTY(f)
+	if err != nil {
+		c.env.Log.Error(fmt.Sprintf("%s: %v", name, err))
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { tty.Close() })
+	defer stop()
+	out := &newlines{w: tty}
+	t := &terminal{console: c, user: "serial", address: name, fixed: cli.Admin, out: out, err: out}
+	// One reader for all sessions of the line: one that outlived its session
+	// would eat the next one's first key.
+	t.start(ctx, tty, true)
+	defer t.idle.Stop()
+	t.edit.SetWidth(width)
+	for c.awaitEnter(ctx, t) {
+		end, _ := c.begin(t.user, t.address, cli.Admin, false)
+		c.env.Log.Info("serial session opened on " + name)
+		t.loop(ctx)
+		c.env.Log.Info("serial session closed on " + name)
+		end()
+	}
+}
+
+// bannerPause is the least time between two banners while addresses change.
+const bannerPause = 3 * time.Second
+
+// awaitEnter shows the banner, again when what it says changes, until Enter is
+// pressed. False: ctx ended.
+func (c *console) awaitEnter(ctx context.Context, t *terminal) bool {
+	shown := ""
+	for {
+		text, changed := c.banner()
+		if text != shown {
+			io.WriteString(t.out, text)
+			shown = text
+		}
+		pause := time.After(bannerPause)
+	wait:
+		for {
+			select {
+			case b, ok := <-t.keys:
+				if !ok {
+					return false
+				}
+				if b == '\r' || b == '\n' {
+					io.WriteString(t.out, "\n")
+					return true
+				}
+			case <-pause:
+				pause = nil
+				if changed == nil {
+					break wait
+				}
+			case <-changed:
+				changed = nil
+				if pause == nil {
+					break wait
+				}
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+}
+
+// banner says which box this is and how to reach it.
+func (c *console) banner() (text string, changed <-chan struct{}) {
+	host, warning := c.hostName(), c.warning()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n\nBallast director %s\n", host)
+	for _, a := range c.addresses {
+		b.WriteString("  " + a + "\n")
+	}
+	if len(c.addresses) == 0 {
+		b.WriteString("  no address yet\n")
+	}
+	fmt.Fprintf(&b, "  SSH host key %s\n%sPress Enter for the command line.\n", c.hostKey.fingerprint(), warning)
+	return b.String(), c.changed
+}
+
+// openTTY takes over a serial line so that a read of it can be given up, in
+// raw mode where it is a terminal.
+func openTTY(f *os.File) (tty *os.File, width int, err error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, 0, fmt.Errorf("duplicate: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, 0, fmt.Errorf("set non-blocking: %w", err)
+	}
+	if _, err := term.MakeRaw(fd); err != nil && err != unix.ENOTTY {
+		unix.Close(fd)
+		return nil, 0, fmt.Errorf("set raw mode: %w", err)
+	}
+	width, _, err = term.GetSize(fd)
+	if err != nil {
+		width = 0 // a serial line does not know
+	}
+	return os.NewFile(uintptr(fd), f.Name()), width, nil
+}
+
+// newlines writes "\r\n" for "\n", which a raw line does not do by itself.
+type newlines struct {
+	w    io.Writer
+	mu   sync.Mutex
+	last byte
+}
+
+// Write implements io.Writer.
+func (n *newlines) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]byte, 0, len(p)+16)
+	for _, b := range p {
+		if b == '\n' && n.last != '\r' {
+			out = append(out, '\r')
+		}
+		out = append(out, b)
+		n.last = b
+	}
+	if _, err := n.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

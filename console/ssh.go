@@ -1,0 +1,298 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/console/cli"
+
+	"github.com/gliderlabs/ssh"
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// connection is one TCP connection of a client, from accept to close.
+type connection struct {
+	net.Conn
+	grace  *time.Timer // closes it when nobody has logged in in time
+	closed func()
+	once   sync.Once
+
+	mu   sync.Mutex
+	user string // of the last attempt to log in; empty: none was made
+	in   bool   // logged in
+}
+
+// Close implements net.Conn.
+func (c *connection) Close() error {
+	c.once.Do(func() {
+		c.grace.Stop()
+		c.closed()
+	})
+	return c.Conn.Close()
+}
+
+type connectionKey struct{}
+
+// serveSSH serves SSH on l until ctx ends.
+func (c *console) serveSSH(ctx context.Context, l net.Listener) error {
+	srv := &ssh.Server{
+		HostSigners:              []ssh.Signer{c.hostKey},
+		Version:                  "Ballast",
+		ConnCallback:             c.accept,
+		ServerConfigCallback:     c.config,
+		ConnectionFailedCallback: c.failed,
+		PublicKeyHandler: func(ctx ssh.Context, key ssh.PublicKey) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			// Only whose key it is counts from here on, never which one:
+			// clients offer keys that they cannot prove.
+			return c.users.allows(ctx.User(), key)
+		},
+		// Sessions only: no forwarding of ports or agents.
+		ChannelHandlers: map[string]ssh.ChannelHandler{"session": c.channel},
+		RequestHandlers: map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
+	}
+	var sessions sync.WaitGroup
+	srv.Handle(func(s ssh.Session) {
+		sessions.Add(1)
+		defer sessions.Done()
+		c.session(ctx, s)
+	})
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	err := srv.Serve(l)
+	srv.Close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("console: SSH: %w", err)
+}
+
+// accept decides on a new connection before any cryptography.
+func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
+	if ok, tell := c.limit.allow(nc.RemoteAddr()); !ok {
+		if tell {
+			c.env.Log.Warn(fmt.Sprintf("ssh: too many failed logins from %s: its connections are dropped for a while", source(nc.RemoteAddr())))
+		}
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns >= maxConnections || c.loggingIn >= maxLoggingIn {
+		return nil
+	}
+	c.conns++
+	c.loggingIn++
+	conn := &connection{Conn: nc}
+	conn.grace = time.AfterFunc(loginGrace, func() { nc.Close() })
+	conn.closed = func() {
+		conn.mu.Lock()
+		in := conn.in
+		conn.in = true
+		conn.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.conns--
+		if !in {
+			c.loggingIn--
+		}
+	}
+	ctx.SetValue(connectionKey{}, conn)
+	return conn
+}
+
+// config offers modern algorithms only, and follows each attempt to log in.
+func (c *console) config(ctx ssh.Context) *gossh.ServerConfig {
+	conn, _ := ctx.Value(connectionKey{}).(*connection)
+	cfg := &gossh.ServerConfig{
+		MaxAuthTries: maxAuthTries,
+		PublicKeyAuthAlgorithms: []string{gossh.KeyAlgoED25519, gossh.KeyAlgoSKED25519, gossh.KeyAlgoSKECDSA256,
+			gossh.KeyAlgoECDSA256, gossh.KeyAlgoECDSA384, gossh.KeyAlgoECDSA521, gossh.KeyAlgoRSASHA256, gossh.KeyAlgoRSASHA512},
+		AuthLogCallback: func(meta gossh.ConnMetadata, method string, err error) {
+			if conn == nil {
+				return
+			}
+			conn.mu.Lock()
+			first := err == nil && !conn.in
+			if method != "none" {
+				conn.user = meta.User()
+			}
+			conn.in = conn.in || err == nil
+			conn.mu.Unlock()
+			if first {
+				conn.grace.Stop()
+				c.mu.Lock()
+				c.loggingIn--
+				c.mu.Unlock()
+			}
+		},
+	}
+	cfg.KeyExchanges = []string{gossh.KeyExchangeMLKEM768X25519, gossh.KeyExchangeCurve25519}
+	cfg.Ciphers = []string{gossh.CipherChaCha20Poly1305, gossh.CipherAES256GCM, gossh.CipherAES128GCM}
+	cfg.MACs = []string{gossh.HMACSHA256ETM, gossh.HMACSHA512ETM} // of no use with the ciphers above, but the list must not be empty
+	return cfg
+}
+
+// failed counts a connection that did not log in.
+func (c *console) failed(nc net.Conn, err error) {
+	c.limit.fail(nc.RemoteAddr())
+	var auth *gossh.ServerAuthError
+	if errors.As(err, &auth) {
+		c.env.Log.Warn(fmt.Sprintf("ssh: login from %s refused: no key of the configuration fits", addressOf(nc.RemoteAddr())))
+	}
+}
+
+func addressOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}
+
+type keepaliveKey struct{}
+
+// channel starts one session channel; the first of a connection starts its
+// keepalive too.
+func (c *console) channel(srv *ssh.Server, conn *gossh.ServerConn, ch gossh.NewChannel, ctx ssh.Context) {
+	ctx.Lock()
+	first := ctx.Value(keepaliveKey{}) == nil
+	if first {
+		ctx.SetValue(keepaliveKey{}, true)
+	}
+	ctx.Unlock()
+	if first {
+		go keepalive(ctx, conn)
+	}
+	ssh.DefaultSessionHandler(srv, conn, ch, ctx)
+}
+
+// keepalive closes a connection whose client no longer answers.
+func keepalive(ctx context.Context, conn *gossh.ServerConn) {
+	dead := time.AfterFunc(keepaliveMisses*keepaliveEvery, func() { conn.Close() })
+	defer dead.Stop()
+	t := time.NewTicker(keepaliveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if _, _, err := conn.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+			return
+		}
+		dead.Reset(keepaliveMisses * keepaliveEvery)
+	}
+}
+
+// session serves one SSH session: interactive, a one-shot, or a script of
+// commands on standard input.
+func (c *console) session(ctx context.Context, s ssh.Session) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(s.Context(), cancel) // the client is gone
+	defer stop()
+	address := addressOf(s.RemoteAddr())
+	end, ok := c.begin(s.User(), address, c.role(s.User()), true)
+	if !ok {
+		io.WriteString(s.Stderr(), "too many sessions are open\n")
+		s.Exit(cli.Failed)
+		return
+	}
+	defer end()
+	signals := make(chan ssh.Signal, 16)
+	s.Signals(signals)
+	defer s.Signals(nil)
+	t := &terminal{console: c, user: s.User(), address: address, out: s, err: s.Stderr()}
+	go func() {
+		for {
+			select {
+			case sig := <-signals:
+				if sig == ssh.SIGINT || sig == ssh.SIGTERM {
+					t.interrupt()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	pty, windows, interactive := s.Pty()
+	if !interactive {
+		s.Exit(c.plain(ctx, t, s))
+		return
+	}
+	t.err = s // a terminal has one screen
+	t.start(ctx, s, false)
+	defer t.idle.Stop()
+	t.edit.SetWidth(pty.Window.Width)
+	go func() {
+		for w := range windows { // closed with the session's requests
+			t.edit.SetWidth(w.Width)
+		}
+	}()
+	if line := s.RawCommand(); line != "" {
+		t.begin(cancel)
+		s.Exit(t.oneShot(ctx, line))
+		return
+	}
+	c.env.Log.Info(fmt.Sprintf("%s from %s: logged in", s.User(), address))
+	s.Exit(t.loop(ctx))
+	c.env.Log.Info(fmt.Sprintf("%s from %s: left", s.User(), address))
+}
+
+// plain serves a session without a terminal.
+func (c *console) plain(ctx context.Context, t *terminal, s ssh.Session) int {
+	// A client that sends nothing for too long is cut off.
+	idle := time.AfterFunc(c.idle, func() { s.Close() })
+	defer idle.Stop()
+	in := bufio.NewReaderSize(readerFunc(func(p []byte) (int, error) {
+		idle.Reset(c.idle)
+		n, err := s.Read(p)
+		idle.Stop() // a command that works may take its time
+		return n, err
+	}), 64<<10)
+	if line := s.RawCommand(); line != "" {
+		t.data = func(context.Context, string) (string, error) {
+			b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+			if err == nil && len(b) > maxInput {
+				err = fmt.Errorf("more than %d bytes were sent", maxInput)
+			}
+			return string(b), err
+		}
+		return t.oneShot(ctx, line)
+	}
+	t.data = func(context.Context, string) (string, error) { return readUntilDot(in) }
+	return t.script(ctx, in)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// readUntilDot reads lines until one that holds only ".", or the end.
+func readUntilDot(in *bufio.Reader) (string, error) {
+	var b strings.Builder
+	for {
+		line, err := in.ReadString('\n')
+		if strings.TrimRight(line, "\r\n") == "." {
+			return b.String(), nil
+		}
+		b.WriteString(line)
+		switch {
+		case errors.Is(err, io.EOF):
+			return b.String(), nil
+		case err != nil:
+			return "", err
+		case b.Len() > maxInput:
+			return "", fmt.Errorf("more than %d bytes were sent", maxInput)
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/console/cli"
+	"ballast/console/line"
+)
+
+// terminal runs the command line for one session, with a line editor when
+// there is a screen.
+type terminal struct {
+	console       *console
+	user, address string
+	fixed         cli.Role // of the serial line; None: the configuration's, asked before each command
+	out, err      io.Writer
+	data          func(context.Context, string) (string, error) // without an editor
+	edit          *line.Editor
+	keys          <-chan byte
+	idle          *time.Timer
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the command that runs; nil: none, or it reads the keyboard itself
+	quit   context.CancelFunc // ends the session; nil: none is open
+	idled  bool
+}
+
+// start makes the editor and reads the keyboard until ctx ends or r does. With
+// again, for a line that hangs up and comes back, only ctx ends it.
+func (t *terminal) start(ctx context.Context, r io.Reader, again bool) {
+	keys := make(chan byte, 4096)
+	t.keys = keys
+	t.edit = line.New(keys, t.out)
+	t.idle = time.AfterFunc(t.console.idle, t.expire)
+	t.data = t.readText
+	go func() {
+		defer close(keys)
+		buf := make([]byte, 4096)
+		for {
+			n, err := r.Read(buf)
+			t.idle.Reset(t.console.idle)
+			for _, b := range buf[:n] {
+				if b == 3 && t.interrupt() { // Ctrl-C
+					continue
+				}
+				select {
+				case keys <- b:
+				case <-ctx.Done():
+					return
+				}
+			}
+			switch {
+			case err == nil:
+			case !again:
+				return
+			default:
+				select { // a line that hung up reads as the end at once: do not spin
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+}
+
+// expire ends the session when nobody types any more.
+func (t *terminal) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.quit != nil {
+		t.idled = true
+		t.quit()
+	}
+}
+
+// begin makes quit what ends the session.
+func (t *terminal) begin(quit context.CancelFunc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idled, t.quit = false, quit
+	t.idle.Reset(t.console.idle)
+}
+
+// interrupt gives up the command that runs, if one does. A commit goes on to
+// its end all the same.
+func (t *terminal) interrupt() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cancel == nil {
+		return false
+	}
+	t.cancel()
+	return true
+}
+
+func (t *terminal) setCancel(f context.CancelFunc) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancel = f
+}
+
+// keyboard runs fn while the keyboard belongs to it.
+func (t *terminal) keyboard(fn func() error) error {
+	t.mu.Lock()
+	old := t.cancel
+	t.cancel = nil
+	t.mu.Unlock()
+	defer t.setCancel(old)
+	return fn()
+}
+
+func (t *terminal) readText(ctx context.Context, what string) (text string, err error) {
+	err = t.keyboard(func() error {
+		fmt.Fprintf(t.out, "Paste the %s; end with a line that holds only \".\", or Ctrl-D. Ctrl-C gives up.\r\n", what)
+		text, err = t.edit.ReadText(ctx, maxInput)
+		return err
+	})
+	return text, err
+}
+
+func (t *terminal) ask(ctx context.Context, question string) (yes bool) {
+	t.keyboard(func() error {
+		answer, err := t.edit.ReadLine(ctx, question+" [y/N] ")
+		yes = err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
+		return err
+	})
+	return yes
+}
+
+func (t *terminal) session() *cli.Session {
+	s := &cli.Session{
+		Services: t.console.services, User: t.user, Address: t.address,
+		Data: func(ctx context.Context, what string) (string, error) { return t.data(ctx, what) },
+		Log:  func(text string) { t.console.env.Log.Info(text) },
+	}
+	if t.edit != nil {
+		s.Ask = t.ask
+	}
+	return s
+}
+
+// run does one line, with the role that the user has now.
+func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Result {
+	if s.Role = t.fixed; s.Role == cli.None {
+		s.Role = t.console.role(t.user)
+	}
+	if s.Role == cli.None {
+		return cli.Result{Err: "this user is no longer in the configuration\n", Code: cli.Failed, Exit: true}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.setCancel(cancel)
+	defer t.setCancel(nil)
+	r := s.Run(ctx, text)
+	io.WriteString(t.out, r.Out)
+	io.WriteString(t.err, r.Err)
+	return r
+}
+
+func (t *terminal) oneShot(ctx context.Context, text string) int {
+	s := t.session()
+	s.OneShot = true
+	return t.run(ctx, s, text).Code
+}
+
+// script does one command a line until one fails.
+func (t *terminal) script(ctx context.Context, in *bufio.Reader) int {
+	s := t.session()
+	for {
+		text, err := readCommand(in)
+		if text != "" {
+			if r := t.run(ctx, s, text); r.Code != cli.OK || r.Exit {
+				return r.Code
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return t.unsaved(s)
+		case err != nil:
+			fmt.Fprintf(t.err, "%v\n", err)
+			return cli.Failed
+		}
+	}
+}
+
+// readCommand reads one line of bounded length.
+func readCommand(in *bufio.Reader) (string, error) {
+	text, err := in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		err = fmt.Errorf("a command is longer than %d bytes", cli.MaxLine)
+		return "", err
+	}
+	return strings.TrimRight(string(text), "\r\n"), err
+}
+
+func (t *terminal) unsaved(s *cli.Session) int {
+	if s.Dirty() {
+		io.WriteString(t.err, "the candidate was not committed and is forgotten\n")
+		return cli.Failed
+	}
+	return cli.OK
+}
+
+// loop is the interactive session.
+func (t *terminal) loop(ctx context.Context) int {
+	ctx, quit := context.WithCancel(ctx)
+	defer quit()
+	t.begin(quit)
+	defer t.begin(nil)
+	s := t.session()
+	t.edit.Complete = func(before string) (int, []string, []string) {
+		if s.Role = t.fixed; s.Role == cli.None {
+			s.Role = t.console.role(t.user)
+		}
+		cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		start, list := s.Complete(cctx, before)
+		var words, helps []string
+		for _, c := range list {
+			words, helps = append(words, c.Text), append(helps, c.Help)
+		}
+		return start, words, helps
+	}
+	fmt.Fprintf(t.out, "Ballast director %s. \"help\" lists the commands, Tab and ? complete.\r\n", t.console.hostName())
+	t.print(t.console.warning())
+	warned := false
+	for {
+		prompt := t.console.hostName() + "> "
+		if s.Dirty() {
+			prompt = t.console.hostName() + " candidate> "
+		}
+		text, err := t.edit.ReadLine(ctx, prompt)
+		switch {
+		case errors.Is(err, line.ErrInterrupted):
+			continue
+		case err != nil:
+			t.mu.Lock()
+			if t.idled {
+				io.WriteString(t.out, "\r\nnobody typed for a long time: session closed\r\n")
+			}
+			t.mu.Unlock()
+			return cli.OK
+		}
+		t.idle.Stop() // a command that works may take its time
+		r := t.run(ctx, s, text)
+		t.idle.Reset(t.console.idle)
+		if r.Exit && s.Dirty() && !warned && r.Code == cli.OK {
+			t.print("The candidate is not committed; \"exit\" again forgets it.\n")
+			warned = true
+			continue
+		}
+		if r.Exit {
+			return r.Code
+		}
+		warned = false
+	}
+}
+
+func (t *terminal) print(text string) {
+	io.WriteString(t.out, strings.ReplaceAll(text, "\n", "\r\n"))
+}
