@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +111,6 @@ type service struct {
 	seq     uint64
 	carrier map[string]bool // as last told
 	said    map[string]bool // faults that were logged and still hold
-	ops     uint64          // applied since start
 }
 
 // trigger asks for a pass. It never blocks.
@@ -191,7 +191,7 @@ func (s *service) pass(ctx context.Context) error {
 		return s.observe()
 	}
 	c := s.conf.Config
-	var faults []string
+	var waiting, failed []string
 	var before string
 	for range maxRounds {
 		if ctx.Err() != nil {
@@ -206,16 +206,20 @@ func (s *service) pass(ctx context.Context) error {
 		s.leases.follow(c, f)
 		want := Desired(c, f.Links, s.leases.held())
 		f.Sysctls = readSysctls(want.Sysctls)
-		ops, waiting := Diff(f, want)
-		faults = waiting
+		var ops []Op
+		ops, waiting = Diff(f, want)
+		if len(ops) == 0 {
+			failed = nil
+			break
+		}
 		list := fmt.Sprint(ops)
-		if len(ops) == 0 || list == before {
-			break // done, or the rest cannot be done now
+		if list == before {
+			break // the rest cannot be done now; failed says why
 		}
 		before = list
-		faults = append(faults, s.apply(ops, f)...)
+		failed = s.apply(ctx, ops, f)
 	}
-	faults = append(faults, s.applyMarks(c.Marks)...)
+	faults := slices.Concat(waiting, failed, s.applyMarks(c.Marks))
 	s.writeResolv()
 	s.report(faults)
 	s.applied = status.Applied{Config: s.conf.Generation, Error: strings.Join(faults, "; ")}
@@ -223,39 +227,32 @@ func (s *service) pass(ctx context.Context) error {
 	return nil
 }
 
-func (s *service) apply(ops []Op, f Facts) (faults []string) {
+func (s *service) apply(ctx context.Context, ops []Op, f Facts) (faults []string) {
 	for _, o := range ops {
 		if err := s.k.Apply(o, f); err != nil {
 			faults = append(faults, err.Error())
 			continue
 		}
-		s.ops++
-		if _, often := o.(SetSysctl); !often {
-			s.env.Log.Info(o.String())
+		level := slog.LevelInfo
+		if _, many := o.(SetSysctl); many {
+			level = slog.LevelDebug
 		}
+		s.env.Log.Log(ctx, level, "apply: "+o.String())
 	}
 	return faults
 }
 
 // applyMarks writes the marks if they differ and reads their counters.
 func (s *service) applyMarks(marks []model.Mark) (faults []string) {
-	ops, err := s.fw.Apply(firewall.Desired(marks))
+	held, ops, err := s.fw.Apply(firewall.Desired(marks))
 	if err != nil {
-		faults = append(faults, err.Error())
+		return []string{err.Error()}
 	}
-	s.ops += uint64(len(ops))
 	for _, o := range ops {
-		s.env.Log.Info("firewall: " + o)
-	}
-	held, err := s.fw.Dump()
-	if err != nil {
-		if len(faults) == 0 {
-			faults = append(faults, err.Error())
-		}
-		return faults
+		s.env.Log.Info("apply: " + o)
 	}
 	s.marks = held.Marks()
-	return faults
+	return nil
 }
 
 // report logs each fault once, when it comes up.

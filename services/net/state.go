@@ -57,11 +57,9 @@ func State(f Facts) status.Net {
 	return st
 }
 
-// Kernel's values of IFA_PROTO (linux/if_addr.h): loopback, router
-// advertisement, link-local.
-const (
-	addrProtoKernelLast = 3
-)
+// addrProtoKernelLast is the last of the kernel's own values of IFA_PROTO
+// (linux/if_addr.h): loopback, router advertisement, link-local.
+const addrProtoKernelLast = 3
 
 func addrOrigin(a Addr, l Link) string {
 	switch {
