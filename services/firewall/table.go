@@ -140,15 +140,19 @@ func chainOf(nc *nftables.Chain) (Chain, string) {
 
 // Apply makes the kernel's table equal to want, in one transaction: packets see
 // the old rules or the new ones, never none. Counters of rules that stay go on
-// counting. It writes nothing when nothing differs, and tells what it did.
-func (t *Table) Apply(want Ruleset) (ops []string, err error) {
-	have, err := t.Dump()
+// counting. It writes nothing when nothing differs, and tells what it did and
+// what the kernel holds then.
+func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
+	have, err = t.Dump()
 	if err != nil {
-		return nil, err
+		if len(want.Chains) == 0 {
+			return Held{}, nil, nil // no nf_tables in this kernel, and none needed
+		}
+		return have, nil, err
 	}
 	ops = Diff(have, want)
 	if len(ops) == 0 {
-		return nil, nil
+		return have, nil, nil
 	}
 	t.c.AddTable(ours) // so that the delete cannot fail; part of the same transaction
 	t.c.DelTable(ours)
@@ -169,11 +173,12 @@ func (t *Table) Apply(want Ruleset) (ops []string, err error) {
 	}
 	if err := t.c.Flush(); err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
-			return nil, fmt.Errorf("firewall: write table %s: %w (is the module nf_tables loaded?)", TableName, err)
+			return have, nil, fmt.Errorf("firewall: write table %s: %w (is the module nf_tables loaded?)", TableName, err)
 		}
-		return nil, fmt.Errorf("firewall: write table %s: %w", TableName, err)
+		return have, nil, fmt.Errorf("firewall: write table %s: %w", TableName, err)
 	}
-	return ops, nil
+	have, err = t.Dump()
+	return have, ops, err
 }
 
 // Diff lists what a replace would change, for the log; empty means equal. It is
