@@ -27,6 +27,12 @@ import (
 //	  connections  -              []Conn
 //	notify
 //	  run          Run            RunResult        run a check script for health
+//	  mail         Mail           -                queue a message for smtp_server
+//	script (served by notify on an abstract socket, for programs that users run)
+//	  mail         Mail           -
+//	  resign       Resign         -                what "killall keepalived" means here
+//	  resume       -              -
+//	  keepalived   -              Keepalived       is it running, as a script would ask
 //	init
 //	  log          LogQuery       []LogLine        oldest first
 //	  restart      Restart        -                signal a service; supervision starts it again
@@ -121,6 +127,20 @@ type RunResult struct {
 	Output string        `json:"output,omitempty"` // tail, at most 4 KiB
 	Detail string        `json:"detail"`
 	Took   time.Duration `json:"took"`
+}
+
+// Mail is one message. No recipients means notification_email.
+type Mail struct {
+	To      []string `json:"to,omitempty"`
+	Subject string   `json:"subject"`
+	Body    string   `json:"body"`
+}
+
+// Keepalived is what a script that asks for keepalived gets to know: it is
+// active unless somebody made this director resign.
+type Keepalived struct {
+	Active bool   `json:"active"`
+	By     string `json:"by,omitempty"` // who made it resign
 }
 
 // LogQuery selects log lines.

@@ -1,0 +1,314 @@
+package notify
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/configs/model"
+)
+
+// mail is one message. Empty recipients mean notification_email.
+type mail struct {
+	to      []string
+	subject string
+	body    string
+	at      time.Time
+}
+
+// Bounds of the mail queue.
+const (
+	mailQueue = 100
+	mailOld   = time.Hour // a message that could not be delivered that long is dropped
+	replyMax  = 4 << 10   // bytes of one SMTP reply
+)
+
+// mailRetry is how long to wait before each further try; the last one repeats.
+var mailRetry = []time.Duration{5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute}
+
+func hostName() string {
+	h, err := os.Hostname()
+	if err != nil || h == "" {
+		return "localhost"
+	}
+	return h
+}
+
+func routerID(g *model.Global) string {
+	if g.RouterID != "" {
+		return g.RouterID
+	}
+	return hostName()
+}
+
+// postman delivers mail one at a time, and counts.
+type postman struct {
+	log   *slog.Logger
+	did   func()
+	retry []time.Duration
+
+	mu     sync.Mutex
+	global model.Global
+	queue  []mail
+	kick   chan struct{}
+
+	sent, failed uint64
+	last         string
+	broken       bool // the failure was logged
+}
+
+func newPostman(log *slog.Logger, did func()) *postman {
+	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1)}
+}
+
+func (p *postman) configure(g model.Global) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.global = g
+}
+
+// add queues a message. Without smtp_server or a recipient it is dropped, as
+// in keepalived; the error says so.
+func (p *postman) add(m mail) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(m.to) == 0 {
+		m.to = p.global.NotificationEmail
+	}
+	switch {
+	case p.global.SMTPServer == "":
+		return errors.New("no mail is sent: smtp_server is not set in global_defs")
+	case len(m.to) == 0:
+		return errors.New("no mail is sent: notification_email is not set in global_defs")
+	case len(p.queue) >= mailQueue:
+		p.queue = p.queue[1:]
+		p.failed++
+		p.last = fmt.Sprintf("the oldest of %d waiting messages was dropped", mailQueue)
+	}
+	if m.at.IsZero() {
+		m.at = time.Now()
+	}
+	p.queue = append(p.queue, m)
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// counts are for the published state.
+func (p *postman) counts() (sent, failed uint64, last string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent, p.failed, p.last
+}
+
+// work delivers until ctx ends.
+func (p *postman) work(ctx context.Context) {
+	tries := 0
+	for {
+		p.mu.Lock()
+		g := p.global
+		var m mail
+		some := len(p.queue) > 0
+		if some {
+			m = p.queue[0]
+		}
+		p.mu.Unlock()
+		if !some {
+			select {
+			case <-p.kick:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		err := deliver(ctx, &g, m)
+		if ctx.Err() != nil {
+			return
+		}
+		var perm permanent
+		drop := err == nil || errors.As(err, &perm) || time.Since(m.at) > mailOld
+		p.account(m, err, drop)
+		p.did()
+		if drop {
+			tries = 0
+			continue
+		}
+		wait := p.retry[min(tries, len(p.retry)-1)]
+		tries++
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// account counts a try, and logs a failure once until the next success.
+func (p *postman) account(m mail, err error, drop bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if drop && len(p.queue) > 0 && p.queue[0].subject == m.subject && p.queue[0].at.Equal(m.at) {
+		p.queue = p.queue[1:]
+	}
+	if err == nil {
+		p.sent++
+		if p.broken {
+			p.log.Info("mail works again through " + p.global.SMTPServer)
+		}
+		p.broken, p.last = false, ""
+		return
+	}
+	p.last = err.Error()
+	if drop {
+		p.failed++
+	}
+	if !p.broken {
+		p.log.Warn("mail: " + p.last + "; kept for an hour")
+	}
+	p.broken = true
+}
+
+// permanent is a refusal that another try will not change (SMTP 5yz).
+type permanent struct{ error }
+
+// deliver speaks SMTP as keepalived does: HELO, no TLS, no AUTH (RFC 821).
+func deliver(ctx context.Context, g *model.Global, m mail) error {
+	timeout := g.SMTPConnectTimeout
+	if timeout <= 0 {
+		timeout = 30 * time.Second
+	}
+	d := net.Dialer{Timeout: timeout}
+	c, err := d.DialContext(ctx, "tcp", g.SMTPServer)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	s := &session{c: c, r: bufio.NewReaderSize(c, replyMax), timeout: timeout}
+	helo := g.SMTPHELO
+	if helo == "" {
+		helo = hostName()
+	}
+	from := g.NotificationEmailFrom
+	if from == "" {
+		from = "keepalived@" + hostName()
+	}
+	if err := s.want("connect", "", "220"); err != nil {
+		return err
+	}
+	if err := s.want("HELO", "HELO "+clean(helo), "250"); err != nil {
+		return err
+	}
+	if err := s.want("MAIL", "MAIL FROM:<"+envelope(from)+">", "250"); err != nil {
+		return err
+	}
+	for _, to := range m.to {
+		if err := s.want("RCPT "+clean(to), "RCPT TO:<"+envelope(to)+">", "250", "251"); err != nil {
+			return err
+		}
+	}
+	if err := s.want("DATA", "DATA", "354"); err != nil {
+		return err
+	}
+	if err := s.want("message", message(from, m), "250"); err != nil {
+		return err
+	}
+	s.say("QUIT") // delivered already: whatever comes back is not our trouble
+	return nil
+}
+
+// message is header and body in keepalived's order, with its ending; the final
+// CRLF comes from say. A line that begins with a dot gets another one (RFC 5321
+// section 4.5.2), which keepalived forgets.
+func message(from string, m mail) string {
+	to := make([]string, len(m.to))
+	for i, t := range m.to {
+		to[i] = clean(t)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Date: %s\r\nFrom: %s\r\nSubject: %s\r\nX-Mailer: Keepalived\r\nTo: %s\r\n\r\n",
+		m.at.Format("Mon, 02 Jan 2006 15:04:05 -0700"), clean(from), clean(m.subject), strings.Join(to, ", "))
+	body := strings.ReplaceAll(strings.ReplaceAll(m.body, "\r\n", "\n"), "\r", "\n")
+	for line := range strings.SplitSeq(body, "\n") {
+		if strings.HasPrefix(line, ".") {
+			b.WriteByte('.')
+		}
+		b.WriteString(line + "\r\n")
+	}
+	b.WriteString("\r\n.")
+	return b.String()
+}
+
+// clean keeps a header line one line.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' || r == 0 {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// envelope is the address of "Name <a@b>".
+func envelope(s string) string {
+	s = clean(s)
+	if i := strings.LastIndexByte(s, '<'); i >= 0 {
+		if j := strings.IndexByte(s[i:], '>'); j > 0 {
+			return s[i+1 : i+j]
+		}
+	}
+	return strings.TrimSpace(s)
+}
+
+type session struct {
+	c       net.Conn
+	r       *bufio.Reader
+	timeout time.Duration // of each step
+}
+
+func (s *session) say(line string) error {
+	s.c.SetDeadline(time.Now().Add(s.timeout))
+	_, err := s.c.Write([]byte(line + "\r\n"))
+	return err
+}
+
+// want sends a line (none when empty) and reads a reply with one of the codes.
+func (s *session) want(step, line string, codes ...string) error {
+	if line != "" {
+		if err := s.say(line); err != nil {
+			return fmt.Errorf("%s: %s: %w", s.c.RemoteAddr(), step, err)
+		}
+	}
+	s.c.SetDeadline(time.Now().Add(s.timeout))
+	for range 100 { // lines of one reply
+		b, err := s.r.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", s.c.RemoteAddr(), step, err)
+		}
+		text := strings.TrimRight(string(b), "\r\n")
+		if len(text) >= 4 && text[3] == '-' {
+			continue
+		}
+		for _, c := range codes {
+			if strings.HasPrefix(text, c) {
+				return nil
+			}
+		}
+		err = fmt.Errorf("%s: %s: answered %.200q", s.c.RemoteAddr(), step, text)
+		if strings.HasPrefix(text, "5") {
+			return permanent{err}
+		}
+		return err
+	}
+	return fmt.Errorf("%s: %s: endless reply", s.c.RemoteAddr(), step)
+}

@@ -1,0 +1,106 @@
+package notify
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// memory is what was acted on already. It outlives a restart of this process,
+// so that no script runs twice for one transition and none is lost, but not a
+// reboot: then everything begins anew.
+type memory struct {
+	log   *slog.Logger
+	paths []string // the first that can be written is used
+	boot  string
+
+	vrrp, health *mark // nil: nothing was seen yet
+	warned       bool
+}
+
+type memoryFile struct {
+	Boot   string `json:"boot"`
+	VRRP   *mark  `json:"vrrp,omitempty"`
+	Health *mark  `json:"health,omitempty"`
+}
+
+func openMemory(env *ipc.Env) *memory {
+	m := &memory{log: env.Log}
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err == nil {
+		m.boot = strings.TrimSpace(string(b))
+	}
+	// /run first: it is memory, and this is written at each transition.
+	m.paths = append(m.paths, filepath.Join(string(env.Dir), "notify.seen"))
+	if env.Data != "" {
+		m.paths = append(m.paths, filepath.Join(env.Data, "notify.seen"))
+	}
+	for _, p := range m.paths {
+		var f memoryFile
+		b, err := os.ReadFile(p)
+		if err != nil || json.Unmarshal(b, &f) != nil || f.Boot != m.boot {
+			continue
+		}
+		m.vrrp, m.health = f.VRRP, f.Health
+		break
+	}
+	return m
+}
+
+func advance(old *mark, ring []status.Transition, fresh bool) (*mark, bool) {
+	if len(ring) == 0 {
+		if fresh {
+			return &mark{}, true
+		}
+		return old, false
+	}
+	n := markOf(ring[len(ring)-1])
+	if old != nil && *old == n {
+		return old, false
+	}
+	return &n, true
+}
+
+func (m *memory) setVRRP(ring []status.Transition, fresh bool) {
+	if n, changed := advance(m.vrrp, ring, fresh); changed {
+		m.vrrp = n
+		m.save()
+	}
+}
+
+func (m *memory) setHealth(ring []status.Transition, fresh bool) {
+	if n, changed := advance(m.health, ring, fresh); changed {
+		m.health = n
+		m.save()
+	}
+}
+
+func (m *memory) save() {
+	b, err := json.Marshal(memoryFile{m.boot, m.vrrp, m.health})
+	if err != nil {
+		return
+	}
+	var errs []error
+	for _, p := range m.paths {
+		tmp := p + ".new"
+		err := os.WriteFile(tmp, b, 0o600)
+		if err == nil {
+			err = os.Rename(tmp, p)
+		}
+		if err == nil {
+			return
+		}
+		errs = append(errs, err)
+	}
+	if !m.warned {
+		m.warned = true
+		m.log.Warn("what was acted on is kept in memory only: " + errors.Join(errs...).Error())
+	}
+}
+
