@@ -248,8 +248,8 @@ func (b *Beliefs) Hear(p *Plan, h *Health) *Beliefs {
 			}
 			rh, rb := &hv.Real[m], &vb.real[k]
 			said := realBelief{truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))}
-			if !rh.settled() && rb.alive != unknown && rb.alive != said.alive {
-				agreed = false
+			if !rh.settled() && rb.alive != unknown {
+				agreed = agreed && rb.alive == said.alive
 				continue
 			}
 			*rb = said

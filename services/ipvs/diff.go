@@ -289,7 +289,18 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 		}
 	}
 	dels = append(dels, stop...)
+	// What gives weight comes before what takes it, so that a service always
+	// has somebody to serve.
+	slices.SortStableFunc(edits, func(a, b Op) int { return quenches(&a) - quenches(&b) })
 	return slices.Concat(adds, edits, dels)
+}
+
+// quenches is 1 for an edit that takes a destination's weight away.
+func quenches(o *Op) int {
+	if o.Verb == ipvsnl.EditDest && o.Dest.Weight == 0 {
+		return 1
+	}
+	return 0
 }
 
 func findDest(ds []ipvsnl.Dest, k netip.AddrPort) (int, bool) {
