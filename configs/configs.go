@@ -1,12 +1,19 @@
 // Package configs is the configuration language of the appliance:
-// keepalived.conf, and the appliance's own blocks in the same grammar.
+// keepalived.conf, and the appliance's own blocks in the same grammar. Text
+// goes in, a model.Config and all that is wrong with the text come out.
 package configs
 
 import (
+	"cmp"
+	"fmt"
 	"io/fs"
+	"slices"
 
+	"ballast/configs/bind"
 	"ballast/configs/check"
 	"ballast/configs/model"
+	"ballast/configs/schema"
+	"ballast/configs/syntax"
 )
 
 // Options say how a text is read.
@@ -21,20 +28,82 @@ type Options struct {
 	Facts *check.Facts
 }
 
+// maxProblems bounds a report: a text that is no configuration at all has one
+// problem a line.
+const maxProblems = 200
+
+// Report is all that is known about a text.
+type Report struct {
+	Config   model.Config
+	Problems []model.Problem // sorted by place
+	Uses     []bind.Use      // what became of each line, sorted by place
+	Files    []string        // files read
+	Lines    int             // lines read
+}
+
 // Load parses, binds and checks a configuration. name is used in messages. All
 // faults are reported at once, sorted by place; when one of them is an error
 // the configuration must not be applied.
 func Load(name string, text []byte, opts Options) (model.Config, []model.Problem) {
-	return model.Config{}, nil
+	r := Inspect(name, text, opts)
+	return r.Config, r.Problems
 }
 
-// Merge gives the text that runs when candidate replaces running: candidate,
-// plus those blocks of the appliance (system, interface, bond, vlan, route,
-// mark) of running whose kind candidate has none of.
-func Merge(running, candidate string) string { return candidate }
+// Inspect is Load with the account of each line.
+func Inspect(name string, text []byte, opts Options) Report {
+	tree, problems := syntax.Parse(name, text, syntax.Options{
+		ConfigID: opts.ConfigID, Open: opts.Open, Grammar: schema.Grammar{},
+	})
+	bound := bind.Bind(tree)
+	problems = append(problems, bound.Problems...)
+	problems = append(problems, check.Config(&bound.Config, bound.Places, opts.Facts)...)
+	files := map[string]int{}
+	for i, f := range tree.Files {
+		if _, ok := files[f]; !ok {
+			files[f] = i
+		}
+	}
+	slices.SortStableFunc(problems, func(a, b model.Problem) int {
+		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	problems = slices.Compact(problems)
+	return Report{
+		Config: bound.Config, Problems: bounded(problems, name),
+		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
+	}
+}
 
-// Mask replaces the secrets in a text, so that it can be shown and logged.
-func Mask(text string) string { return text }
-
-// Diff is the unified difference of two texts, empty when they are equal.
-func Diff(a, b string) string { return "" }
+// bounded shortens a long list of problems: errors stay first in line, and the
+// last entry says how many are left out.
+func bounded(problems []model.Problem, name string) []model.Problem {
+	if len(problems) <= maxProblems {
+		return problems
+	}
+	errors := 0
+	for _, p := range problems {
+		if p.Severity == model.Error {
+			errors++
+		}
+	}
+	var out []model.Problem
+	others := max(maxProblems-errors, 0)
+	left := map[model.Severity]int{}
+	for _, p := range problems {
+		switch {
+		case len(out) >= maxProblems, p.Severity != model.Error && others == 0:
+			left[p.Severity]++
+			continue
+		case p.Severity != model.Error:
+			others--
+		}
+		out = append(out, p)
+	}
+	severity := model.Note
+	if errors > 0 {
+		severity = model.Error
+	} else if left[model.Warning] > 0 {
+		severity = model.Warning
+	}
+	return append(out, model.Problem{Severity: severity, File: name,
+		Text: fmt.Sprintf("and %d more errors, %d warnings, %d notes", left[model.Error], left[model.Warning], left[model.Note])})
+}

@@ -48,7 +48,7 @@ func arg(s string) Arg {
 	case "words":
 		a.Kind = KindWords
 	case "int", "timer":
-		a.Kind, a.Min, a.Max = KindInt, 0, math.MaxInt32
+		a.Kind, a.Min, a.Max = KindInt, 0, math.Inf(1)
 		if kind == "timer" {
 			a.Kind = KindTimer
 		}
@@ -92,7 +92,7 @@ func (a Arg) String() string {
 		s = a.Range()
 	case KindTimer:
 		s = "SECONDS"
-		if a.Max < math.MaxInt32 || a.Min > 0 {
+		if !math.IsInf(a.Max, 1) || a.Min > 0 {
 			s += " " + a.Range()
 		}
 	case KindBool:
@@ -113,7 +113,7 @@ func (a Arg) String() string {
 // Range prints the bounds of a number.
 func (a Arg) Range() string {
 	f := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
-	if a.Max >= math.MaxInt32 {
+	if math.IsInf(a.Max, 1) {
 		return f(a.Min) + "…"
 	}
 	return f(a.Min) + "…" + f(a.Max)
@@ -147,7 +147,7 @@ func (a Arg) Int(s string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s is no whole number", quote(s))
 	}
-	if float64(v) < a.Min || a.Max < math.MaxInt32 && float64(v) > a.Max {
+	if float64(v) < a.Min || float64(v) > a.Max {
 		return 0, fmt.Errorf("%s is outside %s", quote(s), a.Range())
 	}
 	return v, nil

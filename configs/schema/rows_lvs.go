@@ -4,7 +4,7 @@ package schema
 const (
 	allChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK MISC_CHECK UDP_CHECK PING_CHECK BFD_CHECK FILE_CHECK"
 	netChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK smtp_host"
-	whyCheck  = "the check is left out, and the real server counts as alive for it"
+	whyCheck  = "the real server counts as alive for it"
 )
 
 var serverRows = []Keyword{
@@ -51,7 +51,7 @@ var serverRows = []Keyword{
 	row("real_server", "notify_down", "cmd", "none", 'B', Works, "run when it goes down"),
 	row("real_server", "uthreshold", "int:0..4294967295", "0, none", 'B', Works, "most connections"),
 	row("real_server", "lthreshold", "int:0..4294967295", "0: 3/4 of uthreshold", 'C', Works, "connections at which it takes new ones again"),
-	row("real_server", "alpha,retry,delay_before_retry,warmup,connect_timeout,delay_loop", "free:VALUE", "virtual server's", 'B', Works, "as in virtual_server, for this one"),
+	row("real_server", "alpha,retry,delay_before_retry,warmup,connect_timeout,delay_loop", "free:", "virtual server's", 'B', Works, "as in virtual_server, for this one"),
 	row("real_server", "smtp_alert", "bool?", "smtp_alert_checker, else on", 'B', Works, "mail when it comes or goes"),
 	row("real_server", "virtualhost", "word:HOST", "virtual server's", 'B', Works, "Host header of its checks"),
 	row("real_server", "snmp_name", "word", "none", 'C', Planned, "name for SNMP", whySNMP),

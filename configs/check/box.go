@@ -1,0 +1,204 @@
+package check
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"ballast/configs/model"
+)
+
+// nics checks every interface that the configuration names against the box.
+func (k *checker) nics() {
+	present := map[string]bool{}
+	for _, n := range k.facts.Interfaces {
+		present[n.Name] = true
+	}
+	made := map[string]bool{"lo": true}
+	for _, i := range k.c.Interfaces {
+		if i.Match == (model.Match{}) {
+			continue
+		}
+		found := slices.ContainsFunc(k.facts.Interfaces, func(n NIC) bool {
+			if i.Match.MAC != "" {
+				return n.MAC == i.Match.MAC
+			}
+			return n.PCI == i.Match.PCI
+		})
+		if found {
+			made[i.Name] = true
+			continue
+		}
+		what := "MAC " + i.Match.MAC
+		if i.Match.MAC == "" {
+			what = "PCI address " + i.Match.PCI
+		}
+		made[i.Name] = true // reported here, once
+		k.missing(fmt.Sprintf("interface %s: no card has %s", i.Name, what), "", "interface/"+i.Name+"/match", "interface/"+i.Name)
+	}
+	for _, b := range k.c.Bonds {
+		made[b.Name] = true
+	}
+	for _, v := range k.c.VLANs {
+		made[v.Name] = true
+	}
+	told := map[string]bool{}
+	need := func(name, user string, keys ...string) {
+		if name == "" || present[name] || made[name] || told[name] {
+			return
+		}
+		told[name] = true
+		k.missing(fmt.Sprintf("%s: the box has no interface %s", user, name), name, keys...)
+	}
+	for _, i := range k.c.Interfaces {
+		if i.Match == (model.Match{}) {
+			need(i.Name, "interface "+i.Name, "interface/"+i.Name)
+		}
+	}
+	for _, b := range k.c.Bonds {
+		for _, m := range b.Members {
+			need(m, "bond "+b.Name, "bond/"+b.Name)
+		}
+	}
+	for _, v := range k.c.VLANs {
+		need(v.Link, "vlan "+v.Name, "vlan/"+v.Name)
+	}
+	for i := range k.c.Instances {
+		in := &k.c.Instances[i]
+		need(in.Interface, in.Name, instance(in.Name, "interface"), instance(in.Name))
+		for _, a := range slices.Concat(in.VIPs, in.ExcludedVIPs) {
+			need(a.Interface, in.Name, instance(in.Name, "vip", a.Prefix.Addr().String()))
+		}
+		for _, t := range in.TrackInterfaces {
+			need(t.Interface, in.Name, "track_interface/"+t.Interface, instance(in.Name))
+		}
+	}
+	if s := k.c.Global.SyncDaemon; s != nil {
+		need(s.Interface, "lvs_sync_daemon", "sync_daemon")
+	}
+}
+
+// missing reports an interface that is not there, with those that are.
+func (k *checker) missing(text, name string, keys ...string) {
+	severity := model.Error
+	if k.c.Global.DynamicInterfaces {
+		severity = model.Warning
+	}
+	used := map[model.Match]bool{}
+	for _, i := range k.c.Interfaces {
+		used[i.Match] = true
+	}
+	var have []string
+	example := ""
+	for _, n := range k.facts.Interfaces {
+		if n.Name == "lo" || n.MAC == "" {
+			continue
+		}
+		have = append(have, n.Name+" ("+n.MAC+")")
+		if example == "" && !used[model.Match{MAC: n.MAC}] {
+			example = n.MAC
+		}
+	}
+	fix := "the box has no network card"
+	if len(have) > 0 {
+		fix = "the box has " + strings.Join(have, ", ")
+		if name != "" && example != "" {
+			fix += fmt.Sprintf("; to give a card this name write: interface %s { mac %s }", name, example)
+		}
+	}
+	k.report(severity, fix, text, keys...)
+}
+
+// files finds script files that the configuration calls and the box lacks.
+func (k *checker) files() {
+	box := k.facts.Box
+	if box == "" {
+		box = "BOX"
+	}
+	told := map[string]bool{}
+	k.commands(func(c model.Command, what string, keys ...string) {
+		for _, p := range scriptPaths(c) {
+			if told[p] || slices.Contains(k.facts.Files, p) {
+				continue
+			}
+			if !strings.HasPrefix(p, "/etc/keepalived/") && slices.Contains(k.facts.Commands, path.Base(p)) {
+				continue // /usr/bin/curl and the like: the image has it by name
+			}
+			told[p] = true
+			k.report(model.Warning, fmt.Sprintf("load it: ssh admin@%s file put %s < %s", box, p, path.Base(p)),
+				fmt.Sprintf("%s calls %s, which is not on the box", what, p), keys...)
+		}
+	})
+}
+
+// scriptPaths are the absolute paths that a command runs: its first word, the
+// script behind an interpreter, and in a shell line the first word of each
+// part.
+func scriptPaths(c model.Command) []string {
+	words := c.Argv
+	if c.Shell != "" {
+		words = nil
+		first := true
+		for _, w := range strings.Fields(strings.NewReplacer("&&", " ; ", "||", " ; ", "|", " ; ", ";", " ; ", "(", " ; ", "`", " ; ").Replace(c.Shell)) {
+			if first && strings.HasPrefix(w, "/") && !strings.ContainsAny(w, "$*?<>\"'") {
+				words = append(words, w)
+			}
+			first = w == ";" || w == "!" || w == "then" || w == "do" || w == "else"
+		}
+		return words
+	}
+	if len(words) == 0 {
+		return nil
+	}
+	var out []string
+	if strings.HasPrefix(words[0], "/") && !interpreter(words[0]) {
+		out = append(out, words[0])
+	}
+	if interpreter(words[0]) && len(words) > 1 && strings.HasPrefix(words[1], "/") {
+		out = append(out, words[1])
+	}
+	return out
+}
+
+func interpreter(p string) bool {
+	return slices.Contains([]string{"sh", "bash", "dash", "ash"}, path.Base(p))
+}
+
+// commands calls f for every command of the configuration.
+func (k *checker) commands(f func(c model.Command, what string, keys ...string)) {
+	for _, s := range k.c.Scripts {
+		f(s.Command, "vrrp_script "+s.Name, "script/"+s.Name)
+	}
+	notify := func(n *model.Notify, kind, name string) {
+		for _, x := range []struct {
+			word string
+			c    model.Command
+		}{
+			{"notify_master", n.Master}, {"notify_backup", n.Backup}, {"notify_fault", n.Fault}, {"notify_stop", n.Stop},
+			{"notify_deleted", n.Deleted}, {"notify_master_rx_lower_pri", n.MasterRxLowerPri}, {"notify", n.Any},
+		} {
+			f(x.c, name+" "+x.word, kind+"/"+name+"/"+x.word, kind+"/"+name)
+		}
+	}
+	for i := range k.c.Instances {
+		notify(&k.c.Instances[i].Notify, "instance", k.c.Instances[i].Name)
+	}
+	for i := range k.c.SyncGroups {
+		notify(&k.c.SyncGroups[i].Notify, "group", k.c.SyncGroups[i].Name)
+	}
+	for _, v := range k.c.VirtualServers {
+		key := "vs/" + v.Name
+		f(v.QuorumUp, "virtual server "+v.Name+" quorum_up", key+"/quorum_up", key)
+		f(v.QuorumDown, "virtual server "+v.Name+" quorum_down", key+"/quorum_down", key)
+		for _, r := range v.Real {
+			rs := fmt.Sprintf("rs/%s/%s:%d", v.Name, r.Addr, r.ConfPort)
+			who := "real server " + r.Addr.String()
+			f(r.NotifyUp, who+" notify_up", rs+"/notify_up", rs)
+			f(r.NotifyDown, who+" notify_down", rs+"/notify_down", rs)
+			for _, c := range r.Checks {
+				f(c.Command, who+" MISC_CHECK", rs+"/misc_path", rs)
+			}
+		}
+	}
+}

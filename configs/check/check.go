@@ -1,0 +1,253 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+
+	"ballast/configs/model"
+)
+
+// Config checks a whole configuration. places says where its parts stand in
+// the text and may be nil; facts may be nil.
+func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
+	k := &checker{c: c, places: places, facts: facts}
+	k.routers()
+	k.addresses()
+	k.servers()
+	k.marks()
+	k.links()
+	k.logins()
+	if facts != nil {
+		if facts.Interfaces != nil {
+			k.nics()
+		}
+		if facts.Files != nil {
+			k.files()
+		}
+	}
+	return k.problems
+}
+
+type checker struct {
+	c        *model.Config
+	places   Places
+	facts    *Facts
+	problems []model.Problem
+}
+
+// report places a problem at the first of the keys that the text holds.
+func (k *checker) report(s model.Severity, fix, text string, keys ...string) {
+	p := model.Problem{Severity: s, Text: text, Fix: fix}
+	for _, key := range keys {
+		if at, ok := k.places[key]; ok {
+			p.File, p.Line, p.Col = at.File, at.Line, at.Col
+			break
+		}
+	}
+	k.problems = append(k.problems, p)
+}
+
+func instance(name string, more ...string) string {
+	return path.Join(append([]string{"instance/" + name}, more...)...)
+}
+
+// line says where a part stands, for the text of another problem.
+func (k *checker) line(key string) string {
+	if at, ok := k.places[key]; ok && at.Line > 0 {
+		return fmt.Sprintf(" (line %d)", at.Line)
+	}
+	return ""
+}
+
+// routers finds two instances that cannot tell each other's advertisements
+// apart: the same VRID, interface, family and group, or for unicast a common
+// peer.
+func (k *checker) routers() {
+	for i := range k.c.Instances {
+		a := &k.c.Instances[i]
+		for j := range k.c.Instances[:i] {
+			b := &k.c.Instances[j]
+			if a.VRID != b.VRID || a.IPv6 != b.IPv6 || a.Interface != b.Interface || a.Unicast != b.Unicast {
+				continue
+			}
+			if a.Unicast {
+				common := slices.ContainsFunc(a.Peers, func(p model.Peer) bool {
+					return slices.ContainsFunc(b.Peers, func(q model.Peer) bool { return p.Addr == q.Addr })
+				})
+				if !common {
+					continue
+				}
+			} else if a.McastGroup != b.McastGroup {
+				continue
+			}
+			k.report(model.Error, fmt.Sprintf("give %s another virtual_router_id, the same on both boxes", a.Name),
+				fmt.Sprintf("%s and %s%s both use virtual_router_id %d on interface %s", a.Name, b.Name, k.line(instance(b.Name)), a.VRID, a.Interface),
+				instance(a.Name, "vrid"), instance(a.Name))
+		}
+	}
+}
+
+// addresses finds an address that two instances carry, or that is the box's own.
+func (k *checker) addresses() {
+	holder := map[netip.Addr]string{}
+	for i := range k.c.Instances {
+		in := &k.c.Instances[i]
+		for _, a := range slices.Concat(in.VIPs, in.ExcludedVIPs) {
+			addr := a.Prefix.Addr()
+			if addr.IsLinkLocalUnicast() {
+				continue // one per interface is normal
+			}
+			if other := holder[addr]; other != "" && other != in.Name {
+				k.report(model.Error, "leave it in one of them",
+					fmt.Sprintf("%s and %s%s both carry %s", in.Name, other, k.line(instance(other, "vip", addr.String())), addr),
+					instance(in.Name, "vip", addr.String()), instance(in.Name))
+			}
+			holder[addr] = in.Name
+		}
+	}
+	for _, i := range k.c.Interfaces {
+		for _, p := range i.Addresses {
+			if in := holder[p.Addr()]; in != "" {
+				k.report(model.Error, "give the box an address of its own",
+					fmt.Sprintf("%s is a fixed address of interface %s and a VIP of %s", p.Addr(), i.Name, in), "interface/"+i.Name)
+			}
+		}
+	}
+}
+
+// servers checks each virtual server against the others and the instances.
+func (k *checker) servers() {
+	seen := map[model.ServiceID]string{}
+	for i := range k.c.VirtualServers {
+		v := &k.c.VirtualServers[i]
+		key := "vs/" + v.Name
+		for _, id := range v.Services {
+			if other, twice := seen[id]; twice {
+				k.report(model.Error, "put all real servers into one block",
+					fmt.Sprintf("virtual server %s is defined twice, in %s and %s", id, other, v.Name), key)
+			}
+			seen[id] = v.Name
+			if id.Addr.IsValid() && !k.carried(id.Addr) && (len(k.c.Instances) > 0 || len(k.c.StaticAddrs) > 0) {
+				k.report(model.Note, "add it to a virtual_ipaddress block if this box shall hold it",
+					fmt.Sprintf("no instance carries %s, the address of virtual server %s", id.Addr, v.Name), key)
+				break
+			}
+		}
+		local := 0
+		for _, r := range v.Real {
+			if r.Forward == model.NAT && k.carried(r.Addr) {
+				local++
+			}
+		}
+		if local > 0 {
+			k.report(model.Warning, "name the servers behind the box",
+				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), key)
+		}
+	}
+}
+
+// carried says whether the box holds an address at times.
+func (k *checker) carried(a netip.Addr) bool {
+	is := func(x model.Address) bool { return x.Prefix.Addr() == a }
+	for i := range k.c.Instances {
+		in := &k.c.Instances[i]
+		if slices.ContainsFunc(in.VIPs, is) || slices.ContainsFunc(in.ExcludedVIPs, is) {
+			return true
+		}
+	}
+	if slices.ContainsFunc(k.c.StaticAddrs, is) {
+		return true
+	}
+	return slices.ContainsFunc(k.c.Interfaces, func(i model.Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+}
+
+// marks compares the marks that are set with the services that want one.
+func (k *checker) marks() {
+	wanted := map[uint32]string{}
+	for _, v := range k.c.VirtualServers {
+		for _, id := range v.Services {
+			if id.Mark != 0 {
+				wanted[id.Mark] = v.Name
+			}
+		}
+	}
+	set := map[uint32]bool{}
+	for _, m := range k.c.Marks {
+		set[m.Mark] = true
+		if wanted[m.Mark] == "" {
+			k.report(model.Note, fmt.Sprintf("add virtual_server fwmark %d { … }, or delete the block", m.Mark),
+				fmt.Sprintf("no virtual server uses mark %d", m.Mark), fmt.Sprintf("mark/%d", m.Mark))
+		}
+	}
+	for _, v := range k.c.VirtualServers {
+		for _, id := range v.Services {
+			if id.Mark != 0 && !set[id.Mark] {
+				k.report(model.Note, fmt.Sprintf("add mark %d { tcp ADDRESS PORT … }", id.Mark),
+					fmt.Sprintf("no packet gets mark %d, so virtual server %s has no traffic", id.Mark, v.Name), "vs/"+v.Name)
+			}
+		}
+	}
+}
+
+// links checks bonds and VLANs against each other.
+func (k *checker) links() {
+	kind := map[string]string{}
+	once := func(name, what string) {
+		if other := kind[name]; other != "" {
+			k.report(model.Error, "choose another name", fmt.Sprintf("%s %s has the name of a %s", what, name, other), what+"/"+name)
+		}
+		kind[name] = what
+	}
+	member := map[string]string{}
+	for _, b := range k.c.Bonds {
+		once(b.Name, "bond")
+		for _, m := range b.Members {
+			if m == b.Name {
+				k.report(model.Error, "", fmt.Sprintf("bond %s is its own member", b.Name), "bond/"+b.Name)
+			}
+			if other := member[m]; other != "" {
+				k.report(model.Error, "leave it in one of them", fmt.Sprintf("%s is a member of bond %s and of bond %s", m, other, b.Name), "bond/"+b.Name)
+			}
+			member[m] = b.Name
+		}
+		if b.Primary != "" && !slices.Contains(b.Members, b.Primary) {
+			k.report(model.Error, "name one of its members", fmt.Sprintf("primary %s is no member of bond %s", b.Primary, b.Name), "bond/"+b.Name)
+		}
+	}
+	for _, v := range k.c.VLANs {
+		once(v.Name, "vlan")
+		if v.Link == v.Name {
+			k.report(model.Error, "name the interface below", fmt.Sprintf("vlan %s stands on itself", v.Name), "vlan/"+v.Name)
+		}
+	}
+	matched := map[model.Match]string{}
+	for _, i := range k.c.Interfaces {
+		if b := member[i.Name]; b != "" && (len(i.Addresses) > 0 || i.DHCP || i.DHCP6) {
+			k.report(model.Error, "move the addresses to interface "+b, fmt.Sprintf("%s has addresses, but it is a member of bond %s", i.Name, b), "interface/"+i.Name)
+		}
+		if i.Match != (model.Match{}) {
+			if other := matched[i.Match]; other != "" {
+				k.report(model.Error, "each name needs a card of its own", fmt.Sprintf("interfaces %s and %s name the same card", other, i.Name), "interface/"+i.Name+"/match", "interface/"+i.Name)
+			}
+			matched[i.Match] = i.Name
+		}
+	}
+}
+
+func (k *checker) logins() {
+	admins := 0
+	for _, l := range k.c.System.Logins {
+		if len(l.Keys) == 0 {
+			k.report(model.Error, `add key "ssh-ed25519 AAAA… NAME"; there are no passwords`, fmt.Sprintf("login %s has no key, so nobody can use it", l.Name), "login/"+l.Name)
+		} else if l.Role == "admin" {
+			admins++
+		}
+	}
+	if len(k.c.System.Logins) > 0 && admins == 0 {
+		k.report(model.Warning, "give one login role admin", "no login with a key has role admin: nobody could change this configuration over the network", "login/"+k.c.System.Logins[0].Name)
+	}
+}

@@ -1,0 +1,227 @@
+package configs
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// ownKinds are the blocks of the appliance, which a keepalived.conf from
+// elsewhere does not have.
+var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark"}
+
+// span is one statement at top level: a line, or a block with its braces.
+type span struct {
+	kind       string // first word, after a condition
+	start, end int    // bytes, with the comment lines right above and the end of the line
+}
+
+var definitionLine = regexp.MustCompile(`^(?:@\S+[ \t]+)?\$([A-Za-z0-9_]+)=`)
+
+// spans finds the statements of the top level. It reads quotes, comments and
+// braces as the parser does, and nothing else.
+func spans(text string) []span {
+	var out []span
+	depth, quoted, cur := 0, false, -1 // cur: index of the open statement
+	comments := -1                     // start of the comment lines right above
+	for at := 0; at < len(text); {
+		end := strings.IndexByte(text[at:], '\n')
+		next := len(text)
+		if end >= 0 {
+			next = at + end + 1
+		}
+		line := text[at:next]
+		body := strings.TrimSpace(line)
+		switch {
+		case body == "":
+			comments = -1
+		case depth == 0 && (body[0] == '#' || body[0] == '!'):
+			if comments < 0 {
+				comments = at
+			}
+			at = next
+			continue
+		}
+		quoted = false
+		word := true // a statement may start here
+		for i := 0; i < len(line); i++ {
+			c := line[i]
+			switch {
+			case c == '"':
+				quoted = !quoted
+			case quoted:
+			case c == '\\' && i+1 < len(line) && (line[i+1] == '#' || line[i+1] == '!'):
+				i++
+			case c == '#' || c == '!':
+				i = len(line)
+				continue
+			case c == '$' && i+1 < len(line) && line[i+1] == '{' && strings.IndexByte(line[i:], '}') > 0:
+				i += strings.IndexByte(line[i:], '}')
+			case c == '{':
+				depth++
+				continue
+			case c == '}':
+				if depth > 0 {
+					depth--
+				}
+				if depth == 0 {
+					if cur >= 0 {
+						out[cur].end = at + i + 1
+					}
+					word = true
+					cur = -1
+				}
+				continue
+			}
+			if depth == 0 && word && c != ' ' && c != '\t' && c != '\r' && c != '\n' && c != '\f' && c != '\v' {
+				word = false
+				start := at + i
+				if strings.TrimSpace(line[:i]) == "" {
+					start = at // whole lines keep their indent
+					if comments >= 0 {
+						start = comments
+					}
+				}
+				out = append(out, span{kind: firstWord(line[i:]), start: start, end: next})
+				cur = len(out) - 1
+			}
+		}
+		if body != "" {
+			comments = -1
+		}
+		at = next
+	}
+	// A block whose closing brace ends its line takes the rest of the line along.
+	for i := range out {
+		rest := text[out[i].end:]
+		nl := strings.IndexByte(rest, '\n')
+		if nl < 0 {
+			nl = len(rest) - 1
+		}
+		tail := strings.TrimSpace(rest[:nl+1])
+		if out[i].end > 0 && text[out[i].end-1] != '\n' && (tail == "" || tail[0] == '#' || tail[0] == '!') {
+			out[i].end += nl + 1
+		}
+	}
+	return out
+}
+
+// firstWord is the keyword of a statement, behind "@id".
+func firstWord(s string) string {
+	f := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n\f\v{}\"", r) })
+	if len(f) > 1 && strings.HasPrefix(f[0], "@") {
+		f = f[1:]
+	}
+	if len(f) == 0 {
+		return ""
+	}
+	return f[0]
+}
+
+// Merge gives the text that runs when candidate replaces running: candidate,
+// plus those blocks of the appliance (system, interface, bond, vlan, route,
+// mark) of running whose kind candidate has none of, with the comments right
+// above them and the definitions that they use. Merging twice changes nothing.
+func Merge(running, candidate string) string {
+	have := map[string]bool{}
+	defined := map[string]bool{}
+	for _, s := range spans(candidate) {
+		have[s.kind] = true
+		if m := definitionLine.FindStringSubmatch(strings.TrimSpace(candidate[s.start:s.end])); m != nil {
+			defined[m[1]] = true
+		}
+	}
+	var blocks []string
+	definitions := map[string][]string{}
+	var order []string
+	for _, s := range spans(running) {
+		part := strings.TrimRight(running[s.start:s.end], " \t\r\n")
+		if m := definitionLine.FindStringSubmatch(strings.TrimSpace(part)); m != nil {
+			if definitions[m[1]] == nil {
+				order = append(order, m[1])
+			}
+			definitions[m[1]] = append(definitions[m[1]], part)
+		}
+		if slices.Contains(ownKinds, s.kind) && !have[s.kind] {
+			blocks = append(blocks, part)
+		}
+	}
+	if len(blocks) == 0 {
+		return candidate
+	}
+	var b strings.Builder
+	b.WriteString(candidate)
+	if candidate != "" && !strings.HasSuffix(candidate, "\n") {
+		b.WriteByte('\n')
+	}
+	text := strings.Join(blocks, "\n")
+	// A definition may use another one: go over them until nothing is added.
+	used := map[string]bool{}
+	for again := true; again; {
+		again = false
+		for _, name := range order {
+			if !used[name] && !defined[name] && uses(text, name) {
+				used[name], again = true, true
+				text += "\n" + strings.Join(definitions[name], "\n")
+			}
+		}
+	}
+	for _, name := range order {
+		if used[name] {
+			b.WriteString(strings.Join(definitions[name], "\n") + "\n")
+		}
+	}
+	for _, s := range blocks {
+		b.WriteString(s)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func uses(text, name string) bool {
+	if strings.Contains(text, "${"+name+"}") {
+		return true
+	}
+	for rest := text; ; {
+		_, after, ok := strings.Cut(rest, "$"+name)
+		if !ok {
+			return false
+		}
+		if after == "" || strings.ContainsRune(" \t,)\r\n", rune(after[0])) {
+			return true
+		}
+		rest = after
+	}
+}
+
+// hidden stands where a secret was.
+const hidden = "********"
+
+// secret matches the words whose values nobody may see: VRRP passwords, the
+// password of a key, HMAC keys. They match inside comments too.
+var (
+	secret  = regexp.MustCompile(`(?m)((?:^|[\s{};"#!])(?:auth_pass|password)[ \t\f\v]*)("[^"\r\n]*"?|[^\s{}"]+)([^\r\n{}]*)`)
+	hmacKey = regexp.MustCompile(`(?m)((?:^|[\s{};"#!])key[ \t\f\v]+\d+[ \t\f\v]+)("[^"\r\n]*"?|[^\s{}"]+)`)
+	param   = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
+)
+
+// Mask replaces the secrets in a text, so that it can be shown and logged. A
+// secret that stands in a definition is hidden there.
+func Mask(text string) string {
+	var names []string
+	for _, re := range []*regexp.Regexp{secret, hmacKey} {
+		for _, m := range re.FindAllStringSubmatch(text, -1) {
+			for _, p := range param.FindAllStringSubmatch(m[2], -1) {
+				names = append(names, p[1])
+			}
+		}
+	}
+	text = secret.ReplaceAllString(text, "${1}"+hidden)
+	text = hmacKey.ReplaceAllString(text, "${1}"+hidden)
+	slices.Sort(names)
+	for _, n := range slices.Compact(names) {
+		re := regexp.MustCompile(`(?m)(\$` + n + `=)[^\r\n]*`)
+		text = re.ReplaceAllString(text, "${1}"+hidden)
+	}
+	return text
+}
