@@ -57,9 +57,13 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 				Fix: "an older generation runs; commit again what is missing"})
 			continue
 		}
+		files := g.Files
+		if n == want {
+			files = c.store.Files() // the working set, which may be newer
+		}
 		// No facts: a NIC or a file that is not there yet is no reason to drop
 		// a configuration that ran before.
-		cfg, found := c.load(generationName(n), g.Text, nil)
+		cfg, found := c.load(generationName(n), g.Text, files, nil)
 		if errorsIn(found) > 0 {
 			*problems = append(*problems, found...)
 			if *faulty == "" {
@@ -67,10 +71,7 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 			}
 			continue
 		}
-		r := running{stateOf(g.Meta, cfg, g.Text), g.Files}
-		if n == want {
-			r.files = c.store.Files() // the working set, which may be newer
-		}
+		r := running{stateOf(g.Meta, cfg, g.Text), files}
 		switch {
 		case n != want:
 			g.Source, g.Comment = "last good", fmt.Sprintf("%s could not be loaded at boot", generationName(want))
@@ -150,7 +151,7 @@ func (c *conf) bootSeed(problems *[]model.Problem, faulty *string) (running, boo
 	*problems = append(*problems, fileProblems...)
 	// A plain keepalived.conf says nothing of NICs: then DHCP keeps the box reachable.
 	merged := c.Language.Merge(factoryText(c.NICs()), string(text))
-	cfg, found := c.load("seed", merged, nil)
+	cfg, found := c.load("seed", merged, refs, nil)
 	if errorsIn(found) > 0 {
 		*problems = append(*problems, found...)
 		if *faulty == "" {
@@ -229,12 +230,12 @@ func (c *conf) bootReachable(faulty string) running {
 	}
 	factory := factoryText(c.NICs())
 	r := running{state: status.Conf{Generation: n, Source: "factory", Time: time.Now(), Text: factory}, files: c.store.Files()}
-	r.state.Config, _ = c.load("factory", factory, nil)
+	r.state.Config, _ = c.load("factory", factory, nil, nil)
 	if faulty == "" {
 		return r
 	}
 	text := c.Language.Merge(faulty, "")
-	cfg, _ := c.load("reachable part", text, nil)
+	cfg, _ := c.load("reachable part", text, r.files, nil)
 	reachable := model.Config{System: cfg.System, Interfaces: cfg.Interfaces, Bonds: cfg.Bonds, VLANs: cfg.VLANs,
 		StaticAddrs: cfg.StaticAddrs, StaticRoutes: cfg.StaticRoutes}
 	text = c.Language.Merge(factory, text) // DHCP where no NIC is configured

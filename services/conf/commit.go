@@ -4,44 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"ballast/configs"
 	"ballast/configs/check"
 	"ballast/configs/model"
 	"ballast/configs/store"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 )
-
-func (c *conf) loadOptions(id string, f *check.Facts) configs.Options {
-	return configs.Options{ConfigID: id, Facts: f, Open: c.openInclude}
-}
-
-// openInclude opens what a configuration includes: only files that were put on
-// the box for it. A relative path starts at /etc/keepalived, where
-// keepalived.conf lives.
-func (c *conf) openInclude(name string) (fs.File, error) {
-	if !path.IsAbs(name) {
-		name = path.Join("/etc/keepalived", name)
-	}
-	name = path.Clean(name)
-	if !inFolders(name) {
-		return nil, fmt.Errorf("%s: a file that is included must lie under %s", name, strings.Join(folders, ", "))
-	}
-	root, err := os.OpenRoot(c.Root)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.Open(strings.TrimPrefix(name, "/"))
-}
 
 // facts asks the box what a configuration can refer to.
 func (c *conf) facts(ctx context.Context, files []store.FileRef) *check.Facts {
@@ -88,7 +61,7 @@ func (c *conf) examine(ctx context.Context, cand status.Candidate) (checked, err
 	if name == "" {
 		name = "candidate"
 	}
-	k.config, k.problems = c.load(name, k.text, c.facts(ctx, k.files))
+	k.config, k.problems = c.load(name, k.text, k.files, c.facts(ctx, k.files))
 	return k, nil
 }
 
@@ -129,7 +102,7 @@ func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
 		return nil, fmt.Errorf("roll back: %w", err)
 	}
 	k := checked{text: g.Text, files: g.Files}
-	k.config, k.problems = c.load(generationName(n), g.Text, c.facts(ctx, g.Files))
+	k.config, k.problems = c.load(generationName(n), g.Text, g.Files, c.facts(ctx, g.Files))
 	return c.change(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, r.Force)
 }
 

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"ballast/configs"
 	"ballast/configs/check"
 	"ballast/configs/model"
+	"ballast/configs/store"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 )
@@ -65,7 +67,7 @@ func (c *conf) renewFactory(ctx context.Context) bool {
 	if text == now.state.Text {
 		return true
 	}
-	cfg, _ := c.load("factory", text, nil)
+	cfg, _ := c.load("factory", text, nil, nil)
 	n, err := c.store.Reserve()
 	if err != nil {
 		c.env.Log.Error("configuration store: " + err.Error())
@@ -76,14 +78,15 @@ func (c *conf) renewFactory(ctx context.Context) bool {
 	return true
 }
 
-// load reads a text. The host name that a configuration gives itself is what
-// its "@name" lines refer to, so it is read twice when that differs from what
-// the box is called so far.
-func (c *conf) load(name, text string, f *check.Facts) (cfg model.Config, problems []model.Problem) {
-	id := shortName(hostName())
-	cfg, problems = c.Language.Load(name, []byte(text), c.loadOptions(id, f))
-	if own := shortName(cfg.System.HostName); own != "" && own != id {
-		cfg, problems = c.Language.Load(name, []byte(text), c.loadOptions(own, f))
+// load reads a text that can include the given files. The host name that a
+// configuration gives itself is what its "@name" lines refer to, so it is read
+// twice when that differs from what the box is called so far.
+func (c *conf) load(name, text string, files []store.FileRef, f *check.Facts) (cfg model.Config, problems []model.Problem) {
+	opts := configs.Options{ConfigID: shortName(hostName()), Facts: f, Open: included{files, c.store.Content}.open}
+	cfg, problems = c.Language.Load(name, []byte(text), opts)
+	if own := shortName(cfg.System.HostName); own != "" && own != opts.ConfigID {
+		opts.ConfigID = own
+		cfg, problems = c.Language.Load(name, []byte(text), opts)
 	}
 	return cfg, problems
 }
