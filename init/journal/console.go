@@ -30,7 +30,7 @@ type item struct {
 	done chan struct{} // closed when everything before it is written
 }
 
-// NewConsole shows lines of priority level and more severe ones on what Open
+// NewConsole shows the services' lines of priority level and more severe ones on what Open
 // finds; until then on out.
 func NewConsole(level int, out ...io.Writer) *Console {
 	c := &Console{queue: make(chan item, 256), out: out}
@@ -98,9 +98,14 @@ func (t *tty) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// Show queues a line; it never blocks.
+// Show queues a line; it never blocks. Of init's own lines notices are shown
+// too: they tell of the boot, the shutdown and services that end.
 func (c *Console) Show(l status.LogLine) {
-	if l.Priority > int(c.level.Load()) {
+	level := int(c.level.Load())
+	if l.Service == "init" {
+		level = max(level, Notice)
+	}
+	if l.Priority > level {
 		return
 	}
 	name := ""

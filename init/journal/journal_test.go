@@ -161,17 +161,18 @@ func TestConsole(t *testing.T) {
 	var b strings.Builder
 	c := NewConsole(Warning, &b)
 	j := New(c.Show)
-	j.Print(Notice, "hidden")
-	io.WriteString(j.Writer("net"), "<4>eth0: no carrier\n")
-	c.SetLevel(Notice)
+	j.Print(Info, "hidden")
+	io.WriteString(j.Writer("net"), "<5>hidden\n<4>eth0: no carrier\n")
 	j.Print(Notice, "ready")
+	c.SetLevel(Notice)
+	io.WriteString(j.Writer("net"), "<5>eth0: up\n")
 	c.Drain(5 * time.Second)
 	var got []string
 	for line := range strings.Lines(b.String()) {
 		_, text, _ := strings.Cut(line, "] ")
 		got = append(got, text)
 	}
-	if d := cmp.Diff([]string{"net: eth0: no carrier\r\n", "ready\r\n"}, got); d != "" {
+	if d := cmp.Diff([]string{"net: eth0: no carrier\r\n", "ready\r\n", "net: eth0: up\r\n"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

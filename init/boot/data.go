@@ -1,0 +1,336 @@
+package boot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"ballast/board"
+)
+
+// Places of the data disk.
+const (
+	DataDir      = "/data"
+	dataTemplate = "/etc/ballast/data.ext4.zst"
+	dataOptions  = "errors=remount-ro,commit=5"
+	dataFlags    = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+)
+
+// Data is the outcome of MountData.
+type Data struct {
+	Device    string // "/dev/vda"; empty: there is none
+	Stateless bool   // what is written is gone at the next boot
+	Note      string // one line for the log
+	Warning   string // what a person must know, or ""
+}
+
+// MountData finds the data disk and mounts it on /data, after it has written
+// an empty file system to a blank one. A box without such a disk, or whose disk
+// cannot be used, gets a /data in memory: it works, and forgets.
+func MountData(d board.Data) (Data, error) {
+	if err := os.MkdirAll(DataDir, 0o755); err != nil {
+		return Data{}, err
+	}
+	dev := findData("/sys/class/block", d)
+	for end := time.Now().Add(d.Wait); dev == "" && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond) // a disk behind USB: its driver looks for it in the background
+		dev = findData("/sys/class/block", d)
+	}
+	if dev == "" {
+		return memory("no data disk: the configuration must come with the image and changes are lost at a reboot")
+	}
+	r, err := mountDevice(dev)
+	if err != nil {
+		m, merr := memory(fmt.Sprintf("the data disk %s cannot be used: %v; changes are lost at a reboot", dev, err))
+		m.Device = dev
+		return m, merr
+	}
+	return r, nil
+}
+
+func memory(why string) (Data, error) {
+	err := unix.Mount("tmpfs", DataDir, "tmpfs", careful|unix.MS_NOATIME, "mode=0755,size=64m")
+	if err != nil {
+		return Data{}, fmt.Errorf("mount a /data in memory: %w", err)
+	}
+	return Data{Stateless: true, Note: "in memory", Warning: why}, nil
+}
+
+// findData returns the device of the data disk, or "".
+func findData(sys string, d board.Data) string {
+	names, _ := filepath.Glob(filepath.Join(sys, "*"))
+	read := func(p string) string {
+		b, _ := os.ReadFile(p)
+		return strings.TrimSpace(string(b))
+	}
+	for _, n := range names {
+		dev := "/dev/" + filepath.Base(n)
+		if d.Serial != "" && (read(n+"/serial") == d.Serial || read(n+"/device/serial") == d.Serial) {
+			return dev
+		}
+		if d.Partition != "" && strings.Contains(read(n+"/uevent")+"\n", "\nPARTNAME="+d.Partition+"\n") {
+			return dev
+		}
+	}
+	return ""
+}
+
+func mountDevice(dev string) (Data, error) {
+	kind, err := probe(dev)
+	if err != nil {
+		return Data{}, err
+	}
+	r := Data{Device: dev}
+	if kind == isExt4 {
+		err := unix.Mount(dev, DataDir, "ext4", dataFlags, dataOptions)
+		if err == nil {
+			grown, err := grow(dev)
+			r.Note = dev + ", " + grown
+			return r, err
+		}
+		r.Warning = fmt.Sprintf("the file system on %s is damaged (%v): made a new one", dev, err)
+	}
+	// What is still readable of a damaged one is kept.
+	saved := ""
+	if kind == isExt4 {
+		if saved, err = rescue(dev); err == nil {
+			r.Warning += ", and what was readable of its files was put back"
+		} else {
+			r.Warning += fmt.Sprintf("; its files are lost: %v", err)
+		}
+	}
+	if kind == isOther {
+		r.Warning = fmt.Sprintf("%s is the data disk but held something else: made a new file system", dev)
+	}
+	if err := format(dev); err != nil {
+		return Data{}, err
+	}
+	if err := unix.Mount(dev, DataDir, "ext4", dataFlags, dataOptions); err != nil {
+		return Data{}, fmt.Errorf("mount the new file system: %w", err)
+	}
+	grown, err := grow(dev)
+	r.Note = dev + ", new, " + grown
+	if saved != "" {
+		if cerr := copyTree(saved, DataDir); cerr != nil {
+			r.Warning += fmt.Sprintf("; putting them back: %v", cerr)
+		}
+		os.RemoveAll(saved)
+	}
+	return r, err
+}
+
+// What is on a disk.
+const (
+	isBlank = iota
+	isExt4
+	isOther
+)
+
+// probe looks at the beginning of a disk: all zeros is blank.
+func probe(dev string) (int, error) {
+	f, err := os.Open(dev)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 128<<10)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return 0, fmt.Errorf("read %s: %w", dev, err)
+	}
+	return probeBytes(b), nil
+}
+
+func probeBytes(b []byte) int {
+	const magic = 1024 + 0x38 // ext4's superblock, s_magic
+	if len(b) > magic+2 && binary.LittleEndian.Uint16(b[magic:]) == 0xef53 {
+		return isExt4
+	}
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return isBlank
+	}
+	return isOther
+}
+
+// format writes the empty file system of the image to a disk.
+func format(dev string) error {
+	src, err := os.Open(dataTemplate)
+	if err != nil {
+		return fmt.Errorf("format: %w", err)
+	}
+	defer src.Close()
+	return formatFrom(dev, src)
+}
+
+func formatFrom(dev string, src io.Reader) error {
+	z, err := zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return fmt.Errorf("format: %w", err)
+	}
+	defer z.Close()
+	dst, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("format: %w", err)
+	}
+	defer dst.Close()
+	// The first block comes last: a disk whose power failed meanwhile still
+	// counts as blank.
+	first := make([]byte, 1<<20)
+	n, err := io.ReadFull(z, first)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if _, err := dst.WriteAt(make([]byte, n), 0); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if _, err := dst.Seek(int64(n), io.SeekStart); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{z}, make([]byte, 1<<20)); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if err := dst.Sync(); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if _, err := dst.WriteAt(first[:n], 0); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	if err := dst.Sync(); err != nil {
+		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	return nil
+}
+
+// ext4ResizeFS is EXT4_IOC_RESIZE_FS, _IOW('f', 16, __u64): the new size in
+// blocks (fs/ext4/ext4.h).
+const ext4ResizeFS = 0x40086610
+
+// grow makes the mounted file system as large as its disk.
+func grow(dev string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(DataDir, &st); err != nil {
+		return "", fmt.Errorf("grow: %w", err)
+	}
+	b, err := os.ReadFile("/sys/class/block/" + filepath.Base(dev) + "/size")
+	if err != nil {
+		return "", fmt.Errorf("grow: %w", err)
+	}
+	sectors, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return "", fmt.Errorf("grow: size of %s: %w", dev, err)
+	}
+	want := sectors * 512 / uint64(st.Bsize)
+	size := fmt.Sprintf("%d MiB", sectors>>11)
+	// statfs counts without the file system's own tables; a tenth is more than
+	// they take.
+	if st.Blocks >= want*9/10 {
+		return size, nil
+	}
+	d, err := os.Open(DataDir)
+	if err != nil {
+		return size, fmt.Errorf("grow: %w", err)
+	}
+	defer d.Close()
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, d.Fd(), ext4ResizeFS, uintptr(unsafe.Pointer(&want))); e != 0 {
+		return size, fmt.Errorf("grow %s to %d blocks: %w", dev, want, e)
+	}
+	return size + ", grown", nil
+}
+
+// maxRescue bounds what is copied of a damaged disk: configurations and keys
+// are small.
+const maxRescue = 32 << 20
+
+// rescue copies what can be read of a file system that cannot be mounted for
+// writing into memory.
+func rescue(dev string) (string, error) {
+	dir, err := os.MkdirTemp("/run", "rescue")
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Mount(dev, DataDir, "ext4", unix.MS_RDONLY|dataFlags, "noload"); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("it cannot be read either: %w", err)
+	}
+	err = copyTree(DataDir, dir)
+	if uerr := unix.Unmount(DataDir, 0); uerr != nil {
+		return "", fmt.Errorf("unmount: %w", uerr)
+	}
+	if err != nil {
+		return dir, nil // some of it is better than nothing
+	}
+	return dir, nil
+}
+
+// copyTree copies regular files and folders with owners and modes, as far as
+// they can be read.
+func copyTree(from, to string) error {
+	var errs []error
+	total := int64(0)
+	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		rel, err := filepath.Rel(from, p)
+		if err != nil || rel == "." || rel == "lost+found" {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		dst := filepath.Join(to, rel)
+		switch {
+		case d.IsDir():
+			err = os.MkdirAll(dst, 0o700)
+		case st.Mode().IsRegular():
+			if total += st.Size(); total > maxRescue {
+				return fmt.Errorf("more than %d MiB", maxRescue>>20)
+			}
+			var b []byte
+			if b, err = os.ReadFile(p); err == nil {
+				err = os.WriteFile(dst, b, 0o600)
+			}
+		default:
+			return nil
+		}
+		if err == nil {
+			if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+				err = os.Chown(dst, int(sys.Uid), int(sys.Gid))
+			}
+			os.Chmod(dst, st.Mode().Perm())
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return nil
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// UnmountData ends the use of the data disk: unmounted, or at least read-only.
+func UnmountData() error {
+	unix.Sync()
+	err := unix.Unmount(DataDir, 0)
+	if err == nil || errors.Is(err, unix.EINVAL) { // EINVAL: not mounted
+		return nil
+	}
+	if rerr := unix.Mount("", DataDir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); rerr != nil {
+		return fmt.Errorf("unmount %s: %w", DataDir, err)
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/console"
+	"ballast/services/conf"
+	"ballast/services/health"
+	"ballast/services/ipc"
+	"ballast/services/ipvs"
+	"ballast/services/net"
+)
+
+// service is one row of the table of services.
+type service struct {
+	name string
+	run  func(context.Context, *ipc.Env) error
+	uid  uint32
+	caps []uintptr // what the process itself may do
+	// scriptCaps are what a script that the configuration runs as root may do
+	// besides. Only notify starts programs.
+	scriptCaps []uintptr
+
+	memory  int64 // of the cgroup, MiB
+	soft    int64 // what Go's collector keeps to, MiB
+	gogc    string
+	oom     int
+	files   uint64 // descriptors
+	locked  bool   // may lock its memory and run at real-time priority
+	watched bool   // the hardware's watchdog wants its progress
+	fast    bool   // never far from its next restart
+}
+
+const mib = 1 << 20
+
+// services is the table, in the order in which they are started.
+var services = []service{
+	{name: "conf", run: conf.Run, uid: ipc.UIDConf,
+		memory: 256, soft: 48, gogc: "50", oom: -500, files: 1024},
+	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
+		memory: 128, soft: 24, gogc: "50", oom: -700, files: 1024, watched: true},
+	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
+		memory: 256, soft: 32, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
+	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
+		memory: 256, soft: 32, gogc: "50", oom: -300, files: 65536},
+	{name: "console", run: console.Run, uid: ipc.UIDConsole,
+		memory: 128, soft: 24, gogc: "50", files: 1024},
+}
+
+func serviceNamed(name string) (service, bool) {
+	i := slices.IndexFunc(services, func(s service) bool { return s.name == name })
+	if i < 0 {
+		return service{}, false
+	}
+	return services[i], true
+}
+
+// env is what Go's runtime of a service is told.
+func (s service) env() []string {
+	return []string{
+		"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "GOTRACEBACK=all",
+		"GOGC=" + s.gogc, fmt.Sprintf("GOMEMLIMIT=%dMiB", s.soft),
+	}
+}
+
+// runService is the process of one service, started by init.
+func runService(name string) int {
+	s, ok := serviceNamed(name)
+	if !ok {
+		var names []string
+		for _, s := range services {
+			names = append(names, s.name)
+		}
+		fmt.Fprintf(os.Stderr, "<3>there is no service %q: there are %s\n", name, strings.Join(names, ", "))
+		return 2
+	}
+	env, err := ipc.FromInit()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "<3>"+err.Error())
+		return 2
+	}
+	if err := s.restrict(); err != nil {
+		env.Log.Warn(err.Error())
+	}
+	slog.SetDefault(env.Log) // what a library logs ends up in the same ring
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	signal.Ignore(unix.SIGHUP)
+	if err := s.run(ctx, env); err != nil {
+		env.Log.Error(err.Error())
+		return 1
+	}
+	if ctx.Err() == nil {
+		env.Log.Error("ended without being told to")
+		return 1
+	}
+	return 0
+}
+
+// restrict gives up what the process had from init and does not need.
+func (s service) restrict() error {
+	// What it starts inherits no capability through the ambient set; its own
+	// stay.
+	if _, _, e := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0); e != 0 {
+		return fmt.Errorf("clear the ambient capabilities: %w", e)
+	}
+	limits := map[int]uint64{
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: s.files, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_MEMLOCK: 64 << 10,
+	}
+	if s.locked {
+		limits[unix.RLIMIT_RTPRIO], limits[unix.RLIMIT_MEMLOCK] = 50, unix.RLIM_INFINITY
+	}
+	for which, n := range limits {
+		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return fmt.Errorf("limit %d to %d: %w", which, n, err)
+		}
+	}
+	return nil
+}
+
+// stopOrder is how the services end: vrrp first, so that the other box takes
+// over while this one still forwards; notify after those whose changes it
+// tells.
+var stopOrder = [][]string{{"vrrp"}, {"health", "ipvs"}, {"notify"}, {"console"}, {"net", "conf"}}
+
+// stopTime bounds the stop of one service.
+func (s service) stopTime() time.Duration {
+	if s.name == "notify" {
+		return 5 * time.Second // its last scripts
+	}
+	return 3 * time.Second
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/init/boot"
+	"ballast/init/journal"
+	"ballast/init/power"
+	"ballast/init/watchdog"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// touch has the state published anew; it never blocks.
+func (m *machine) touch() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// liveState is published instead of a status.Init: it is filled in when
+// somebody asks, so that a box that nobody looks at reads no figures.
+type liveState struct{ m *machine }
+
+// MarshalJSON makes the status.Init of this moment.
+func (l liveState) MarshalJSON() ([]byte, error) { return json.Marshal(l.m.state()) }
+
+func (m *machine) state() status.Init {
+	s := status.Init{
+		Version: version, Board: m.board.Name, Started: m.started, Stateless: m.data.Stateless,
+		Phases: m.phases.List(), Services: m.sup.State(),
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		s.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	var si unix.Sysinfo_t
+	if unix.Sysinfo(&si) == nil {
+		s.MemTotal, s.MemFree = uint64(si.Totalram)*uint64(si.Unit), memAvailable()
+	}
+	m.mu.Lock()
+	s.Watchdog = m.dogState
+	m.mu.Unlock()
+	return s
+}
+
+// refresh is how often the state is published when nothing happens, for the
+// figures in it.
+const refresh = 5 * time.Second
+
+// serve answers on init's own socket.
+func (m *machine) serve(ctx context.Context, l net.Listener) {
+	srv := ipc.NewServer("init")
+	srv.Publish(liveState{m})
+	srv.Handle("log", m.verbLog, ipc.UIDConsole, ipc.UIDNotify)
+	srv.Handle("restart", m.verbRestart, ipc.UIDConsole)
+	srv.Handle("reboot", m.verbPower(power.Reboot), ipc.UIDConsole)
+	srv.Handle("poweroff", m.verbPower(power.PowerOff), ipc.UIDConsole)
+	go func() {
+		t := time.NewTicker(refresh)
+		defer t.Stop()
+		for {
+			select {
+			case <-m.changed:
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
+			srv.Publish(liveState{m})
+		}
+	}()
+	if err := srv.Serve(ctx, l); err != nil {
+		m.journal.Print(journal.Error, "%v", err)
+	}
+}
+
+func (m *machine) verbLog(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var q status.LogQuery
+	if err := unmarshal(body, &q); err != nil {
+		return nil, err
+	}
+	return m.journal.Lines(q)
+}
+
+func (m *machine) verbRestart(_ context.Context, p ipc.Peer, body json.RawMessage) (any, error) {
+	var r status.Restart
+	if err := unmarshal(body, &r); err != nil {
+		return nil, err
+	}
+	sig := unix.Signal(r.Signal)
+	if sig == 0 {
+		sig = unix.SIGTERM
+	}
+	if sig < 0 || sig > 31 {
+		return nil, fmt.Errorf("signal %d: want 1 to 31, or 0 for SIGTERM", r.Signal)
+	}
+	m.journal.Print(journal.Notice, "%s is sent %s, asked by user %d", r.Service, unix.SignalName(sig), p.UID)
+	return nil, m.sup.Signal(r.Service, sig)
+}
+
+func (m *machine) verbPower(a power.Action) ipc.VerbFunc {
+	return func(_ context.Context, p ipc.Peer, _ json.RawMessage) (any, error) {
+		select {
+		case m.ask <- power.Request{Action: a, By: fmt.Sprintf("user %d", p.UID)}:
+			return nil, nil
+		default:
+			return nil, fmt.Errorf("%s: others asked before, and it is under way", a)
+		}
+	}
+}
+
+func unmarshal(body json.RawMessage, v any) error {
+	if len(body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("argument: %w", err)
+	}
+	return nil
+}
+
+// health is what the watchdog asks.
+func (m *machine) health(now time.Time) string {
+	m.mu.Lock()
+	stopping := m.stopping
+	m.mu.Unlock()
+	if !stopping.IsZero() {
+		// The services are meant to be silent now; a shutdown that hangs is not.
+		if now.Sub(stopping) < shutdownTime {
+			return ""
+		}
+		return "the shutdown hangs"
+	}
+	var signs []watchdog.Sign
+	for _, s := range services {
+		if !s.watched {
+			continue
+		}
+		l, _ := m.sup.Life(s.name)
+		signs = append(signs, watchdog.Sign{Name: s.name, Ready: l.Ready, Progress: l.Progress, First: l.First})
+	}
+	return watchdog.Judge(now, signs)
+}
+
+func (m *machine) starved(why string) {
+	m.mu.Lock()
+	if m.dogState = m.dog.Identity + ", fed"; why != "" {
+		m.dogState = m.dog.Identity + ", not fed: " + why
+	}
+	m.mu.Unlock()
+	m.touch()
+	if why == "" {
+		m.journal.Print(journal.Notice, "the watchdog is fed again")
+		return
+	}
+	text := fmt.Sprintf("the watchdog is not fed any more and resets the box in %v: %s", m.dog.Timeout, why)
+	m.journal.Print(journal.Error, "%s", text)
+	journal.ToKernel(journal.Error, text)
+}
+
+// shutdownTime bounds everything that shutdown does.
+const shutdownTime = 20 * time.Second
+
+// shutdown ends the box in order; it returns only when the kernel refuses.
+func (m *machine) shutdown(r power.Request) {
+	m.mu.Lock()
+	m.stopping = time.Now()
+	m.mu.Unlock()
+	m.journal.Print(journal.Notice, "%s, asked by %s", r.Action, r.By)
+	journal.ToKernel(journal.Notice, fmt.Sprintf("%s, asked by %s", r.Action, r.By))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.stopServices()
+	}()
+	select {
+	case <-done:
+	case <-time.After(shutdownTime - 3*time.Second):
+		m.journal.Print(journal.Error, "services did not end in time; going on without them")
+	}
+	power.EndAll(100 * time.Millisecond)
+	if err := boot.UnmountData(); err != nil {
+		m.journal.Print(journal.Error, "%v", err)
+	}
+	if r.Action == power.PowerOff && m.dog != nil {
+		if err := m.dog.Disarm(); err != nil {
+			m.journal.Print(journal.Warning, "%v", err)
+		}
+	}
+	m.journal.Print(journal.Notice, "%s", r.Action)
+	m.console.Drain(time.Second)
+	if err := power.Now(r.Action); err != nil {
+		m.journal.Print(journal.Error, "%v", err)
+	}
+}
+
+func (m *machine) stopServices() {
+	if m.sup == nil {
+		return
+	}
+	for _, names := range stopOrder {
+		m.sup.Stop(names...)
+	}
+	m.sup.Stop(m.sup.Names()...) // what the order forgot
+}
