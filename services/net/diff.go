@@ -150,7 +150,7 @@ func (d *diff) sysctls() {
 	for _, s := range d.want.Sysctls {
 		// A key that is not there belongs to a module that is not loaded, or to a
 		// kernel without it: looked at again in each pass.
-		if v, ok := d.have.Sysctls[s.Key]; ok && v != s.Value {
+		if v, ok := d.have.Sysctls[s.Key]; ok && v != s.Value && (s.Or == "" || v != s.Or) {
 			d.op(SetSysctl{s, v})
 		}
 	}

@@ -77,6 +77,16 @@ func Renames(links []Link, names []Naming) []Rename {
 	slices.SortFunc(moves, func(a, b Link) int { return a.Index - b.Index })
 	slices.Sort(freed)
 
+	taken := map[string]bool{}
+	unused := func(stem string, index int) string {
+		name := fmt.Sprintf("%s%d", stem, index)
+		for holder[name].Index != 0 || claimed[name] || taken[name] {
+			name += "x"
+		}
+		taken[name] = true
+		return name
+	}
+
 	var out []Rename
 	var evicted []Link
 	at := map[int]string{} // current name of those that were moved aside
@@ -84,10 +94,7 @@ func Renames(links []Link, names []Naming) []Rename {
 		if _, done := at[l.Index]; done || l.Name == "lo" {
 			return
 		}
-		tmp := fmt.Sprintf("mv%d", l.Index)
-		for holder[tmp].Index != 0 {
-			tmp += "x"
-		}
+		tmp := unused("mv", l.Index)
 		at[l.Index] = tmp
 		out = append(out, Rename{Index: l.Index, From: l.Name, To: tmp})
 	}
@@ -109,9 +116,12 @@ func Renames(links []Link, names []Naming) []Rename {
 		out = append(out, Rename{Index: m.Index, From: from, To: want[m.Index]})
 	}
 	for _, e := range evicted {
-		to := fmt.Sprintf("nic%d", e.Index)
+		to := ""
 		if i := slices.IndexFunc(freed, func(n string) bool { return !strings.HasPrefix(n, "mv") }); i >= 0 {
-			to, freed = freed[i], slices.Delete(freed, i, i+1)
+			to = freed[i]
+			freed = slices.Delete(freed, i, i+1)
+		} else {
+			to = unused("nic", e.Index)
 		}
 		out = append(out, Rename{Index: e.Index, From: at[e.Index], To: to})
 	}

@@ -13,18 +13,19 @@ import (
 
 // Sysctl is one value under /proc/sys. Key is a path ("net/ipv4/ip_forward"):
 // a dotted name could not hold an interface called eth0.5. Value is its words
-// with one space between them.
-type Sysctl struct{ Key, Value string }
+// with one space between them. Or is what the kernel may turn Value into by
+// itself.
+type Sysctl struct{ Key, Value, Or string }
 
 // Sysctls are the values that a director needs, in the order in which they are
 // written: forwarding first, because it resets others. docs/network.md gives the
 // reason of each.
 func Sysctls(c model.Config, links []Link) []Sysctl {
 	out := []Sysctl{
-		{"net/ipv4/ip_forward", "1"},
-		{"net/ipv6/conf/all/forwarding", "1"},
+		{Key: "net/ipv4/ip_forward", Value: "1"},
+		{Key: "net/ipv6/conf/all/forwarding", Value: "1"},
 	}
-	set := func(key, value string) { out = append(out, Sysctl{key, value}) }
+	set := func(key, value string) { out = append(out, Sysctl{Key: key, Value: value}) }
 	for _, who := range []string{"all", "default"} {
 		v4 := "net/ipv4/conf/" + who + "/"
 		set(v4+"rp_filter", "0")
@@ -80,7 +81,7 @@ func Sysctls(c model.Config, links []Link) []Sysctl {
 	set(vs+"sloppy_tcp", sloppy)
 	set(vs+"sloppy_sctp", sloppy)
 	set(vs+"nat_icmp_send", "1")
-	set(vs+"drop_entry", "1")
+	out = append(out, Sysctl{Key: vs + "drop_entry", Value: "1", Or: "2"}) // 2: under attack now
 	set(vs+"sync_threshold", "0 0")
 	set(vs+"sync_refresh_period", "10")
 	set(vs+"sync_retries", "1")
