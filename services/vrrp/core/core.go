@@ -83,6 +83,10 @@ type State struct {
 	Preempting     bool          // PreemptAt is valid
 	Since          time.Duration // of the phase
 	Lenient        bool          // the last down timer was late and got one interval more
+
+	DownAt       time.Duration // when the down timer ends
+	Heeded       netip.Addr    // whose advertisement set it; invalid: nobody's
+	HeededWeight uint8         // that one's priority
 }
 
 // Kind of an event.

@@ -143,7 +143,7 @@ func (n *node) tick() {
 		return
 	}
 	for t := range n.timers {
-		if due := n.timers[t]; due != 0 && due <= n.local()+1 {
+		if due := n.timers[t]; due != 0 && due <= n.local()+time.Microsecond { // the clock's rate rounds
 			n.timers[t] = 0
 			n.step(Event{Kind: Expired, Timer: Timer(t), Due: due})
 		}
@@ -339,13 +339,14 @@ func (w *world) calm() {
 	var candidates []*node
 	bound, slowest, preempt := time.Duration(0), w.adv, time.Duration(0)
 	for _, n := range w.nodes {
+		slowest = max(slowest, n.cfg.AdvertInt)
 		if !n.alive || n.faulty || n.held {
 			continue
 		}
 		candidates = append(candidates, n)
 		// A timer that was armed at a lower priority keeps that one's skew.
 		bound = max(bound, n.st.MasterDown()-n.st.skew()+Skew(n.cfg.Version, n.lowest, n.st.MasterAdvert))
-		slowest = max(slowest, n.cfg.AdvertInt, n.st.MasterAdvert)
+		slowest = max(slowest, n.st.MasterAdvert)
 		preempt = max(preempt, n.cfg.PreemptDelay)
 	}
 	// What was on its way in troubled times arrives first, and after one

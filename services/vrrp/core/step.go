@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Step does one event. Effects are appended to out, which lets the caller keep
 // one buffer for ever. It never fails: an event that means nothing in a phase
@@ -80,7 +83,7 @@ func (m *machine) stopAll() {
 
 // listen arms the down timer, unless the operator holds the router back.
 func (m *machine) listen(until time.Duration) {
-	m.Lenient = false
+	m.Lenient, m.DownAt, m.Heeded = false, until, netip.Addr{}
 	if m.Held {
 		m.clear(TimerDown)
 		return
@@ -141,6 +144,7 @@ func (m *machine) leaveMaster(resign bool) {
 	}
 	m.stopAll()
 	m.do(Effect{Do: RemoveVIPs})
+	m.Heeded = netip.Addr{}
 	m.Want, m.Preempting = false, false
 	m.MasterAdvert = m.Cfg.AdvertInt
 }
@@ -178,8 +182,21 @@ func (m *machine) heardAsBackup(ev Event) Reason {
 	}
 	m.MasterAddr, m.MasterPriority = ev.From, ev.Priority
 	m.LastAdvert, m.Heard, m.Want = rx, true, false
-	m.listen(rx + m.MasterDown())
+	m.heed(ev, rx+m.MasterDown())
 	return why
+}
+
+// heed restarts the down timer for an accepted advertisement. Two masters at
+// once happen for a moment; where their intervals differ (version 3), the one
+// that is bound to yield must not shorten the time that the other one has.
+// Otherwise a fast router would call the slow master dead again and again.
+func (m *machine) heed(ev Event, until time.Duration) {
+	if m.Heeded.IsValid() && ev.From != m.Heeded &&
+		(ev.Priority < m.HeededWeight || ev.Priority == m.HeededWeight && ev.From.Compare(m.Heeded) < 0) {
+		until = max(until, m.DownAt)
+	}
+	m.listen(until)
+	m.Heeded, m.HeededWeight = ev.From, ev.Priority
 }
 
 // heardAsMaster is RFC 9568 section 6.4.3 (700).
@@ -222,7 +239,7 @@ func (m *machine) heardAsMaster(ev Event) Reason {
 	}
 	m.MasterAddr, m.MasterPriority = ev.From, ev.Priority
 	m.LastAdvert, m.Heard = min(ev.RxAt, m.now), true
-	m.listen(m.LastAdvert + m.MasterDown())
+	m.heed(ev, m.LastAdvert+m.MasterDown())
 	return why
 }
 

@@ -86,6 +86,15 @@ func AppendAddr(b []byte, a netip.Addr) []byte {
 	return append(b, v[:]...)
 }
 
+// Len is how many bytes Append appends.
+func (a *Advert) Len() int {
+	n := headerLen + len(a.Addrs)
+	if a.Version == 2 {
+		n += authLen
+	}
+	return n
+}
+
 // Append appends the advertisement, checksum included. src and dst enter the
 // pseudo header: always for IPv6 (RFC 8200 section 8.1), and for version 3 over
 // IPv4 unless noPseudo is set. keepalived and FRR do use it there; RFC 9568
@@ -152,10 +161,7 @@ func Decode(b []byte, ipv6 bool) (Advert, error) {
 // Verify checks the checksum of the bytes that Decode read. With either set,
 // version 3 over IPv4 passes with or without the pseudo header.
 func (a *Advert) Verify(b []byte, src, dst netip.Addr, either bool) error {
-	n := headerLen + len(a.Addrs)
-	if a.Version == 2 {
-		n += authLen
-	}
+	n := a.Len()
 	if len(b) < n {
 		return ErrLength
 	}

@@ -1,0 +1,234 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp/core"
+)
+
+// apply makes a configuration the running one. Instances that it does not
+// change keep their state; those that are gone resign; an instance that
+// becomes another virtual router (other VRID, interface, family, version or
+// transport) starts anew.
+func (s *service) apply(gen uint64, c *model.Config) {
+	s.now = s.loop.Now()
+	s.refreshTables()
+	s.gen, s.global, s.dirty = gen, c.Global, true
+	old := s.routers
+	byName := make(map[string]*router, len(old))
+	for _, r := range old {
+		byName[r.cfg.Name] = r
+	}
+	var next, created []*router
+	changed := map[*router]bool{} // its list of addresses
+	for i := range c.Instances {
+		m := &c.Instances[i]
+		r := byName[m.Name]
+		if r != nil && sameRouter(&r.cfg, m) {
+			delete(byName, m.Name)
+			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.Equal(r.cfg.VirtualRoutes, m.VirtualRoutes)
+			if changed[r] {
+				s.dropRoutes(r, m)
+			}
+			r.configure(m)
+		} else {
+			r = newRouter(s, m)
+			created = append(created, r)
+		}
+		next = append(next, r)
+	}
+	// Those that end resign before others start; addresses that go from one
+	// instance to another are not known yet, so they come last.
+	for _, r := range old {
+		if byName[r.cfg.Name] == r {
+			r.step(core.Event{Kind: core.Stop})
+			s.detach(r)
+			s.log.info("%s: no longer configured", r.cfg.Name)
+		}
+	}
+	s.routers = next
+	s.regroup(c.SyncGroups)
+	for _, r := range next {
+		if slices.Contains(created, r) {
+			s.startRouter(r)
+			continue
+		}
+		r.evaluate()
+		r.reconfigure(changed[r])
+	}
+	s.applied = true
+	s.problem = ""
+	s.dropSockets()
+	s.settleGroups()
+	s.refresh() // removes what no instance wants any more
+}
+
+// startRouter starts a new router: as master if its process died as one, else
+// as backup or in fault.
+func (s *service) startRouter(r *router) {
+	adopt := !s.applied && r.holdsVIP()
+	r.trust = adopt
+	faults, effective := r.examine()
+	r.faults = faults
+	c := coreConfig(&r.cfg, r.src, r.group != nil)
+	r.core = c
+	var delay time.Duration
+	if end := s.started + s.global.StartupDelay; !adopt && end > s.now {
+		delay, r.deafUntil = end-s.now, end
+	}
+	r.step(core.Event{
+		Kind: core.Start, Cfg: &c, Priority: effective, Faulty: len(faults) > 0, Adopt: adopt,
+		Held: s.heldBy(r.cfg.Name) != "", Delay: delay,
+	})
+}
+
+// sameRouter tells whether two configurations are of one virtual router.
+func sameRouter(a, b *model.Instance) bool {
+	return a.VRID == b.VRID && a.Interface == b.Interface && a.IPv6 == b.IPv6 && a.Version == b.Version &&
+		a.Unicast == b.Unicast && a.McastGroup == b.McastGroup
+}
+
+// vipSet is the list of addresses of an instance, for comparison.
+func vipSet(c *model.Instance) []model.Address { return slices.Concat(c.VIPs, c.ExcludedVIPs) }
+
+// dropRoutes removes the routes of a master that its new configuration lacks.
+// (Addresses carry our tag and are found by reconcile.)
+func (s *service) dropRoutes(r *router, next *model.Instance) {
+	if r.st.Phase != core.Master {
+		return
+	}
+	gone := *r
+	gone.cfg.VIPs, gone.cfg.ExcludedVIPs, gone.cfg.VirtualRoutes = nil, nil, nil
+	for _, route := range r.cfg.VirtualRoutes {
+		if !slices.Contains(next.VirtualRoutes, route) {
+			gone.cfg.VirtualRoutes = append(gone.cfg.VirtualRoutes, route)
+		}
+	}
+	gone.removeVIPs()
+}
+
+func (s *service) regroup(list []model.SyncGroup) {
+	old := s.groups
+	s.groups = nil
+	for _, r := range s.routers {
+		r.group = nil
+	}
+	for _, c := range list {
+		g := &group{s: s, cfg: c, since: s.loop.Time(s.now)}
+		for _, o := range old {
+			if o.cfg.Name == c.Name {
+				g.state, g.since = o.state, o.since
+			}
+		}
+		for _, r := range s.routers {
+			if slices.Contains(c.Instances, r.cfg.Name) {
+				r.group = g
+				g.members = append(g.members, r)
+			}
+		}
+		s.groups = append(s.groups, g)
+	}
+}
+
+// heldBy is who resigned an instance; empty: nobody.
+func (s *service) heldBy(instance string) string {
+	if by := s.held[""]; by != "" {
+		return by
+	}
+	return s.held[instance]
+}
+
+// hold resigns an instance (empty: all), or with by empty lets it take part
+// again. It reports whether there is such an instance.
+func (s *service) hold(instance, by string) bool {
+	s.now = s.loop.Now()
+	known := instance == ""
+	for _, r := range s.routers {
+		known = known || r.cfg.Name == instance
+	}
+	if !known {
+		return false
+	}
+	switch {
+	case by != "":
+		s.held[instance] = by
+	case instance == "":
+		clear(s.held)
+	default:
+		delete(s.held, instance)
+	}
+	for _, r := range s.routers {
+		r.step(core.Event{Kind: core.Hold, Held: s.heldBy(r.cfg.Name) != ""})
+	}
+	s.dirty = true
+	return true
+}
+
+// transition puts one into the ring.
+func (s *service) transition(t status.Transition) {
+	s.seq++
+	t.Seq = s.seq
+	if len(s.ring) >= status.RingSize {
+		s.ring = append(s.ring[:0:0], s.ring[len(s.ring)-status.RingSize+1:]...)
+	}
+	s.ring = append(s.ring, t)
+	s.dirty = true
+}
+
+// publishState hands the whole state over when it changed, or when its
+// counters got old. It builds the state here, so that no other goroutine ever
+// holds a lock that the loop needs.
+func (s *service) publishState() {
+	if !s.dirty && s.now-s.lastState < statsRefresh {
+		return
+	}
+	s.dirty, s.lastState = false, s.now
+	v := &status.VRRP{
+		Applied:     status.Applied{Config: s.gen, Error: s.problem},
+		Transitions: slices.Clone(s.ring),
+		Resigned:    len(s.held) > 0,
+		Instances:   make([]status.VRRPInstance, 0, len(s.routers)),
+	}
+	for _, by := range s.held {
+		v.ResignedBy = by
+	}
+	if by := s.held[""]; by != "" {
+		v.ResignedBy = by
+	}
+	for _, r := range s.routers {
+		v.Instances = append(v.Instances, r.status())
+	}
+	for _, g := range s.groups {
+		v.Groups = append(v.Groups, status.VRRPGroup{Name: g.cfg.Name, State: g.state.String(), Since: g.since, Instances: g.cfg.Instances})
+	}
+	s.publish(v)
+}
+
+func (r *router) status() status.VRRPInstance {
+	v := status.VRRPInstance{
+		Name: r.cfg.Name, State: r.st.Phase.String(), Since: r.since, Reason: r.reason,
+		Interface: r.cfg.Interface, VRID: r.cfg.VRID, Version: r.cfg.Version, IPv6: r.cfg.IPv6,
+		Priority: int(r.cfg.Priority), Effective: int(r.st.Effective), AdvertInt: r.cfg.AdvertInt,
+		MasterAddr: r.st.MasterAddr, MasterPriority: int(r.st.MasterPriority),
+		VIPs:   make([]netip.Prefix, 0, len(r.cfg.VIPs)+len(r.cfg.ExcludedVIPs)),
+		Faults: slices.Clone(r.faults), Trackers: slices.Clone(r.trackers), Stats: r.stats,
+	}
+	if r.st.Cfg != nil {
+		v.MasterDown = r.st.MasterDown()
+	}
+	if r.st.Phase == core.Master {
+		v.MasterPriority = int(r.st.Effective)
+		if r.trouble != "" {
+			v.Faults = append(v.Faults, r.trouble)
+		}
+	}
+	if r.st.Heard {
+		v.LastAdvert = r.s.loop.Time(r.st.LastAdvert)
+	}
+	r.allVIPs(func(a *model.Address) { v.VIPs = append(v.VIPs, a.Prefix) })
+	return v
+}

@@ -1,0 +1,221 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// NewAddr is an address to be set.
+type NewAddr struct {
+	Index         int
+	Prefix        netip.Prefix
+	Peer          netip.Prefix // invalid: none
+	Broadcast     netip.Addr   // invalid: none
+	Label         string
+	Scope         uint8
+	Proto         uint8 // IFA_PROTO
+	NoPrefixRoute bool
+}
+
+// NewRoute is a route to be set.
+type NewRoute struct {
+	Type   uint8 // RTN_*
+	Dst    netip.Prefix
+	Via    netip.Addr
+	Index  int // 0: the kernel picks it by Via
+	Src    netip.Addr
+	Table  uint32 // 0: main
+	Metric uint32
+	MTU    uint32
+	Scope  uint8
+	OnLink bool
+	Proto  uint8
+}
+
+// Op is one change, made by SetAddr and its like and done by Batch.
+type Op struct {
+	what string // for errors
+	msg  netlink.Message
+	ok   unix.Errno // this error means that nothing was to be done
+}
+
+func (o Op) String() string { return o.what }
+
+// batchSize is how many changes go out in one send: their acknowledgements
+// must fit into the socket's receive buffer.
+const batchSize = 100
+
+// Batch does all ops, several a send, and goes on after a failure. What was
+// so already is no error.
+func (r *Rtnl) Batch(ops []Op) error {
+	var errs []error
+	msgs := make([]netlink.Message, 0, min(len(ops), batchSize))
+	for len(ops) > 0 {
+		n := min(len(ops), batchSize)
+		msgs = msgs[:0]
+		for _, o := range ops[:n] {
+			msgs = append(msgs, o.msg)
+		}
+		if _, err := r.c.SendMessages(msgs); err != nil {
+			return errors.Join(append(errs, fmt.Errorf("%s and %d more: %w", ops[0].what, len(ops)-1, err))...)
+		}
+		for _, o := range ops[:n] {
+			if _, err := r.c.Receive(); err != nil && !errors.Is(err, o.ok) && len(errs) < 20 {
+				errs = append(errs, fmt.Errorf("%s: %w", o.what, errno(err)))
+			}
+		}
+		ops = ops[n:]
+	}
+	return errors.Join(errs...)
+}
+
+// errno strips netlink's wrapping: the operation is named by the Op.
+func errno(err error) error {
+	var e unix.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+// SetAddr adds an address. An IPv6 one skips duplicate address detection: the
+// former master may hold it still for a moment, and it must work at once. As
+// with keepalived a /128 is deprecated, so that it is nobody's source.
+func SetAddr(a NewAddr) Op {
+	ae := netlink.NewAttributeEncoder()
+	addr := a.Prefix.Addr()
+	bits, far := a.Prefix.Bits(), addr
+	if a.Peer.IsValid() {
+		bits, far = a.Peer.Bits(), a.Peer.Addr()
+	}
+	ae.Bytes(unix.IFA_LOCAL, addr.AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, far.AsSlice())
+	var flags uint32
+	if a.NoPrefixRoute {
+		flags |= unix.IFA_F_NOPREFIXROUTE
+	}
+	if addr.Is4() {
+		if a.Broadcast.IsValid() {
+			ae.Bytes(unix.IFA_BROADCAST, a.Broadcast.AsSlice())
+		}
+		if a.Label != "" {
+			ae.String(unix.IFA_LABEL, a.Label)
+		}
+	} else {
+		flags |= unix.IFA_F_NODAD
+		if bits == 128 && !a.Peer.IsValid() {
+			const forever = ^uint32(0)
+			ci := make([]byte, 16) // preferred, valid, created, updated
+			binary.NativeEndian.PutUint32(ci[4:], forever)
+			ae.Bytes(unix.IFA_CACHEINFO, ci)
+		}
+	}
+	if flags != 0 {
+		ae.Uint32(unix.IFA_FLAGS, flags)
+	}
+	ae.Uint8(ifaProto, a.Proto)
+	return Op{
+		what: fmt.Sprintf("add %s", a.Prefix),
+		msg:  addrMsg(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, addr, bits, a.Scope, a.Index, ae),
+		ok:   unix.EEXIST,
+	}
+}
+
+// UnsetAddr removes an address.
+func UnsetAddr(a NewAddr) Op {
+	ae := netlink.NewAttributeEncoder()
+	addr, bits, far := a.Prefix.Addr(), a.Prefix.Bits(), a.Prefix.Addr()
+	if a.Peer.IsValid() {
+		bits, far = a.Peer.Bits(), a.Peer.Addr()
+	}
+	ae.Bytes(unix.IFA_LOCAL, addr.AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, far.AsSlice())
+	return Op{
+		what: fmt.Sprintf("remove %s", a.Prefix),
+		msg:  addrMsg(unix.RTM_DELADDR, 0, addr, bits, 0, a.Index, ae),
+		ok:   unix.EADDRNOTAVAIL,
+	}
+}
+
+func addrMsg(typ uint16, flags netlink.HeaderFlags, addr netip.Addr, bits int, scope uint8, index int, ae *netlink.AttributeEncoder) netlink.Message {
+	b := make([]byte, unix.SizeofIfAddrmsg)
+	b[0], b[1], b[3] = family(addr), uint8(bits), scope
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	return message(typ, flags, b, ae)
+}
+
+func message(typ uint16, flags netlink.HeaderFlags, b []byte, ae *netlink.AttributeEncoder) netlink.Message {
+	attrs, err := ae.Encode()
+	if err != nil {
+		attrs = nil // only values too long for netlink; the kernel refuses the rest
+	}
+	return netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | netlink.Acknowledge | flags},
+		Data:   append(b, attrs...),
+	}
+}
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// SetRoute adds a route. One that exists already is left as it is: it may be
+// somebody else's.
+func SetRoute(r NewRoute) Op {
+	return routeOp("add route", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, r, unix.EEXIST)
+}
+
+// UnsetRoute removes a route that has r's protocol.
+func UnsetRoute(r NewRoute) Op { return routeOp("remove route", unix.RTM_DELROUTE, 0, r, unix.ESRCH) }
+
+func routeOp(what string, typ uint16, flags netlink.HeaderFlags, r NewRoute, ok unix.Errno) Op {
+	b := make([]byte, unix.SizeofRtMsg)
+	table := r.Table
+	if table == 0 {
+		table = unix.RT_TABLE_MAIN
+	}
+	b[0], b[1] = family(r.Dst.Addr()), uint8(r.Dst.Bits())
+	if table < 256 {
+		b[4] = uint8(table)
+	}
+	b[5], b[6], b[7] = r.Proto, r.Scope, r.Type
+	ae := netlink.NewAttributeEncoder()
+	ae.Uint32(unix.RTA_TABLE, table)
+	if r.Dst.Bits() > 0 {
+		ae.Bytes(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice())
+	}
+	if r.Via.IsValid() {
+		if r.Via.Is4() == r.Dst.Addr().Is4() {
+			ae.Bytes(unix.RTA_GATEWAY, r.Via.AsSlice())
+		} else {
+			ae.Bytes(unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, uint16(family(r.Via))), r.Via.AsSlice()...))
+		}
+	}
+	if r.Index != 0 {
+		ae.Uint32(unix.RTA_OIF, uint32(r.Index))
+	}
+	if r.Src.IsValid() {
+		ae.Bytes(unix.RTA_PREFSRC, r.Src.AsSlice())
+	}
+	if r.Metric != 0 {
+		ae.Uint32(unix.RTA_PRIORITY, r.Metric)
+	}
+	if r.MTU != 0 {
+		ae.Nested(unix.RTA_METRICS, func(n *netlink.AttributeEncoder) error {
+			n.Uint32(unix.RTAX_MTU, r.MTU)
+			return nil
+		})
+	}
+	if r.OnLink {
+		binary.NativeEndian.PutUint32(b[8:], unix.RTNH_F_ONLINK)
+	}
+	return Op{what: fmt.Sprintf("%s %s", what, r.Dst), msg: message(typ, flags, b, ae), ok: ok}
+}

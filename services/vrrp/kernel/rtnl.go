@@ -1,0 +1,190 @@
+// Package kernel is the thin edge of VRRP to Linux: links, addresses and
+// routes by rtnetlink, raw sockets for advertisements, frames for gratuitous
+// ARP and neighbour advertisements, one loop of epoll and timerfd, real-time
+// scheduling. It decides nothing.
+//
+// All of it belongs to one locked thread and its network namespace, and none
+// of it blocks except Wait.
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"ballast/services/vrrp/packet"
+)
+
+// ifaProto is IFA_PROTO (kernel 5.18), who put an address there.
+const ifaProto = 11
+
+// Rtnl asks and tells the kernel about links, addresses and routes.
+type Rtnl struct{ c *netlink.Conn }
+
+// DialRtnl opens a socket in the thread's network namespace.
+func DialRtnl() (*Rtnl, error) {
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	// Errors come without the whole request behind them.
+	if err := c.SetOption(netlink.CapAcknowledge, true); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("rtnetlink: short acknowledgements: %w", err)
+	}
+	return &Rtnl{c}, nil
+}
+
+// Close closes the socket.
+func (r *Rtnl) Close() error { return r.c.Close() }
+
+// Link is a network interface.
+type Link struct {
+	Index int
+	Name  string
+	Alt   []string // further names
+	MAC   packet.MAC
+	Ether bool // has an Ethernet address: can send ARP and neighbour advertisements
+	MTU   int
+	Up    bool // administratively
+	Run   bool // has a carrier
+}
+
+// Addr is an address of an interface.
+type Addr struct {
+	Index  int
+	Prefix netip.Prefix // address with the length of its subnet
+	Proto  uint8        // IFA_PROTO, 0: not told
+	Flags  uint32       // IFA_F_*
+	Scope  uint8
+}
+
+// Secondary tells whether an IPv4 address is not the first of its subnet.
+func (a Addr) Secondary() bool { return a.Prefix.Addr().Is4() && a.Flags&unix.IFA_F_SECONDARY != 0 }
+
+// Usable tells whether packets can be sent from it: an IPv6 address must have
+// passed duplicate address detection.
+func (a Addr) Usable() bool { return a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 }
+
+// Links dumps all interfaces.
+func (r *Rtnl) Links() ([]Link, error) {
+	msgs, err := r.dump(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	var out []Link
+	for _, m := range msgs {
+		if l, ok := parseLink(m.Data); ok {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+// Addrs dumps the addresses of all interfaces, in the kernel's order: the
+// primary address of an interface comes first.
+func (r *Rtnl) Addrs() ([]Addr, error) {
+	msgs, err := r.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg))
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var out []Addr
+	for _, m := range msgs {
+		if a, ok := parseAddr(m.Data); ok {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func (r *Rtnl) dump(typ uint16, body []byte) ([]netlink.Message, error) {
+	var err error
+	for range 5 { // a dump that a change cut through is asked for again
+		var msgs []netlink.Message
+		msgs, err = r.c.Execute(netlink.Message{
+			Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | netlink.Dump},
+			Data:   body,
+		})
+		if err == nil {
+			return msgs, nil
+		}
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func parseLink(b []byte) (Link, bool) {
+	if len(b) < unix.SizeofIfInfomsg {
+		return Link{}, false
+	}
+	flags := binary.NativeEndian.Uint32(b[8:])
+	l := Link{
+		Index: int(int32(binary.NativeEndian.Uint32(b[4:]))),
+		Up:    flags&unix.IFF_UP != 0,
+		Run:   flags&unix.IFF_RUNNING != 0,
+	}
+	ad, err := netlink.NewAttributeDecoder(b[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return Link{}, false
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.IFLA_IFNAME:
+			l.Name = ad.String()
+		case unix.IFLA_MTU:
+			l.MTU = int(ad.Uint32())
+		case unix.IFLA_ADDRESS:
+			if v := ad.Bytes(); len(v) == 6 && binary.NativeEndian.Uint16(b[2:]) == unix.ARPHRD_ETHER {
+				l.MAC, l.Ether = packet.MAC(v), true
+			}
+		case unix.IFLA_PROP_LIST:
+			ad.Nested(func(n *netlink.AttributeDecoder) error {
+				for n.Next() {
+					if n.Type() == unix.IFLA_ALT_IFNAME {
+						l.Alt = append(l.Alt, n.String())
+					}
+				}
+				return nil
+			})
+		}
+	}
+	return l, ad.Err() == nil && l.Name != ""
+}
+
+func parseAddr(b []byte) (Addr, bool) {
+	if len(b) < unix.SizeofIfAddrmsg || b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
+		return Addr{}, false
+	}
+	a := Addr{Flags: uint32(b[2]), Scope: b[3], Index: int(int32(binary.NativeEndian.Uint32(b[4:])))}
+	var local, address netip.Addr
+	ad, err := netlink.NewAttributeDecoder(b[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return Addr{}, false
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.IFA_LOCAL:
+			local, _ = netip.AddrFromSlice(ad.Bytes())
+		case unix.IFA_ADDRESS:
+			address, _ = netip.AddrFromSlice(ad.Bytes())
+		case unix.IFA_FLAGS:
+			a.Flags = ad.Uint32()
+		case ifaProto:
+			a.Proto = ad.Uint8()
+		}
+	}
+	if !local.IsValid() {
+		local = address // IPv6 has IFA_LOCAL only with a peer
+	}
+	if ad.Err() != nil || !local.IsValid() || local.Is4() != (b[0] == unix.AF_INET) || int(b[1]) > local.BitLen() {
+		return Addr{}, false
+	}
+	a.Prefix = netip.PrefixFrom(local, int(b[1]))
+	return a, true
+}

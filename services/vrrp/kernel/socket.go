@@ -1,0 +1,268 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/services/vrrp/packet"
+)
+
+// Socket is one raw socket for VRRP: of an interface and a family for
+// multicast, of a family alone for unicast. It allocates nothing after Open.
+type Socket struct {
+	fd      int
+	ipv6    bool
+	index   int // 0: not bound to an interface
+	hops    int // IPv6: hop limit last set; -2: not set yet
+	buf     [2048]byte
+	oob     [256]byte
+	iov     unix.Iovec
+	hdr     unix.Msghdr
+	from    unix.RawSockaddrInet6
+	sendOOB [64]byte
+}
+
+// Received is one packet. Payload is valid until the next Receive.
+type Received struct {
+	Src, Dst netip.Addr
+	TTL      int           // hop limit; -1: not told
+	Index    int           // interface it came in by; 0: not told
+	Age      time.Duration // since the kernel received it
+	Payload  []byte
+	IPv4Err  error // the IPv4 header makes no sense
+}
+
+const (
+	ipv6MulticastAll = 29 // IPV6_MULTICAST_ALL, kernel 4.20
+	ipMulticastAll   = 49 // IP_MULTICAST_ALL
+)
+
+// OpenMulticast opens a socket that is bound to an interface and hears its
+// groups. Loopback is off: a router does not hear itself.
+func OpenMulticast(index int, name string, ipv6 bool) (*Socket, error) {
+	s, err := open(ipv6)
+	if err != nil {
+		return nil, err
+	}
+	s.index = index
+	o := opts{fd: s.fd}
+	o.do("bind to "+name, unix.BindToDevice(s.fd, name))
+	if ipv6 {
+		o.set("multicast interface", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, index)
+		o.set("multicast hops", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+		o.set("multicast loop", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0)
+	} else {
+		o.do("multicast interface", unix.SetsockoptIPMreqn(s.fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Ifindex: int32(index)}))
+		o.set("multicast loop", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0)
+	}
+	if o.err != nil {
+		s.Close()
+		return nil, fmt.Errorf("vrrp socket on %s: %w", name, o.err)
+	}
+	return s, nil
+}
+
+// OpenUnicast opens a socket that hears what is sent to any address of this
+// box, and no multicast.
+func OpenUnicast(ipv6 bool) (*Socket, error) {
+	s, err := open(ipv6)
+	if err != nil {
+		return nil, err
+	}
+	o := opts{fd: s.fd}
+	if ipv6 {
+		o.set("multicast all", unix.IPPROTO_IPV6, ipv6MulticastAll, 0)
+	} else {
+		o.set("multicast all", unix.IPPROTO_IP, ipMulticastAll, 0)
+	}
+	if o.err != nil {
+		s.Close()
+		return nil, fmt.Errorf("vrrp socket for unicast: %w", o.err)
+	}
+	return s, nil
+}
+
+func open(ipv6 bool) (*Socket, error) {
+	fam := unix.AF_INET
+	if ipv6 {
+		fam = unix.AF_INET6
+	}
+	fd, err := unix.Socket(fam, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, packet.Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("open vrrp socket: %w", err)
+	}
+	s := &Socket{fd: fd, ipv6: ipv6, hops: -2}
+	o := opts{fd: fd}
+	o.set("timestamps", unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	// Advertisements go before the queue of everything else.
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 6)
+	if ipv6 {
+		o.set("traffic class", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, packet.TOS)
+		o.set("packet info", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		o.set("hop limit", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
+	} else {
+		o.set("own header", unix.IPPROTO_IP, unix.IP_HDRINCL, 1)
+		o.set("packet info", unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	if o.err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("vrrp socket: %w", o.err)
+	}
+	return s, nil
+}
+
+type opts struct {
+	fd  int
+	err error
+}
+
+func (o *opts) set(what string, level, name, value int) {
+	o.do(what, unix.SetsockoptInt(o.fd, level, name, value))
+}
+
+func (o *opts) do(what string, err error) {
+	if o.err == nil && err != nil {
+		o.err = fmt.Errorf("%s: %w", what, err)
+	}
+}
+
+// Close closes the socket; the kernel leaves its groups.
+func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+// FD is the descriptor, for Loop.
+func (s *Socket) FD() int { return s.fd }
+
+// Join joins a group. Joining again leaves it first: the kernel forgets the
+// membership of an interface whose IPv6 was switched off, the socket does not.
+func (s *Socket) Join(group netip.Addr) error {
+	var err error
+	if s.ipv6 {
+		unix.SetsockoptIPv6Mreq(s.fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP,
+			&unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(s.index)})
+		err = unix.SetsockoptIPv6Mreq(s.fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP,
+			&unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(s.index)})
+	} else {
+		err = unix.SetsockoptIPMreqn(s.fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP,
+			&unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(s.index)})
+	}
+	if err != nil && err != unix.EADDRINUSE {
+		return fmt.Errorf("join %s: %w", group, err)
+	}
+	return nil
+}
+
+// Receive takes the next packet without waiting. ok is false when there is none.
+func (s *Socket) Receive() (r Received, ok bool) {
+	s.iov.Base = &s.buf[0]
+	s.iov.SetLen(len(s.buf))
+	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.from)), Namelen: unix.SizeofSockaddrInet6, Iov: &s.iov, Control: &s.oob[0]}
+	s.hdr.SetIovlen(1)
+	s.hdr.SetControllen(len(s.oob))
+	n, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+	if e != 0 {
+		// An error that waits on the socket (ICMP, the interface gone down)
+		// is taken off it by this; the packets behind it come next time.
+		return r, false
+	}
+	r.TTL = -1
+	s.control(&r, s.oob[:min(int(s.hdr.Controllen), len(s.oob))])
+	b := s.buf[:n]
+	if s.ipv6 {
+		r.Src, r.Payload = netip.AddrFrom16(s.from.Addr), b
+		return r, true
+	}
+	ip, err := packet.DecodeIPv4(b)
+	r.Src, r.Dst, r.TTL, r.Payload, r.IPv4Err = ip.Src, ip.Dst, int(ip.TTL), ip.Payload, err
+	return r, true
+}
+
+// control reads the ancillary data without allocating.
+func (s *Socket) control(r *Received, b []byte) {
+	for len(b) >= unix.SizeofCmsghdr {
+		n := int(binary.NativeEndian.Uint64(b))
+		if n < unix.SizeofCmsghdr || n > len(b) {
+			return
+		}
+		level, typ := binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])
+		d := b[unix.SizeofCmsghdr:n]
+		switch {
+		case level == unix.SOL_SOCKET && typ == unix.SO_TIMESTAMPNS && len(d) >= 16:
+			stamp := int64(binary.NativeEndian.Uint64(d))*1e9 + int64(binary.NativeEndian.Uint64(d[8:]))
+			r.Age = age(stamp)
+		case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(d) >= 12:
+			r.Index = int(int32(binary.NativeEndian.Uint32(d)))
+		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(d) >= 20:
+			r.Dst = netip.AddrFrom16([16]byte(d[:16]))
+			r.Index = int(int32(binary.NativeEndian.Uint32(d[16:])))
+		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_HOPLIMIT && len(d) >= 4:
+			r.TTL = int(int32(binary.NativeEndian.Uint32(d)))
+		}
+		n = (n + 7) &^ 7
+		if n > len(b) {
+			return
+		}
+		b = b[n:]
+	}
+}
+
+// maxAge bounds the age of a packet: a wall clock that was set while it
+// waited must not make it older than a socket buffer keeps anything.
+const maxAge = time.Minute
+
+func age(stamp int64) time.Duration {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil {
+		return 0
+	}
+	d := time.Duration(now.Nano() - stamp)
+	if d < 0 || d > maxAge {
+		return 0
+	}
+	return d
+}
+
+// Send sends one advertisement. Over IPv4 b begins with the IP header; over
+// IPv6 the kernel makes one from src and hops (-1: its default).
+func (s *Socket) Send(b []byte, src, dst netip.Addr, hops int) error {
+	s.iov.Base = &b[0]
+	s.iov.SetLen(len(b))
+	s.from = unix.RawSockaddrInet6{}
+	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.from)), Iov: &s.iov}
+	s.hdr.SetIovlen(1)
+	if s.ipv6 {
+		if hops != s.hops && !dst.IsMulticast() {
+			if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hops); err != nil {
+				return err
+			}
+			s.hops = hops
+		}
+		s.from.Family, s.from.Addr = unix.AF_INET6, dst.As16()
+		if dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast() {
+			s.from.Scope_id = uint32(s.index)
+		}
+		s.hdr.Namelen = unix.SizeofSockaddrInet6
+		o := s.sendOOB[:unix.SizeofCmsghdr+20]
+		binary.NativeEndian.PutUint64(o, uint64(len(o)))
+		binary.NativeEndian.PutUint32(o[8:], unix.IPPROTO_IPV6)
+		binary.NativeEndian.PutUint32(o[12:], unix.IPV6_PKTINFO)
+		a := src.As16()
+		copy(o[16:], a[:])
+		binary.NativeEndian.PutUint32(o[32:], uint32(s.index))
+		s.hdr.Control = &s.sendOOB[0]
+		s.hdr.SetControllen(40)
+	} else {
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(&s.from))
+		in.Family, in.Addr = unix.AF_INET, dst.As4()
+		s.hdr.Namelen = unix.SizeofSockaddrInet4
+	}
+	_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+	if e != 0 {
+		return e
+	}
+	return nil
+}

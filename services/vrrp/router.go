@@ -1,0 +1,313 @@
+package vrrp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
+	"ballast/services/vrrp/packet"
+)
+
+// router is one instance: its machine, and what surrounds it.
+type router struct {
+	s    *service
+	cfg  model.Instance
+	core core.Config // of the machine
+	st   core.State
+
+	timers [core.Timers]time.Duration // 0: off
+	fx     []core.Effect
+
+	sock  *sock
+	link  *kernel.Link // of cfg.Interface; nil: not there
+	src   netip.Addr
+	addrs []byte // the advertised addresses as they go into a packet
+	auth  [8]byte
+	buf   []byte
+	ipID  uint16
+
+	group     *group
+	trust     bool // adopted: a script without a result does not count yet
+	deafUntil time.Duration
+	faults    []string
+	trackers  []status.Tracker
+	trouble   string // addresses that could not be set
+
+	stats     status.VRRPStats
+	reason    string
+	since     time.Time
+	lastLog   time.Duration
+	lastEvent time.Duration // MASTER_RX_LOWER_PRI told
+}
+
+func newRouter(s *service, c *model.Instance) *router {
+	r := &router{s: s, fx: make([]core.Effect, 0, 16), since: time.Now()}
+	r.configure(c)
+	return r
+}
+
+// configure takes over a configuration, without a word to the machine.
+func (r *router) configure(c *model.Instance) {
+	r.cfg = *c
+	r.auth = [8]byte{}
+	copy(r.auth[:], c.AuthPass)
+	r.addrs = r.addrs[:0:0]
+	for i, v := range c.VIPs {
+		if i == packet.MaxAddrs {
+			break // the binder made them excluded ones already
+		}
+		r.addrs = packet.AppendAddr(r.addrs, v.Prefix.Addr())
+	}
+	if need := packet.IPv4HeaderLen + 16 + len(r.addrs); cap(r.buf) < need {
+		r.buf = make([]byte, 0, need)
+	}
+	r.core = coreConfig(c, r.src, r.group != nil)
+}
+
+// coreConfig is what the machine needs of an instance.
+func coreConfig(c *model.Instance, src netip.Addr, grouped bool) core.Config {
+	return core.Config{
+		Version: c.Version, Addr: src, Priority: c.Priority, AdvertInt: max(c.AdvertInt, 10*time.Millisecond),
+		DownAdverts: max(c.DownTimerAdverts, 1), NoPreempt: c.NoPreempt, PreemptDelay: c.PreemptDelay,
+		Unicast: c.Unicast, Grouped: grouped,
+		GARPDelay: c.GARPMasterDelay, GARPRepeat: c.GARPMasterRepeat,
+		GARPRefresh: c.GARPMasterRefresh, GARPRefreshRepeat: max(c.GARPMasterRefreshRepeat, 1),
+		GARPLowerPrioDelay: c.GARPLowerPrioDelay, GARPLowerPrioRepeat: c.GARPLowerPrioRepeat,
+		LowerPrioNoAdvert: c.LowerPrioNoAdvert, HigherPrioSendAdvert: c.HigherPrioSendAdvert,
+	}
+}
+
+// step lets the machine see an event and does what it says.
+func (r *router) step(ev core.Event) {
+	ev.At = r.s.now
+	before := r.st.Phase
+	var why core.Reason
+	r.st, r.fx, why = core.Step(r.st, ev, r.fx[:0])
+	for _, e := range r.fx {
+		switch e.Do {
+		case core.SendAdvert:
+			r.advertise(e.Priority)
+		case core.SetTimer:
+			r.timers[e.Timer] = e.At
+		case core.StopTimer:
+			r.timers[e.Timer] = 0
+		case core.AddVIPs:
+			r.addVIPs()
+		case core.RemoveVIPs:
+			r.s.dropBurst(r)
+			r.removeVIPs()
+		case core.Announce:
+			r.s.announce(r, e.N)
+		case core.AnnounceSelf:
+			r.s.announceSelf(r)
+		case core.SawLowerPriority:
+			r.sawLowerPriority(why)
+		case core.AskGroup:
+			r.group.asked = true
+		}
+	}
+	if before != r.st.Phase {
+		r.changed(before, why)
+	} else if why.Code != core.Nothing {
+		r.remark(why)
+	}
+}
+
+// changed tells of a new state.
+func (r *router) changed(before core.Phase, why core.Reason) {
+	switch {
+	case r.st.Phase == core.Master:
+		r.stats.BecomeMaster++
+	case before == core.Master:
+		r.stats.ReleaseMaster++
+	}
+	r.reason = why.String()
+	if why.Code == core.FaultEntered {
+		r.reason = strings.Join(r.faults, "; ")
+	}
+	r.since = r.s.loop.Time(r.s.now)
+	to := r.st.Phase.String()
+	if why.Code == core.Stopped {
+		to = status.VRRPStop
+	}
+	r.s.transition(status.Transition{
+		Time: r.since, Object: r.cfg.Name, Kind: "instance",
+		From: before.String(), To: to, Reason: r.reason, Priority: int(r.st.Effective),
+	})
+	r.s.log.info("%s: %s -> %s: %s", r.cfg.Name, strings.ToLower(before.String()), strings.ToLower(to), r.reason)
+	if r.group != nil {
+		r.group.member(r, why)
+	}
+}
+
+// remark logs what changed no state, not more than once in ten seconds.
+func (r *router) remark(why core.Reason) {
+	if r.lastLog != 0 && r.s.now-r.lastLog < 10*time.Second {
+		return
+	}
+	r.lastLog = r.s.now
+	text := why.String()
+	if why.Code == core.LowerPriority && !r.cfg.LowerPrioNoAdvert {
+		text += ", forcing new election"
+	}
+	r.s.log.info("%s: %s", r.cfg.Name, text)
+	r.s.dirty = true
+}
+
+// sawLowerPriority is the event MASTER_RX_LOWER_PRI, at most one a second.
+func (r *router) sawLowerPriority(why core.Reason) {
+	if r.lastEvent != 0 && r.s.now-r.lastEvent < time.Second {
+		return
+	}
+	r.lastEvent = r.s.now
+	r.s.transition(status.Transition{
+		Time: r.s.loop.Time(r.s.now), Object: r.cfg.Name, Kind: "instance",
+		From: status.VRRPMaster, To: "MASTER_RX_LOWER_PRI", Reason: why.String(), Priority: int(r.st.Effective),
+	})
+}
+
+// lateness counts own timers that fired too late to be trusted.
+func (r *router) lateness(late time.Duration) {
+	if late > r.st.MasterDown()/2 {
+		r.stats.LateTimers++
+	}
+	r.stats.MaxLate = max(r.stats.MaxLate, late)
+}
+
+// advertise sends one advertisement, to the group or to each peer.
+func (r *router) advertise(priority uint8) {
+	if r.sock == nil || !r.src.IsValid() {
+		return
+	}
+	if r.ipID++; r.ipID == 0 {
+		r.ipID = 1 // the kernel fills in a 0
+	}
+	if priority == 0 {
+		r.stats.PriZeroSent++
+	}
+	r.stats.AdvertSent++
+	if !r.cfg.Unicast {
+		r.send(priority, r.cfg.McastGroup, 255)
+		return
+	}
+	hops := r.cfg.UnicastTTL
+	if hops == 0 {
+		hops = 255
+		if r.cfg.IPv6 {
+			hops = -1 // the kernel's default, as keepalived
+		}
+	}
+	for i := range r.cfg.Peers {
+		if r.cfg.Peers[i].Addr != r.src { // a file that both boxes share may list both
+			r.send(priority, r.cfg.Peers[i].Addr, hops)
+		}
+	}
+}
+
+func (r *router) send(priority uint8, dst netip.Addr, hops int) {
+	a := packet.Advert{
+		Version: uint8(r.cfg.Version), VRID: r.cfg.VRID, Priority: priority, IPv6: r.cfg.IPv6,
+		AdvertInt: r.core.AdvertInt, Addrs: r.addrs, Auth: r.auth,
+	}
+	if r.cfg.AuthPass != nil {
+		a.AuthType = packet.AuthPass
+	}
+	b := r.buf[:0]
+	if !r.cfg.IPv6 {
+		b = packet.AppendIPv4(b, r.ipID, uint8(hops), r.src, dst, a.Len())
+	}
+	b = a.Append(b, r.src, dst, r.cfg.ChecksumNoPseudo)
+	r.buf = b
+	if err := r.sock.Send(b, r.src, dst, hops); err != nil {
+		r.stats.SendErr++
+		r.s.log.limitedRouter(r, "advertisement to %s: %v", dst, err)
+	}
+}
+
+// bind finds the interface, the source address and the socket.
+func (r *router) bind() (missing string) {
+	c := &r.cfg
+	r.link = nil
+	if c.Interface != "" {
+		r.link = r.s.links[c.Interface]
+		if r.link == nil {
+			r.s.detach(r)
+			return fmt.Sprintf("interface %s is not there", c.Interface)
+		}
+	}
+	src, missing := r.source()
+	r.src = src
+	key := sockKey{ipv6: c.IPv6}
+	name := ""
+	if r.link != nil && (!c.Unicast || c.IPv6 && src.IsLinkLocalUnicast()) {
+		key.index, name = r.link.Index, r.link.Name
+	} else if !c.Unicast {
+		r.s.detach(r)
+		return "no interface is configured"
+	}
+	if err := r.s.attach(r, key, name); err != nil {
+		r.s.detach(r)
+		return err.Error()
+	}
+	return missing
+}
+
+// source is the address that advertisements come from: the configured one, or
+// the first address of the interface that is not virtual; for IPv6 its
+// link-local address.
+func (r *router) source() (netip.Addr, string) {
+	c := &r.cfg
+	if c.SrcIP.IsValid() {
+		for _, a := range r.s.addrs {
+			if a.Prefix.Addr() != c.SrcIP {
+				continue
+			}
+			if !a.Usable() {
+				return c.SrcIP, fmt.Sprintf("source address %s has not passed duplicate address detection", c.SrcIP)
+			}
+			return c.SrcIP, ""
+		}
+		if c.TrackSrcIP || c.IPv6 {
+			return c.SrcIP, fmt.Sprintf("source address %s is on no interface", c.SrcIP)
+		}
+		return c.SrcIP, "" // our own IPv4 header carries it, as keepalived's does
+	}
+	if r.link == nil {
+		return netip.Addr{}, "neither interface nor unicast_src_ip is configured"
+	}
+	var second netip.Addr
+	tentative := false
+	for _, a := range r.s.addrs {
+		addr := a.Prefix.Addr()
+		if a.Index != r.link.Index || addr.Is4() == c.IPv6 || a.Proto == status.AddrProtoVIP || r.s.virtual(addr) {
+			continue
+		}
+		if c.IPv6 && !addr.IsLinkLocalUnicast() {
+			continue
+		}
+		if !a.Usable() {
+			tentative = true
+			continue
+		}
+		if !a.Secondary() {
+			return addr, ""
+		}
+		if !second.IsValid() {
+			second = addr
+		}
+	}
+	switch {
+	case second.IsValid():
+		return second, ""
+	case tentative:
+		return netip.Addr{}, fmt.Sprintf("the link-local address of %s has not passed duplicate address detection", c.Interface)
+	case c.IPv6:
+		return netip.Addr{}, fmt.Sprintf("interface %s has no link-local IPv6 address", c.Interface)
+	}
+	return netip.Addr{}, fmt.Sprintf("interface %s has no IPv4 address", c.Interface)
+}

@@ -1,0 +1,243 @@
+// Package vrrp is the VRRP service of a director: virtual routers of version 2
+// and 3, IPv4 and IPv6, multicast and unicast, as keepalived runs them. It is
+// the only writer of virtual addresses, their routes, gratuitous ARP and
+// unsolicited neighbour advertisements.
+//
+// Three parts: packet is the codec, core the pure state machine, kernel the
+// edge to Linux. This package is the loop around them: one goroutine on one
+// locked thread, in the real-time class where that is allowed, that never
+// waits for another goroutine. Configuration, script results and verbs come in
+// through its mailbox, states and log lines leave through channels.
+package vrrp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp/kernel"
+)
+
+// memoryLimit is what the Go runtime may use before it collects garbage. The
+// hot path makes none; what there is comes from states and configurations.
+const memoryLimit = 6 << 20
+
+// Tune sets the process up for a small hard real-time service. Run calls it in
+// a process that init started; a test's process keeps its own settings.
+func Tune() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
+	runtime.GOMAXPROCS(2)
+	kernel.LockMemory() // a box without the right to it has no swap either
+}
+
+// Run is the service: until ctx ends, then it resigns everywhere, removes the
+// virtual addresses and returns nil. It works in the network namespace of the
+// calling thread and stays on it.
+func Run(ctx context.Context, env *ipc.Env) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if os.Getenv(ipc.EnvDir) != "" {
+		Tune()
+	}
+
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	// The tasks outlive ctx a little, so that the last states and log lines
+	// reach their readers.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+
+	log := newLogger()
+	states := make(chan *status.VRRP, 1)
+	s, err := newService(log, func(v *status.VRRP) {
+		select {
+		case <-states: // nobody took the last one: the newest counts
+		default:
+		}
+		select {
+		case states <- v:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	saved := loadHeld(env.Dir)
+	s.held = saved
+
+	srv := ipc.NewServer("vrrp")
+	srv.Publish(&status.VRRP{})
+	s.verbs(srv, env)
+	served := make(chan error, 1)
+	tasks.Go(func() { log.write(life, env.Log) })
+	tasks.Go(func() { served <- srv.Serve(life, env.Listener) })
+	tasks.Go(func() {
+		for {
+			select {
+			case v := <-states:
+				srv.Publish(v)
+			case <-life.Done():
+				return
+			}
+		}
+	})
+	tasks.Go(func() {
+		ipc.Watch(life, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+			if c.Generation == 0 {
+				return // conf has nothing yet
+			}
+			if s.ask(life, func() { s.apply(c.Generation, &c.Config) }) == nil {
+				env.Ready()
+			}
+		})
+	})
+	tasks.Go(func() {
+		ipc.Watch(life, env.Dir.Client("notify"), func(_ uint64, n status.Notify) {
+			s.do(life, func() { s.now = s.loop.Now(); s.setScripts(n.Scripts) })
+		})
+	})
+	tasks.Go(func() { progress(life, s, env) })
+
+	class, err := kernel.RealTime()
+	if err != nil {
+		log.info("no real-time scheduling here, going on without: %v", err)
+	} else {
+		defer kernel.Normal()
+		log.info("started, %s", class)
+	}
+	loopCtx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	tasks.Go(func() {
+		select {
+		case err := <-served:
+			stop(err) // without a socket nobody can configure us
+		case <-life.Done():
+		}
+	})
+	err = s.run(loopCtx)
+	if err == nil && ctx.Err() == nil {
+		err = context.Cause(loopCtx)
+	}
+	time.Sleep(lastWords)
+	end()
+	return err
+}
+
+// lastWords is how long the sockets stay open after the last state, for those
+// who watch (notify runs notify_stop from it).
+const lastWords = 50 * time.Millisecond
+
+// progress tells init that the loop goes round, as long as it does.
+func progress(ctx context.Context, s *service, env *ipc.Env) {
+	t := time.NewTicker(idleTurn)
+	defer t.Stop()
+	var last uint64
+	for {
+		select {
+		case <-t.C:
+			if n := s.turns.Load(); n != last {
+				last = n
+				env.Progress()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// verbs registers what others may ask for.
+func (s *service) verbs(srv *ipc.Server, env *ipc.Env) {
+	srv.Handle("prepare", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+		var p status.Prepare
+		if err := json.Unmarshal(body, &p); err != nil {
+			return nil, fmt.Errorf("vrrp prepare: %w", err)
+		}
+		var names []string
+		if err := s.ask(ctx, func() { names = s.linkNames() }); err != nil {
+			return nil, err
+		}
+		return nil, prepare(&p.Config, names)
+	}, ipc.UIDConf)
+	hold := func(word string) ipc.VerbFunc {
+		return func(ctx context.Context, peer ipc.Peer, body json.RawMessage) (any, error) {
+			var arg status.Resign
+			if len(body) > 0 {
+				if err := json.Unmarshal(body, &arg); err != nil {
+					return nil, fmt.Errorf("vrrp %s: %w", word, err)
+				}
+			}
+			by := ""
+			if word == "resign" {
+				if by = arg.By; by == "" {
+					by = fmt.Sprintf("user %d", peer.UID)
+				}
+			}
+			known := false
+			var held map[string]string
+			if err := s.ask(ctx, func() { known, held = s.hold(arg.Instance, by), s.heldCopy() }); err != nil {
+				return nil, err
+			}
+			if !known {
+				return nil, fmt.Errorf("vrrp %s: there is no instance %q", word, arg.Instance)
+			}
+			if err := saveHeld(env.Dir, held); err != nil {
+				env.Log.Warn("a restart will forget who resigned: " + err.Error())
+			}
+			return nil, nil
+		}
+	}
+	srv.Handle("resign", hold("resign"), ipc.UIDConsole, ipc.UIDScript, ipc.UIDNotify)
+	srv.Handle("resume", hold("resume"), ipc.UIDConsole, ipc.UIDScript, ipc.UIDNotify)
+}
+
+func (s *service) heldCopy() map[string]string {
+	out := make(map[string]string, len(s.held))
+	for k, v := range s.held {
+		out[k] = v
+	}
+	return out
+}
+
+// Who resigned is kept beside the sockets: it outlives a crash of this process
+// and ends with a reboot.
+func heldFile(dir ipc.Dir) string { return filepath.Join(string(dir), "vrrp-resigned.json") }
+
+func loadHeld(dir ipc.Dir) map[string]string {
+	held := map[string]string{}
+	if b, err := os.ReadFile(heldFile(dir)); err == nil {
+		if json.Unmarshal(b, &held) != nil || held == nil {
+			held = map[string]string{}
+		}
+	}
+	return held
+}
+
+func saveHeld(dir ipc.Dir, held map[string]string) error {
+	path := heldFile(dir)
+	if len(held) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	b, err := json.Marshal(held)
+	if err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,270 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
+)
+
+// service is the loop and all that it owns. Everything here belongs to the
+// loop's thread, except what says otherwise.
+type service struct {
+	log   *logger
+	loop  *kernel.Loop
+	rtnl  *kernel.Rtnl
+	watch *kernel.Watch
+
+	cmds    chan func()        // from other goroutines, done by the loop
+	turns   atomic.Uint64      // of the loop, for the watchdog
+	publish func(*status.VRRP) // never blocks
+	now     time.Duration      // of this turn
+	started time.Duration      // of this process
+
+	links   map[string]*kernel.Link // by name and by further names
+	byIndex map[int]*kernel.Link
+	addrs   []kernel.Addr
+	stale   bool          // links or addresses changed since the last dump
+	dumped  time.Duration // when that was begun
+
+	socks  map[sockKey]*sock
+	byFD   map[int]*sock
+	frames map[int]*kernel.Frames
+	bursts []*burst
+
+	gen     uint64 // of the configuration applied
+	applied bool
+	problem string // why it could not be applied in full
+	global  model.Global
+	routers []*router // in the order of the configuration
+	groups  []*group
+	scripts map[string]status.ScriptResult
+	held    map[string]string // instance ("": all): who resigned it
+
+	ring      []status.Transition
+	seq       uint64
+	dirty     bool
+	lastState time.Duration // when the state was last published
+}
+
+func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
+	s := &service{
+		log: log, publish: publish, cmds: make(chan func(), 64),
+		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
+		scripts: map[string]status.ScriptResult{}, held: map[string]string{},
+		stale: true, dirty: true,
+	}
+	var err error
+	if s.loop, err = kernel.NewLoop(); err != nil {
+		return nil, err
+	}
+	if s.rtnl, err = kernel.DialRtnl(); err == nil {
+		s.watch, err = kernel.OpenWatch()
+	}
+	if err == nil {
+		err = s.loop.Add(s.watch.FD())
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.now = s.loop.Now()
+	s.started = s.now
+	return s, nil
+}
+
+func (s *service) close() {
+	for _, k := range s.socks {
+		k.Close()
+	}
+	for _, f := range s.frames {
+		f.Close()
+	}
+	if s.watch != nil {
+		s.watch.Close()
+	}
+	if s.rtnl != nil {
+		s.rtnl.Close()
+	}
+	s.loop.Close()
+}
+
+// do hands a piece of work to the loop. It may be called from any goroutine.
+func (s *service) do(ctx context.Context, fn func()) error {
+	select {
+	case s.cmds <- fn:
+		s.loop.Wake()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ask does fn on the loop and waits until it is done.
+func (s *service) ask(ctx context.Context, fn func()) error {
+	done := make(chan struct{})
+	if err := s.do(ctx, func() { fn(); close(done) }); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+const (
+	idleTurn     = time.Second     // the loop goes round at least this often
+	statsRefresh = 5 * time.Second // how old published counters may be
+)
+
+// run is the loop, until ctx ends.
+func (s *service) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.loop.Wake)
+	defer stop()
+	s.refresh()
+	for ctx.Err() == nil {
+		ready, err := s.loop.Wait(s.deadline())
+		if err != nil {
+			return err
+		}
+		s.now = s.loop.Now()
+		s.turns.Add(1)
+		for _, fd := range ready {
+			if fd == s.watch.FD() {
+				s.stale = s.watch.Drain() || s.stale
+			} else if k := s.byFD[fd]; k != nil {
+				s.drain(k)
+			}
+		}
+		s.commands()
+		s.fire()
+		if s.stale {
+			s.refresh()
+		}
+		s.settleGroups()
+		s.pump()
+		s.publishState()
+	}
+	s.stopAll()
+	return nil
+}
+
+func (s *service) commands() {
+	for range cap(s.cmds) {
+		select {
+		case fn := <-s.cmds:
+			fn()
+		default:
+			return
+		}
+	}
+}
+
+// deadline is when the loop must run again.
+func (s *service) deadline() time.Duration {
+	at := s.now + idleTurn
+	for _, r := range s.routers {
+		for _, t := range r.timers {
+			if t != 0 && t < at {
+				at = t
+			}
+		}
+	}
+	for _, b := range s.bursts {
+		at = min(at, b.next)
+	}
+	return at
+}
+
+// fire does the timers that are due. Before a master is called dead, what lies
+// in the socket is read: our lateness is not its death.
+func (s *service) fire() {
+	for _, r := range s.routers {
+		for t := range r.timers {
+			due := r.timers[t]
+			if due == 0 || due > s.now {
+				continue
+			}
+			timer := core.Timer(t)
+			if timer == core.TimerDown || timer == core.TimerAdvert {
+				if r.sock != nil {
+					s.drain(r.sock)
+				}
+				if r.timers[t] != due {
+					continue
+				}
+				r.lateness(s.now - due)
+			}
+			r.timers[t] = 0
+			r.step(core.Event{Kind: core.Expired, Timer: timer, Due: due})
+		}
+	}
+}
+
+// stopAll resigns everywhere, with all addresses removed.
+func (s *service) stopAll() {
+	s.now = s.loop.Now()
+	for _, r := range s.routers {
+		r.step(core.Event{Kind: core.Stop})
+	}
+	s.dirty = true
+	s.publishState()
+}
+
+// refresh dumps links and addresses, and lets every router see what it means
+// for it.
+func (s *service) refresh() {
+	if !s.refreshTables() || !s.applied {
+		return
+	}
+	for _, r := range s.routers {
+		r.evaluate()
+	}
+	s.dropSockets()
+	s.reconcile()
+}
+
+// refreshTables dumps links and addresses.
+func (s *service) refreshTables() bool {
+	s.stale = false
+	s.dumped = s.loop.Now()
+	links, err := s.rtnl.Links()
+	addrs, err2 := s.rtnl.Addrs()
+	if err := errors.Join(err, err2); err != nil {
+		s.log.limited("dump", "%v", err)
+		s.stale = true // at the next turn, a second away at most
+		return false
+	}
+	was := s.byIndex
+	s.links, s.byIndex, s.addrs = make(map[string]*kernel.Link, len(links)), make(map[int]*kernel.Link, len(links)), addrs
+	for i := range links {
+		l := &links[i]
+		s.byIndex[l.Index] = l
+		for _, alt := range l.Alt {
+			s.links[alt] = l
+		}
+	}
+	for i := range links {
+		s.links[links[i].Name] = &links[i] // a name counts before a further name
+	}
+	for index, f := range s.frames {
+		if s.byIndex[index] == nil {
+			f.Close()
+			delete(s.frames, index)
+		}
+	}
+	for _, k := range s.socks {
+		l, old := s.byIndex[k.key.index], was[k.key.index]
+		if l != nil && l.Up && l.Run && (old == nil || !old.Up || !old.Run) {
+			k.rejoin(s)
+		}
+	}
+	return true
+}

@@ -1,0 +1,163 @@
+package vrrp
+
+import (
+	"net/netip"
+	"time"
+
+	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
+)
+
+// sockKey names a socket: one for each interface and family with multicast
+// routers, one for each family with unicast ones (index 0).
+type sockKey struct {
+	index int
+	ipv6  bool
+}
+
+type sock struct {
+	*kernel.Socket
+	key     sockKey
+	groups  []netip.Addr
+	routers [256][]*router // by VRID
+	users   int
+}
+
+// attach gives a router the socket that it needs now, opening it if need be.
+func (s *service) attach(r *router, key sockKey, name string) error {
+	if r.sock != nil && r.sock.key == key {
+		return nil
+	}
+	s.detach(r)
+	k := s.socks[key]
+	if k == nil {
+		var raw *kernel.Socket
+		var err error
+		if key.index == 0 {
+			raw, err = kernel.OpenUnicast(key.ipv6)
+		} else {
+			raw, err = kernel.OpenMulticast(key.index, name, key.ipv6)
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.loop.Add(raw.FD()); err != nil {
+			raw.Close()
+			return err
+		}
+		k = &sock{Socket: raw, key: key}
+		s.socks[key], s.byFD[raw.FD()] = k, k
+	}
+	if !r.cfg.Unicast && !contains(k.groups, r.cfg.McastGroup) {
+		if err := k.Join(r.cfg.McastGroup); err != nil {
+			return err
+		}
+		k.groups = append(k.groups, r.cfg.McastGroup)
+	}
+	k.routers[r.cfg.VRID] = append(k.routers[r.cfg.VRID], r)
+	k.users++
+	r.sock = k
+	return nil
+}
+
+func contains(list []netip.Addr, a netip.Addr) bool {
+	for _, v := range list {
+		if v == a {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *service) detach(r *router) {
+	k := r.sock
+	if k == nil {
+		return
+	}
+	list := k.routers[r.cfg.VRID]
+	for i := range list {
+		if list[i] == r {
+			k.routers[r.cfg.VRID] = append(list[:i:i], list[i+1:]...)
+			k.users--
+			break
+		}
+	}
+	r.sock = nil
+}
+
+// dropSockets closes what no router uses.
+func (s *service) dropSockets() {
+	for key, k := range s.socks {
+		if k.users == 0 {
+			delete(s.socks, key)
+			delete(s.byFD, k.FD())
+			k.Close()
+		}
+	}
+}
+
+// rejoin renews the memberships after the interface came back.
+func (k *sock) rejoin(s *service) {
+	for _, g := range k.groups {
+		if err := k.Join(g); err != nil {
+			s.log.limited("join", "%v", err)
+		}
+	}
+}
+
+// drainMax bounds what one turn reads from one socket, so that a flood cannot
+// keep the timers waiting.
+const drainMax = 512
+
+// drain reads what a socket holds.
+func (s *service) drain(k *sock) {
+	for range drainMax {
+		p, ok := k.Receive()
+		if !ok {
+			return
+		}
+		if len(p.Payload) < 2 {
+			continue
+		}
+		r := k.pick(&p)
+		if r == nil || s.now < r.deafUntil {
+			continue
+		}
+		r.receive(&p, s.now-p.Age)
+	}
+}
+
+// pick finds the router that a packet is for. Several unicast routers may share
+// a VRID; then the peers tell them apart.
+func (k *sock) pick(p *kernel.Received) *router {
+	var found *router
+	for _, r := range k.routers[p.Payload[1]] {
+		if r.cfg.Unicast == p.Dst.IsMulticast() {
+			continue
+		}
+		if peerOf(&r.cfg, p.Src) != nil {
+			return r
+		}
+		if found == nil {
+			found = r
+		}
+	}
+	return found
+}
+
+// receive judges a packet and lets the machine see it.
+func (r *router) receive(p *kernel.Received, at time.Duration) {
+	if r.st.Phase == core.Fault || r.st.Phase == core.Init {
+		return
+	}
+	r.stats.AdvertRcvd++
+	a, bad := check(&r.cfg, r.auth, arrival{p.Src, p.Dst, p.TTL, p.Payload}, &r.stats)
+	if bad != "" {
+		r.s.log.limitedRouter(r, "packet from %s %s, ignored", p.Src, bad)
+		return
+	}
+	if a.Priority == 0 {
+		r.stats.PriZeroRcvd++
+	}
+	r.step(core.Event{Kind: core.Advert, From: p.Src, Priority: a.Priority, AdvertInt: a.AdvertInt, RxAt: at})
+}

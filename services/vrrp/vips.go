@@ -1,0 +1,189 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/configs/model"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
+)
+
+// vipKey is what makes an address one in the kernel.
+type vipKey struct {
+	index int
+	addr  netip.Addr
+}
+
+// allVIPs calls fn for the advertised and the excluded addresses.
+func (r *router) allVIPs(fn func(v *model.Address)) {
+	for i := range r.cfg.VIPs {
+		fn(&r.cfg.VIPs[i])
+	}
+	for i := range r.cfg.ExcludedVIPs {
+		fn(&r.cfg.ExcludedVIPs[i])
+	}
+}
+
+// place is the interface of an address; 0: it is not there.
+func (r *router) place(v *model.Address) int {
+	name := v.Interface
+	if name == "" {
+		name = r.cfg.Interface
+	}
+	if l := r.s.links[name]; l != nil {
+		return l.Index
+	}
+	return 0
+}
+
+func newAddr(v *model.Address, index int) kernel.NewAddr {
+	return kernel.NewAddr{
+		Index: index, Prefix: v.Prefix, Peer: v.Peer, Broadcast: v.Broadcast, Label: v.Label,
+		Scope: v.Scope, Proto: status.AddrProtoVIP, NoPrefixRoute: v.NoPrefixRoute,
+	}
+}
+
+// addVIPs adds all addresses and routes; what is there already stays as it is.
+func (r *router) addVIPs() {
+	var ops []kernel.Op
+	trouble := ""
+	r.allVIPs(func(v *model.Address) {
+		index := r.place(v)
+		if index == 0 {
+			trouble = v.Prefix.String() + ": interface " + orElse(v.Interface, "of the instance") + " is not there"
+			return
+		}
+		ops = append(ops, kernel.SetAddr(newAddr(v, index)))
+	})
+	for i := range r.cfg.VirtualRoutes {
+		ops = append(ops, kernel.SetRoute(r.route(&r.cfg.VirtualRoutes[i])))
+	}
+	if err := r.s.rtnl.Batch(ops); err != nil {
+		trouble = err.Error()
+	}
+	if trouble != "" && trouble != r.trouble {
+		r.s.log.warn("%s: %s", r.cfg.Name, trouble)
+	}
+	r.trouble = trouble
+	r.s.dirty = true
+}
+
+// removeVIPs removes routes, then addresses. What another instance of this box
+// is master of stays.
+func (r *router) removeVIPs() {
+	var ops []kernel.Op
+	for i := range r.cfg.VirtualRoutes {
+		ops = append(ops, kernel.UnsetRoute(r.route(&r.cfg.VirtualRoutes[i])))
+	}
+	wanted := r.s.wanted(r)
+	r.allVIPs(func(v *model.Address) {
+		if index := r.place(v); index != 0 && !wanted[vipKey{index, v.Prefix.Addr()}] {
+			ops = append(ops, kernel.UnsetAddr(newAddr(v, index)))
+		}
+	})
+	r.trouble = ""
+	if err := r.s.rtnl.Batch(ops); err != nil {
+		r.s.log.warn("%s: %v", r.cfg.Name, err)
+	}
+	r.s.dirty = true
+}
+
+// route types of model.Route.
+var routeTypes = map[string]uint8{
+	"": unix.RTN_UNICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
+	"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
+}
+
+func (r *router) route(m *model.Route) kernel.NewRoute {
+	n := kernel.NewRoute{
+		Type: routeTypes[m.Type], Dst: m.Dst, Via: m.Via, Src: m.Src, Table: m.Table, Metric: m.Metric,
+		MTU: m.MTU, Scope: m.Scope, OnLink: m.OnLink, Proto: status.RouteProtoVRRP,
+	}
+	if l := r.s.links[m.Interface]; l != nil {
+		n.Index = l.Index
+	}
+	return n
+}
+
+// wanted are the addresses of all instances that are master, but for one.
+func (s *service) wanted(but *router) map[vipKey]bool {
+	out := map[vipKey]bool{}
+	for _, r := range s.routers {
+		if r == but || r.st.Phase != core.Master {
+			continue
+		}
+		r.allVIPs(func(v *model.Address) { out[vipKey{r.place(v), v.Prefix.Addr()}] = true })
+	}
+	return out
+}
+
+// virtual tells whether an address is one of the virtual ones of any instance,
+// whoever put it there.
+func (s *service) virtual(a netip.Addr) bool {
+	found := false
+	for _, r := range s.routers {
+		r.allVIPs(func(v *model.Address) { found = found || v.Prefix.Addr() == a })
+	}
+	return found
+}
+
+// reconcile makes the kernel's virtual addresses those of the masters: missing
+// ones are added and announced, then those of nobody (left over by a crash or
+// an older configuration) removed. Only addresses that carry our tag are ours
+// to remove here.
+func (s *service) reconcile() {
+	have := make(map[vipKey]bool, len(s.addrs))
+	for _, a := range s.addrs {
+		have[vipKey{a.Index, a.Prefix.Addr()}] = true
+	}
+	for _, r := range s.routers {
+		if r.st.Phase != core.Master {
+			continue
+		}
+		missing := 0
+		r.allVIPs(func(v *model.Address) {
+			if index := r.place(v); index != 0 && !have[vipKey{index, v.Prefix.Addr()}] {
+				missing++
+			}
+		})
+		if missing > 0 && !r.fresh() {
+			s.log.limitedRouter(r, "%d virtual addresses were gone from the kernel, set again", missing)
+			r.addVIPs()
+			s.announce(r, max(r.cfg.GARPMasterRepeat, 1))
+		}
+	}
+	wanted := s.wanted(nil)
+	var ops []kernel.Op
+	for _, a := range s.addrs {
+		if a.Proto == status.AddrProtoVIP && !wanted[vipKey{a.Index, a.Prefix.Addr()}] {
+			ops = append(ops, kernel.UnsetAddr(kernel.NewAddr{Index: a.Index, Prefix: a.Prefix}))
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	if err := s.rtnl.Batch(ops); err != nil {
+		s.log.limited("leftover", "virtual addresses of no instance: %v", err)
+	}
+}
+
+// fresh tells that the last dump is older than the router's mastership, so
+// that what it lacks proves nothing.
+func (r *router) fresh() bool { return r.st.Since >= r.s.dumped }
+
+// holdsVIP tells whether the kernel holds one of the router's addresses with
+// our tag: then this router was master when its process died.
+func (r *router) holdsVIP() bool {
+	var keys []vipKey
+	r.allVIPs(func(v *model.Address) { keys = append(keys, vipKey{r.place(v), v.Prefix.Addr()}) })
+	for _, a := range r.s.addrs {
+		if a.Proto == status.AddrProtoVIP && slices.Contains(keys, vipKey{a.Index, a.Prefix.Addr()}) {
+			return true
+		}
+	}
+	return false
+}
