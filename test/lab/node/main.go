@@ -6,6 +6,7 @@
 //	node agent      the agent
 //	node serve      one real server; its argument is a wire.Serve in JSON
 //	node probe      a client; its argument is a wire.Probe in JSON
+//	node get, ftp, ping   one question, see there
 //	modprobe NAME   load a module by name or alias
 package main
 
@@ -41,6 +42,10 @@ func run() error {
 		return probe(os.Args[2:])
 	case "get":
 		return get(os.Args[2:])
+	case "ftp":
+		return ftp(os.Args[2:])
+	case "ping":
+		return ping(os.Args[2:])
 	}
 	return fmt.Errorf("unknown command %q", os.Args[1])
 }

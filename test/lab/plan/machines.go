@@ -142,7 +142,7 @@ func (m *maker) directors() {
 	for si, seg := range m.p.Segments {
 		for i := range m.p.Directors {
 			d := &m.p.Directors[i]
-			d.MACs = append(d.MACs, mac(si, 1+i))
+			d.MACs = append(d.MACs, SegmentMAC(si, i))
 			d.Addresses = append(d.Addresses, nil)
 			d.Configured = append(d.Configured, false)
 			for _, itf := range m.cfg[i].Interfaces {

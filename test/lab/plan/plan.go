@@ -84,6 +84,9 @@ type Target struct {
 // single segment can take on a configuration with two later.
 const MinSegments = 2
 
+// SegmentMAC is the address of the NIC of director i (0 or 1) on a segment.
+func SegmentMAC(segment, i int) string { return mac(segment, 1+i) }
+
 // ManagementMAC is the address of the NIC of director i (0 or 1) that leads to
 // the host; it comes after those of the segments.
 func ManagementMAC(i int) string { return mac(0xfe, 1+i) }
