@@ -42,7 +42,7 @@ var Names []string
 func init() {
 	commands = map[string]command{
 		"sh": shell, "bash": shell, "ash": shell, "dash": shell,
-		"killall": killall, "pidof": pidof, "pgrep": pgrep, "pkill": pgrep, "ps": ps,
+		"killall": killall, "pidof": pidof, "pgrep": pgrep, "pkill": pgrep, "ps": ps, "kill": kill,
 		"systemctl": systemctl, "service": service,
 		"mail": sendMail, "mailx": sendMail, "logger": logger, "ping": ping, "ping6": ping,
 	}

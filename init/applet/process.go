@@ -62,7 +62,8 @@ func processes() []process {
 
 // isVRRP knows the command line that init gives the vrrp service.
 func isVRRP(args []string) bool {
-	return len(args) >= 3 && path.Base(args[0]) == "ballast" && args[1] == "service" && args[2] == "vrrp"
+	return len(args) >= 3 && path.Base(args[0]) == "ballast" && args[1] == "service" && args[2] == "vrrp" ||
+		len(args) == 1 && path.Base(args[0]) == "ballast-vrrp"
 }
 
 func readProcess(dir string) (process, bool) {
@@ -327,12 +328,59 @@ func pgrep(e *env, args []string) int {
 	return 0
 }
 
+// kill is "kill [-SIG|-s SIG] PID…".
+func kill(e *env, args []string) int {
+	sig := syscall.SIGTERM
+	var pids []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		switch {
+		case a == "-s" || a == "-n":
+			i++
+			if i < len(args) {
+				a = "-" + args[i]
+			}
+			fallthrough
+		case strings.HasPrefix(a, "-") && len(pids) == 0 && a != "--":
+			s, ok := signalOf(a[1:])
+			if !ok {
+				return e.fail(1, "%s: unknown signal", a)
+			}
+			sig = s
+		case a == "--":
+		default:
+			pids = append(pids, a)
+		}
+	}
+	if len(pids) == 0 {
+		return e.fail(2, "want the number of a process")
+	}
+	code := 0
+	all := processes()
+	for _, a := range pids {
+		n, err := strconv.Atoi(a)
+		if err != nil {
+			code = e.fail(1, "%s: want the number of a process", a)
+			continue
+		}
+		p := process{pid: n}
+		if i := slices.IndexFunc(all, func(p process) bool { return p.pid == n }); i >= 0 {
+			p = all[i]
+		}
+		if err := e.send(&p, sig); err != nil {
+			code = e.fail(1, "(%d) - %v", n, err)
+		}
+	}
+	return code
+}
+
 // ps knows what scripts use: "-C NAME", "-ef", "-e", "-A", "aux", "ax",
-// "-p PID", "-o FIELD,…", "--no-header(s)", "h". With -C or -p the code is 1 when
+// "-p PID", "-o FIELD,…", "--no-header(s)". There is one terminal at most, so all
+// processes are shown unless -C or -p picks some. With -C or -p the code is 1 when
 // nothing was found.
 func ps(e *env, args []string) int {
 	var names, pids, fields []string
-	header, all, userFormat, full := true, false, false, false
+	header, userFormat, full := true, false, false
 	value := func(i *int, a string, n int) string {
 		if len(a) > n {
 			return a[n:]
@@ -358,8 +406,6 @@ func ps(e *env, args []string) int {
 			dash := strings.HasPrefix(a, "-")
 			for k, c := range strings.TrimPrefix(a, "-") {
 				switch c {
-				case 'e', 'A', 'x', 'a':
-					all = true
 				case 'f':
 					full = dash
 				case 'u':
@@ -385,12 +431,7 @@ func ps(e *env, args []string) int {
 	every := processes()
 	for i := range every {
 		p := &every[i]
-		switch {
-		case len(names) > 0 || len(pids) > 0:
-			if !slices.ContainsFunc(names, func(n string) bool { return p.comm == n || p.is(n) }) && !slices.Contains(pids, strconv.Itoa(p.pid)) {
-				continue
-			}
-		case !all && !userFormat && p.uid != uint32(os.Getuid()):
+		if len(names)+len(pids) > 0 && !slices.ContainsFunc(names, p.is) && !slices.Contains(pids, strconv.Itoa(p.pid)) {
 			continue
 		}
 		rows = append(rows, *p)

@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/interp"
@@ -83,7 +81,13 @@ options:
 	return e.interpret(name, text, flags, args)
 }
 
-func (e *env) interpret(name string, text io.Reader, flags, args []string) int {
+func (e *env) interpret(name string, text io.Reader, flags, args []string) (code int) {
+	defer func() {
+		// A script that the interpreter cannot cope with is a failing script.
+		if p := recover(); p != nil {
+			code = e.fail(2, "%s: the interpreter failed: %v", name, p)
+		}
+	}()
 	b, err := io.ReadAll(io.LimitReader(text, maxScript+1))
 	switch {
 	case err != nil:
@@ -106,13 +110,10 @@ func (e *env) interpret(name string, text io.Reader, flags, args []string) int {
 	if err != nil {
 		return e.fail(2, "%v", err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer stop()
-	err = r.Run(ctx, file)
+	// SIGTERM keeps its default: a script whose time is up ends at once.
+	err = r.Run(context.Background(), file)
 	var status interp.ExitStatus
 	switch {
-	case ctx.Err() != nil:
-		return 128 + int(syscall.SIGTERM)
 	case errors.As(err, &status):
 		return int(status)
 	case err != nil:
@@ -140,6 +141,9 @@ func (e *env) execApplets(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 			}
 			hc := interp.HandlerCtx(ctx)
 			code, _ := Main(name, args[1:], hc.Stdin, hc.Stdout, hc.Stderr)
+			if code == 0 {
+				return nil
+			}
 			return interp.ExitStatus(code)
 		}
 		return next(ctx, args)
