@@ -1,0 +1,364 @@
+package vrrp_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+	"ballast/services/vrrp"
+)
+
+// childEnv makes the test binary a router process: the folder of its sockets.
+const childEnv = "BALLAST_VRRP_TEST_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		os.Exit(routerProcess(ipc.Dir(dir)))
+	}
+	os.Exit(m.Run())
+}
+
+// routerProcess is what init would start.
+func routerProcess(dir ipc.Dir) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	os.Remove(dir.Path("vrrp"))
+	env, err := ipc.NewEnv(dir, "vrrp", slog.New(ipc.NewLogHandler(os.Stderr)))
+	if err == nil {
+		vrrp.Tune()
+		err = vrrp.Run(ctx, env)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+var labs atomic.Int32
+
+// lan is a switch and hosts in network namespaces of their own.
+type lan struct {
+	t    *testing.T
+	name string
+	pcap string
+	dump *exec.Cmd
+}
+
+func newLAN(t *testing.T) *lan {
+	t.Helper()
+	l := &lan{t: t, name: fmt.Sprintf("vt%d-%d", os.Getpid(), labs.Add(1))}
+	l.addNS("sw")
+	l.run("sw", "ip link add br0 type bridge mcast_snooping 0 forward_delay 0")
+	l.run("sw", "ip link set br0 up")
+	return l
+}
+
+func (l *lan) ns(host string) string { return l.name + "-" + host }
+
+func (l *lan) addNS(host string) {
+	l.t.Helper()
+	ns := l.ns(host)
+	sh(l.t, "ip netns add "+ns)
+	l.t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+	// Link-local addresses are given by the test; nothing talks but VRRP.
+	l.run(host, "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
+	l.run(host, "ip link set lo up")
+}
+
+// host adds one with eth0 on the switch: number n has MAC 02::n, addresses
+// 192.168.200.n, fd00::n and fe80::n.
+func (l *lan) host(name string, n int) {
+	l.t.Helper()
+	l.addNS(name)
+	port := fmt.Sprintf("p%d", n)
+	l.run("sw", fmt.Sprintf("ip link add %s type veth peer name eth0 address 02:00:00:00:00:%02x netns %s", port, n, l.ns(name)))
+	l.run("sw", fmt.Sprintf("ip link set %s master br0 up", port))
+	l.run(name, "ip link set eth0 addrgenmode none")
+	l.run(name, fmt.Sprintf("ip addr add 192.168.200.%d/24 dev eth0", n))
+	l.run(name, "ip link set eth0 up")
+	l.run(name, fmt.Sprintf("ip addr add fe80::%d/64 dev eth0 nodad", n))
+	l.run(name, fmt.Sprintf("ip addr add fd00::%d/64 dev eth0 nodad", n))
+}
+
+func (l *lan) run(host, cmd string) string {
+	l.t.Helper()
+	return sh(l.t, "ip netns exec "+l.ns(host)+" "+cmd)
+}
+
+func sh(t *testing.T, cmd string) string {
+	t.Helper()
+	f := strings.Fields(cmd)
+	out, err := exec.Command(f[0], f[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	return string(out)
+}
+
+// capture records everything on the switch from now on.
+func (l *lan) capture() {
+	l.t.Helper()
+	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
+	l.dump = exec.Command("ip", "netns", "exec", l.ns("sw"), "tcpdump", "-i", "br0", "-U", "-n", "-w", l.pcap)
+	var errs syncBuffer
+	l.dump.Stderr = &errs
+	if err := l.dump.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { l.stopCapture() })
+	l.until(5*time.Second, "the capture starts", func() bool { return strings.Contains(errs.String(), "listening on") })
+}
+
+func (l *lan) stopCapture() {
+	if l.dump != nil {
+		l.dump.Process.Signal(syscall.SIGINT)
+		l.dump.Wait()
+		l.dump = nil
+	}
+}
+
+// until polls what only the kernel knows.
+func (l *lan) until(limit time.Duration, what string, ok func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
+
+// addrs are the addresses of a host's eth0.
+func (l *lan) addrs(host string) map[netip.Addr]bool {
+	l.t.Helper()
+	out := map[netip.Addr]bool{}
+	h, err := netns.GetFromName(l.ns(host))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer h.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	nl, err := netlink.NewHandleAt(h)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer nl.Close()
+	link, err := nl.LinkByName("eth0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	list, err := nl.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, a := range list {
+		if v, ok := netip.AddrFromSlice(a.IP); ok {
+			out[v.Unmap()] = true
+		}
+	}
+	return out
+}
+
+func (l *lan) has(host, vip string) bool { return l.addrs(host)[netip.MustParseAddr(vip)] }
+
+// director is one of ours: a process in a host's namespace, with a conf (and a
+// notify) of the test.
+type director struct {
+	l      *lan
+	host   string
+	dir    ipc.Dir
+	conf   *ipc.Server
+	notify *ipc.Server
+	gen    uint64
+	cmd    *exec.Cmd
+	out    *syncBuffer
+}
+
+func (l *lan) director(host string, c model.Config) *director {
+	l.t.Helper()
+	dir, err := os.MkdirTemp("", "vrrp")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { os.RemoveAll(dir) })
+	d := &director{l: l, host: host, dir: ipc.Dir(dir), out: &syncBuffer{}}
+	d.conf, d.notify = ipc.NewServer("conf"), ipc.NewServer("notify")
+	for name, s := range map[string]*ipc.Server{"conf": d.conf, "notify": d.notify} {
+		s.Publish(nil)
+		sock, err := net.Listen("unix", d.dir.Path(name))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		l.t.Cleanup(cancel)
+		go s.Serve(ctx, sock)
+	}
+	d.commit(c)
+	l.t.Cleanup(func() {
+		d.kill(syscall.SIGKILL)
+		if l.t.Failed() {
+			l.t.Logf("log of %s:\n%s", host, d.out.String())
+		}
+	})
+	return d
+}
+
+func (d *director) commit(c model.Config) {
+	d.gen++
+	d.conf.Publish(status.Conf{Generation: d.gen, Config: c})
+}
+
+func (d *director) start() {
+	d.l.t.Helper()
+	d.cmd = exec.Command("ip", "netns", "exec", d.l.ns(d.host), os.Args[0])
+	d.cmd.Env = append(os.Environ(), childEnv+"="+string(d.dir))
+	d.cmd.Stderr, d.cmd.Stdout = d.out, d.out
+	if err := d.cmd.Start(); err != nil {
+		d.l.t.Fatal(err)
+	}
+}
+
+func (d *director) kill(sig syscall.Signal) {
+	if d.cmd != nil {
+		d.cmd.Process.Signal(sig)
+		d.cmd.Wait()
+		d.cmd = nil
+	}
+}
+
+// await waits for a state that satisfies ok and returns it.
+func (d *director) await(limit time.Duration, what string, ok func(status.VRRP) bool) (got status.VRRP) {
+	d.l.t.Helper()
+	ctx, cancel := context.WithTimeout(d.l.t.Context(), limit)
+	defer cancel()
+	found := false
+	ipc.Watch(ctx, d.dir.Client("vrrp"), func(_ uint64, v status.VRRP) {
+		if found {
+			return
+		}
+		if got = v; ok(v) {
+			found = true
+			cancel()
+		}
+	})
+	if !found {
+		d.l.t.Fatalf("%s: not within %s: %s; last state: %+v", d.host, limit, what, got.Instances)
+	}
+	return got
+}
+
+func (d *director) awaitState(limit time.Duration, state string) status.VRRPInstance {
+	d.l.t.Helper()
+	v := d.await(limit, "state "+state, func(v status.VRRP) bool {
+		for _, i := range v.Instances {
+			if i.State != state {
+				return false
+			}
+		}
+		return len(v.Instances) > 0 && v.Config == d.gen
+	})
+	return v.Instances[0]
+}
+
+// keepalived is Debian's, as the peer.
+type keepalived struct {
+	l    *lan
+	host string
+	dir  string
+	cmd  *exec.Cmd
+	out  *syncBuffer
+}
+
+func (l *lan) keepalived(host, conf string) *keepalived {
+	l.t.Helper()
+	k := &keepalived{l: l, host: host, dir: l.t.TempDir(), out: &syncBuffer{}}
+	if err := os.WriteFile(filepath.Join(k.dir, "k.conf"), []byte(conf), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		k.kill()
+		if l.t.Failed() {
+			l.t.Logf("log of keepalived:\n%s", k.out.String())
+		}
+	})
+	return k
+}
+
+func (k *keepalived) start() {
+	k.l.t.Helper()
+	p := func(name string) string { return filepath.Join(k.dir, name) }
+	os.Remove(p("k.pid"))
+	os.Remove(p("v.pid"))
+	k.cmd = exec.Command("ip", "netns", "exec", k.l.ns(k.host), "keepalived", "-n", "-l", "-P", "-f", p("k.conf"), "-p", p("k.pid"), "-r", p("v.pid"))
+	k.cmd.Stdout, k.cmd.Stderr = k.out, k.out
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := k.cmd.Start(); err != nil {
+		k.l.t.Fatal(err)
+	}
+}
+
+// kill ends keepalived's processes at once, by their own process group. The
+// VRRP child leaves it, so it is killed by its pid file first.
+func (k *keepalived) kill() {
+	if k.cmd == nil {
+		return
+	}
+	var child int
+	if b, err := os.ReadFile(filepath.Join(k.dir, "v.pid")); err == nil {
+		fmt.Sscan(string(b), &child)
+	}
+	k.cmd.Process.Kill()
+	if child > 1 {
+		syscall.Kill(child, syscall.SIGKILL)
+	}
+	k.cmd.Wait()
+	k.cmd = nil
+}
+
+// stop is SIGTERM.
+func (k *keepalived) stop() {
+	k.cmd.Process.Signal(syscall.SIGTERM)
+	k.cmd.Wait()
+	k.cmd = nil
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
