@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"ballast/configs/bind"
 	"ballast/configs/check"
@@ -67,10 +69,30 @@ func Inspect(name string, text []byte, opts Options) Report {
 		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	problems = slices.Compact(problems)
+	for i := range problems {
+		problems[i].Text, problems[i].Fix = printable(problems[i].Text), printable(problems[i].Fix)
+	}
 	return Report{
 		Config: bound.Config, Problems: bounded(problems, name),
 		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
 	}
+}
+
+// printable keeps a stranger's bytes from reaching a terminal as they are.
+func printable(s string) string {
+	odd := func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 }
+	if !strings.ContainsFunc(s, odd) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if odd(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // bounded shortens a long list of problems: errors stay first in line, and the

@@ -95,10 +95,12 @@ func (b *binder) use(n *syntax.Node, what Disposition, reason string) {
 }
 
 // mapped corrects what each said about a line: it works, by another reading.
-func (b *binder) mapped(n *syntax.Node, reason string) {
+func (b *binder) mapped(n *syntax.Node, reason string) { b.remark(n, Mapped, reason) }
+
+func (b *binder) remark(n *syntax.Node, what Disposition, reason string) {
 	for i := len(b.uses) - 1; i >= 0; i-- {
 		if b.uses[i].Pos == n.Pos && b.uses[i].Word == n.Name() {
-			b.uses[i].What, b.uses[i].Reason = Mapped, reason
+			b.uses[i].What, b.uses[i].Reason = what, reason
 			return
 		}
 	}
@@ -144,7 +146,11 @@ func (b *binder) each(block string, nodes []*syntax.Node, f func(k *schema.Keywo
 			continue
 		}
 		b.use(n, Works, "")
+		before := len(b.problems)
 		f(k, n)
+		if k.Opens == "" && slices.ContainsFunc(b.problems[before:], func(p model.Problem) bool { return p.Severity == model.Error }) {
+			b.remark(n, Unknown, "")
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ func (b *binder) global(n *syntax.Node, late bool) {
 			if port == "" {
 				port = "25"
 			}
+			b.places["smtp_server"] = n.Pos
 			g.SMTPServer = net.JoinHostPort(n.Arg(0), port)
 		case "smtp_helo_name":
 			g.SMTPHELO = n.Arg(0)

@@ -20,7 +20,7 @@ func (b *binder) finishServer(n *syntax.Node, v *virtual) {
 	path := "vs/" + v.Name
 	b.places[path] = n.Pos
 	for _, l := range n.Children {
-		if l.Name() == "quorum_up" || l.Name() == "quorum_down" {
+		if l.Name() == "quorum_up" || l.Name() == "quorum_down" || l.Name() == "sorry_server" {
 			b.places[path+"/"+l.Name()] = l.Pos
 		}
 	}
@@ -48,14 +48,14 @@ func (b *binder) finishServer(n *syntax.Node, v *virtual) {
 	}
 	if !v.granularitySet || v.Granularity > 32 && !v.v6() {
 		if v.granularitySet {
-			b.fail(n.Pos, "write a netmask", "virtual server %s: persistence_granularity %d is too long for IPv4", v.Name, v.Granularity)
+			b.fail(lineOf(n, "persistence_granularity"), "write a netmask", "virtual server %s: persistence_granularity %d is too long for IPv4", v.Name, v.Granularity)
 		}
 		v.Granularity = 32
 		if v.v6() {
 			v.Granularity = 128
 		}
 	} else if v.Persistence == 0 {
-		b.note(n.Pos, "add persistence_timeout", "virtual server %s: persistence_granularity does nothing without persistence_timeout", v.Name)
+		b.note(lineOf(n, "persistence_granularity"), "add persistence_timeout", "virtual server %s: persistence_granularity does nothing without persistence_timeout", v.Name)
 	}
 	b.sorry(v)
 	b.quorum(n, v)
@@ -71,6 +71,16 @@ func (v *virtual) v6() bool {
 	return id.IPv6 || id.Addr.Is6()
 }
 
+// lineOf is the place of a line of a block, or of the block.
+func lineOf(n *syntax.Node, name string) model.Pos {
+	for _, l := range n.Children {
+		if l.Name() == name {
+			return l.Pos
+		}
+	}
+	return n.Pos
+}
+
 // services names the virtual server and lists its services.
 func (b *binder) services(n *syntax.Node, v *virtual) {
 	marksOnly := v.id.Mark != 0
@@ -78,7 +88,7 @@ func (b *binder) services(n *syntax.Node, v *virtual) {
 		marksOnly = !slices.ContainsFunc(v.group.services, func(s model.ServiceID) bool { return s.Mark == 0 })
 	}
 	if marksOnly && v.id.Protocol != 0 {
-		b.note(n.Pos, "delete protocol", "a firewall mark has no protocol; the line protocol does nothing")
+		b.note(lineOf(n, "protocol"), "delete protocol", "a firewall mark has no protocol; the line protocol does nothing")
 		v.id.Protocol = 0
 	}
 	if !marksOnly && v.id.Protocol == 0 {
@@ -88,7 +98,7 @@ func (b *binder) services(n *syntax.Node, v *virtual) {
 		v.id.Protocol = model.UDP
 	}
 	if v.OnePacket && !marksOnly && v.id.Protocol != model.UDP {
-		b.warn(n.Pos, "delete ops", "ops is for UDP only and is ignored")
+		b.warn(lineOf(n, "ops"), "delete ops", "ops is for UDP only and is ignored")
 		v.OnePacket = false
 	}
 	zeroPort := v.group == nil && v.id.Mark == 0 && v.id.Port == 0
@@ -201,12 +211,7 @@ func (b *binder) sorry(v *virtual) {
 
 // quorum lowers quorum and hysteresis to what the real servers can reach.
 func (b *binder) quorum(n *syntax.Node, v *virtual) {
-	at := n.Pos
-	for _, l := range n.Children {
-		if l.Name() == "quorum" || l.Name() == "hysteresis" {
-			at = l.Pos
-		}
-	}
+	at := lineOf(n, "quorum")
 	total := 0
 	for _, r := range v.Real {
 		total += r.Weight
@@ -221,7 +226,7 @@ func (b *binder) quorum(n *syntax.Node, v *virtual) {
 		}
 	}
 	if v.Hysteresis >= v.Quorum {
-		b.warn(at, "write hysteresis below quorum", "virtual server %s: hysteresis %d must be below quorum %d; %d is used", v.Name, v.Hysteresis, v.Quorum, v.Quorum-1)
+		b.warn(lineOf(n, "hysteresis"), "write hysteresis below quorum", "virtual server %s: hysteresis %d must be below quorum %d; %d is used", v.Name, v.Hysteresis, v.Quorum, v.Quorum-1)
 		v.Hysteresis = v.Quorum - 1
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 
 	"ballast/configs/model"
 )
@@ -19,6 +20,7 @@ func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
 	k.marks()
 	k.links()
 	k.logins()
+	k.local()
 	if facts != nil {
 		if facts.Interfaces != nil {
 			k.nics()
@@ -249,5 +251,22 @@ func (k *checker) logins() {
 	}
 	if len(k.c.System.Logins) > 0 && admins == 0 {
 		k.report(model.Warning, "give one login role admin", "no login with a key has role admin: nobody could change this configuration over the network", "login/"+k.c.System.Logins[0].Name)
+	}
+}
+
+// local finds what is expected to run on the box beside the director.
+func (k *checker) local() {
+	host := k.c.Global.SMTPServer
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = strings.Trim(host[:i], "[]")
+	}
+	a, err := netip.ParseAddr(host)
+	if len(k.c.Global.NotificationEmail) > 0 && (host == "localhost" || err == nil && a.IsLoopback()) {
+		k.report(model.Warning, "name a mail server that the box can reach", "smtp_server "+host+": no mail server runs on this box, so mail cannot be delivered", "smtp_server")
+	}
+	for _, v := range k.c.VirtualServers {
+		if v.Sorry != nil && v.Sorry.Addr.IsLoopback() {
+			k.report(model.Warning, "name a server on the network", fmt.Sprintf("virtual server %s: nothing on this box serves the sorry server %s", v.Name, v.Sorry.Addr), "vs/"+v.Name+"/sorry_server", "vs/"+v.Name)
+		}
 	}
 }

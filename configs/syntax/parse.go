@@ -121,7 +121,7 @@ func (p *parser) parse(end model.Pos) []*Node {
 			f := p.stack[i].node
 			open = append(open, fmt.Sprintf("%s (line %d)", title(f), f.Pos.Line))
 		}
-		what, fix := "block is", "add the missing }"
+		what, fix := "a block is", "add the missing }"
 		if n > 1 {
 			what, fix = fmt.Sprintf("%d blocks are", n), fmt.Sprintf("add the %d missing }", n)
 		}
