@@ -100,7 +100,7 @@ func (u users) allows(name string, key gossh.PublicKey) bool {
 	return ok && one.role != cli.None
 }
 
-// limiter slows down addresses whose logins fail: each failure costs a token,
+// limiter slows down addresses whose logins fail: a failed login costs a token,
 // a token comes back every refill. Without tokens connections are dropped
 // before any cryptography.
 type limiter struct {
@@ -187,12 +187,12 @@ func (l *limiter) allow(a net.Addr) (ok, tell bool) {
 	return false, tell
 }
 
-// fail takes a token.
-func (l *limiter) fail(a net.Addr) {
+// fail takes cost tokens.
+func (l *limiter) fail(a net.Addr, cost float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.bucket(source(a))
-	b.tokens = max(0, b.tokens-1)
+	b.tokens = max(0, b.tokens-cost)
 }
 
 type hostSigner struct{ gossh.Signer }

@@ -47,14 +47,16 @@ type SessionInfo struct {
 
 // Run is the service. The SSH listener is env.Files["ssh"]; every file whose
 // name begins with "serial" is a serial line.
-func Run(ctx context.Context, env *ipc.Env) error {
+func Run(ctx context.Context, env *ipc.Env) error { return run(ctx, env, idleTimeout) }
+
+func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	key, err := hostKey(env.Data, env.Log)
 	if err != nil {
 		return fmt.Errorf("console: host key: %w", err)
 	}
 	c := &console{
 		env: env, services: cli.NewIPC(env.Dir), hostKey: key, server: ipc.NewServer("console"),
-		limit: newLimiter(), changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idleTimeout,
+		limit: newLimiter(), changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idle,
 	}
 	c.publish()
 	ctx, cancel := context.WithCancel(ctx)

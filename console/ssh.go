@@ -88,6 +88,9 @@ func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
 	if c.conns >= maxConnections || c.loggingIn >= maxLoggingIn {
 		return nil
 	}
+	if c.conf.Generation == 0 {
+		return nil // no user is known yet: a refusal would count against who is only early
+	}
 	c.conns++
 	c.loggingIn++
 	conn := &connection{Conn: nc}
@@ -142,11 +145,13 @@ func (c *console) config(ctx ssh.Context) *gossh.ServerConfig {
 
 // failed counts a connection that did not log in.
 func (c *console) failed(nc net.Conn, err error) {
-	c.limit.fail(nc.RemoteAddr())
 	var auth *gossh.ServerAuthError
-	if errors.As(err, &auth) {
-		c.env.Log.Warn(fmt.Sprintf("ssh: login from %s refused: no key of the configuration fits", addressOf(nc.RemoteAddr())))
+	if !errors.As(err, &auth) {
+		c.limit.fail(nc.RemoteAddr(), 0.2) // a look whether the port is open, most likely
+		return
 	}
+	c.limit.fail(nc.RemoteAddr(), 1)
+	c.env.Log.Warn(fmt.Sprintf("ssh: login from %s refused: no key of the configuration fits", addressOf(nc.RemoteAddr())))
 }
 
 func addressOf(a net.Addr) string {
