@@ -370,3 +370,27 @@ func (d *Director) SSHCommand() string {
 func (d *Director) SerialCommand() string {
 	return "socat STDIO,raw,echo=0,escape=0x1d UNIX-CONNECT:" + vm.SerialSocket(d.lab.Dir, d.file())
 }
+
+// writeSSHConfig makes "ssh -F FILE director-a" work.
+func (l *Lab) writeSSHConfig() error {
+	var b strings.Builder
+	for _, d := range l.Directors {
+		fmt.Fprintf(&b, "Host %s\n  HostName 127.0.0.1\n  Port %d\n  User admin\n  IdentityFile %s\n  IdentitiesOnly yes\n"+
+			"  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n", d.file(), d.SSHPort, l.key.file)
+	}
+	if err := os.WriteFile(l.sshConfig(), []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
+func (l *Lab) sshConfig() string { return filepath.Join(l.Dir, "ssh") }
+
+// ShortCommands are what a user types to reach the consoles, short.
+func (l *Lab) ShortCommands() []string {
+	var out []string
+	for _, d := range l.Directors {
+		out = append(out, fmt.Sprintf("ssh -F %s %s", l.sshConfig(), d.file()), d.SerialCommand())
+	}
+	return out
+}

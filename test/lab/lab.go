@@ -186,6 +186,9 @@ func Start(ctx context.Context, o Options) (l *Lab, err error) {
 			return l, err
 		}
 	}
+	if err = l.writeSSHConfig(); err != nil {
+		return l, err
+	}
 	if l.Node, err = newNode(ctx, l); err != nil {
 		return l, err
 	}

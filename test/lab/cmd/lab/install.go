@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// tool is a program of the machine that the lab or the image's build runs.
+type tool struct {
+	command, pkg string
+	optional     bool // only what the lab tells its user to type
+}
+
+var tools = []tool{
+	{"qemu-system-x86_64", "qemu-system-x86", false},
+	{"dpkg-deb", "dpkg", false},
+	{"ssh", "openssh-client", true},
+	{"socat", "socat", true},
+}
+
+// missing returns the packages that this machine lacks.
+func missing(look func(string) (string, error)) (must, may []string) {
+	for _, t := range tools {
+		if _, err := look(t.command); err == nil {
+			continue
+		}
+		if t.optional {
+			may = append(may, t.pkg)
+		} else {
+			must = append(must, t.pkg)
+		}
+	}
+	return must, may
+}
+
+// install gets what is missing from the machine's own package sources. Without
+// the right to do so it says what to type.
+func install(ctx context.Context) error {
+	must, may := missing(exec.LookPath)
+	if len(must)+len(may) == 0 {
+		return nil
+	}
+	command := "apt-get install --no-install-recommends " + strings.Join(append(must, may...), " ")
+	_, err := exec.LookPath("apt-get")
+	if err != nil || os.Geteuid() != 0 {
+		if len(must) == 0 {
+			fmt.Printf("The lab works without, but you may want: sudo %s\n", command)
+			return nil
+		}
+		return fmt.Errorf("this machine lacks %s; run: sudo %s", strings.Join(must, ", "), command)
+	}
+	fmt.Println("installing", strings.Join(append(must, may...), " "))
+	if err := apt(ctx, append([]string{"install", "-y", "--no-install-recommends"}, append(must, may...)...)...); err == nil {
+		return nil
+	}
+	// The list of packages may be older than the archive.
+	if err := apt(ctx, "update"); err != nil {
+		return err
+	}
+	return apt(ctx, append([]string{"install", "-y", "--no-install-recommends"}, append(must, may...)...)...)
+}
+
+func apt(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-qq"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("apt-get %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
