@@ -1,15 +1,21 @@
 // Mkimage builds images of Ballast.
 //
+//	mkimage image     build an image: -board, -o
+//	mkimage binary    build the one binary: -o
 //	mkimage pin       move kernel.lock to the newest kernel that this machine's package sources offer
 //	mkimage kernel    fetch the pinned kernel into the cache and print where it is
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
+	"ballast/board"
+	"ballast/image"
 	"ballast/image/kernel"
 )
 
@@ -29,10 +35,32 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	const commands = "image, binary, pin, kernel"
 	if len(args) == 0 {
-		return fmt.Errorf("want one of: pin, kernel")
+		return fmt.Errorf("want one of: %s", commands)
 	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	out := flags.String("o", "", "where to write")
+	boardName := flags.String("board", "qemu", "the hardware: "+strings.Join(board.Names(), ", "))
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	version := image.Version(ctx, ".")
 	switch args[0] {
+	case "binary":
+		if *out == "" {
+			*out = "out/ballast"
+		}
+		return image.Binary(ctx, ".", *out, version)
+	case "image":
+		b, err := board.Get(*boardName)
+		if err != nil {
+			return err
+		}
+		if *out == "" {
+			*out = "out/image/" + b.Name
+		}
+		return image.Build(ctx, image.Options{Board: b, Root: ".", Out: *out, Version: version, Applets: applets, Log: os.Stdout})
 	case "pin":
 		return pin(ctx)
 	case "kernel":
@@ -43,7 +71,7 @@ func run(ctx context.Context, args []string) error {
 		fmt.Printf("%s %s\n", release, dir)
 		return nil
 	}
-	return fmt.Errorf("unknown command %q: want one of: pin, kernel", args[0])
+	return fmt.Errorf("unknown command %q: want one of: %s", args[0], commands)
 }
 
 func pin(ctx context.Context) error {

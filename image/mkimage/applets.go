@@ -1,0 +1,4 @@
+package main
+
+// applets are the names that the binary answers to.
+var applets []string
