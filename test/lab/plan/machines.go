@@ -258,6 +258,32 @@ func (m *maker) gateways() {
 	}
 }
 
+// routers makes the gateways that the configuration's routes name. A router
+// also has an address in each subnet of its segment that the directors are not
+// in: real servers of LVS-TUN that are far away.
+func (m *maker) routers() {
+	made := map[netip.Addr]bool{}
+	for _, r := range m.cfg[0].StaticRoutes {
+		i := m.find(r.Via)
+		if !r.Via.IsValid() || i < 0 || made[r.Via] || m.used[r.Via] {
+			continue
+		}
+		made[r.Via] = true
+		m.used[r.Via] = true
+		n := len(m.p.Routers) + 1
+		l := Link{Segment: i, MAC: mac(i, 10+n), Addresses: []netip.Prefix{netip.PrefixFrom(r.Via, m.p.Segments[i].subnet(r.Via).Bits())}}
+		for _, s := range m.p.Segments[i].Subnets {
+			near := func(a netip.Prefix) bool { return s.Contains(a.Addr()) }
+			if !slices.ContainsFunc(m.p.Directors[0].Addresses[i], near) && !near(l.Addresses[0]) {
+				if a := m.pick(s, 1); a.IsValid() {
+					l.Addresses = append(l.Addresses, a)
+				}
+			}
+		}
+		m.p.Routers = append(m.p.Routers, Machine{Name: "router" + strconv.Itoa(n), Links: []Link{l}})
+	}
+}
+
 func (m *maker) clientIn(n netip.Prefix) bool {
 	for _, l := range m.p.Client.Links {
 		for _, a := range l.Addresses {

@@ -52,8 +52,39 @@ func Peer(name string, text []byte, p Plan) ([]byte, error) {
 			}
 			edits = append(edits, e...)
 		}
+		edits = append(edits, peerBox(n, p)...)
 	}
 	return apply(text, edits)
+}
+
+// peerBox gives the second box its own name and addresses where the first
+// one's file has blocks of the appliance.
+func peerBox(n *syntax.Node, p Plan) []edit {
+	var edits []edit
+	for _, c := range n.Children {
+		switch {
+		case n.Name() == "system" && c.Name() == "host_name" && len(c.Words) > 1:
+			edits = append(edits, edit{c.Pos.Line, c.Words[1].Col, c.Words[1].Text, c.Words[1].Text + "-b"})
+		case n.Name() == "interface" && c.Name() == "address":
+			for i, s := range p.Segments {
+				if s.Interface != n.Arg(0) {
+					continue
+				}
+				for _, w := range c.Args() {
+					have, err := netip.ParsePrefix(w.Text)
+					if err != nil {
+						continue
+					}
+					for _, a := range p.Directors[1].Addresses[i] {
+						if have.Contains(a.Addr()) {
+							edits = append(edits, edit{c.Pos.Line, w.Col, w.Text, netip.PrefixFrom(a.Addr(), have.Bits()).String()})
+						}
+					}
+				}
+			}
+		}
+	}
+	return edits
 }
 
 func peerInstance(n *syntax.Node, p Plan) ([]edit, error) {

@@ -20,6 +20,7 @@ type Plan struct {
 	Segments  []Segment
 	Directors [2]Director
 	Client    Machine
+	Routers   []Machine
 	Servers   []Server
 	Targets   []Target
 	// Management is the interface name of the directors' management NIC, which
@@ -45,7 +46,7 @@ type Director struct {
 	Configured []bool
 }
 
-// Machine is a client: a link on some segments.
+// Machine is a client or a router: a link on some segments.
 type Machine struct {
 	Name  string
 	Links []Link
@@ -122,6 +123,7 @@ func Make(a model.Config, b *model.Config) Plan {
 	m.servers()
 	m.directors()
 	m.client()
+	m.routers()
 	m.gateways()
 	m.targets()
 	m.p.Management = m.freeInterface(max(MinSegments, len(m.p.Segments)))

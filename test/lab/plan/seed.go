@@ -54,6 +54,15 @@ func (p Plan) Net() wire.Net {
 		}
 	}
 	n.Spaces = append(n.Spaces, c)
+	for _, r := range p.Routers {
+		w := wire.Space{Name: r.Name, Sysctls: map[string]string{
+			"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv4/conf/all/send_redirects": "0",
+		}}
+		for i, l := range r.Links {
+			w.Links = append(w.Links, wire.Link{Name: fmt.Sprintf("eth%d", i), Kind: "veth", Bridge: bridge(l.Segment), MAC: l.MAC, Addresses: l.Addresses})
+		}
+		n.Spaces = append(n.Spaces, w)
+	}
 	for _, s := range p.Servers {
 		n.Spaces = append(n.Spaces, s.space())
 	}
@@ -116,9 +125,11 @@ func (p Plan) String() string {
 		for _, d := range p.Directors {
 			fmt.Fprintf(&b, "  ├ %-12s %s\n", d.Name, join(d.Addresses[i]))
 		}
-		for _, l := range p.Client.Links {
-			if l.Segment == i {
-				fmt.Fprintf(&b, "  ├ %-12s %s\n", p.Client.Name, join(l.Addresses))
+		for _, m := range append([]Machine{p.Client}, p.Routers...) {
+			for _, l := range m.Links {
+				if l.Segment == i {
+					fmt.Fprintf(&b, "  ├ %-12s %s\n", m.Name, join(l.Addresses))
+				}
 			}
 		}
 		for _, s := range p.Servers {
