@@ -3,10 +3,8 @@ package net
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -88,8 +86,6 @@ func (k *Kernel) apply(o Op, f Facts) error {
 		return ignore(k.h.RouteDel(r), unix.ESRCH)
 	case SetSysctl:
 		return writeSysctl(o.Sysctl)
-	case SetHostName:
-		return setHostName(o.Name)
 	}
 	return errors.New("unknown op")
 }
@@ -244,13 +240,4 @@ func kernelRoute(r Route, f Facts) (*netlink.Route, error) {
 		out.LinkIndex = l.Attrs().Index
 	}
 	return out, nil
-}
-
-// setHostName needs CAP_SYS_ADMIN; the file needs only root's user id.
-func setHostName(name string) error {
-	err := unix.Sethostname([]byte(name))
-	if errors.Is(err, fs.ErrPermission) {
-		return os.WriteFile("/proc/sys/kernel/hostname", []byte(name+"\n"), 0)
-	}
-	return err
 }

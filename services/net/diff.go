@@ -56,8 +56,6 @@ type (
 		Sysctl
 		From string
 	}
-	// SetHostName sets the host name.
-	SetHostName struct{ Name string }
 )
 
 func (o Rename) String() string { return fmt.Sprintf("rename %s to %s", o.From, o.To) }
@@ -85,9 +83,6 @@ func (o DelAddr) String() string   { return "delete address " + o.Addr.String() 
 func (o SetRoute) String() string  { return "set route " + o.Route.String() }
 func (o DelRoute) String() string  { return "delete route " + o.Route.String() }
 func (o SetSysctl) String() string { return fmt.Sprintf("set %s %q -> %q", o.Key, o.From, o.Value) }
-func (o SetHostName) String() string {
-	return "set host name " + o.Name
-}
 
 // lifetimeSlack is how far the kernel's idea of a lifetime, which it tells in
 // whole seconds, may lag behind ours before it is refreshed.
@@ -124,9 +119,6 @@ func Diff(have Facts, want World) (ops []Op, waiting []string) {
 	d.links()
 	d.addrs()
 	d.routes()
-	if want.HostName != "" && want.HostName != have.HostName {
-		d.op(SetHostName{want.HostName})
-	}
 	return d.ops, d.waiting
 }
 
@@ -385,8 +377,8 @@ func (d *diff) routes() {
 		}
 	}
 	for _, h := range d.have.Routes {
-		if h.Proto != status.RouteProtoNet {
-			continue
+		if h.Proto != status.RouteProtoNet || slices.Contains(d.gone, h.Interface) {
+			continue // the kernel takes the routes of a link along
 		}
 		i := slices.IndexFunc(d.want.Routes, func(w Route) bool { return routeKey(w) == routeKey(h) })
 		switch {

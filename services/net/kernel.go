@@ -43,7 +43,7 @@ func OpenKernel() (*Kernel, error) {
 // Close releases the sockets.
 func (k *Kernel) Close() { k.h.Close() }
 
-// Dump reads links, addresses, routes and the host name.
+// Dump reads links, addresses and routes.
 func (k *Kernel) Dump() (Facts, error) {
 	f := Facts{Now: time.Now()}
 	var raw []netlink.Link
@@ -67,10 +67,6 @@ func (k *Kernel) Dump() (Facts, error) {
 	}
 	if err := retry(func() (err error) { f.Routes, err = k.routes(names); return }); err != nil {
 		return f, fmt.Errorf("net: dump routes: %w", err)
-	}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		f.HostName = unix.ByteSliceToString(uts.Nodename[:])
 	}
 	return f, nil
 }

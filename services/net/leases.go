@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -41,11 +42,14 @@ func newLeases(log *slog.Logger, changed func()) *leases {
 	return &leases{log: log, changed: changed, got: map[string]dhcp.Lease{}, clients: map[string]*client{}}
 }
 
-// held is a copy of the leases by interface.
+// held is a copy of the leases by interface, but for those that expired while
+// their NIC was away.
 func (l *leases) held() map[string]dhcp.Lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return maps.Clone(l.got)
+	out := maps.Clone(l.got)
+	maps.DeleteFunc(out, func(_ string, v dhcp.Lease) bool { return !v.Expires.After(time.Now()) })
+	return out
 }
 
 // dns is what the leases bring, by name of interface.

@@ -66,7 +66,7 @@ func Prepare(c model.Config, f Facts) error {
 			fault("bond %s: unknown mode %q; use active-backup, 802.3ad, balance-rr, balance-xor, broadcast, balance-tlb or balance-alb", b.Name, b.Mode)
 		}
 		if _, ok := netlink.StringToBondXmitHashPolicyMap[b.HashPolicy]; b.HashPolicy != "" && !ok {
-			fault("bond %s: unknown hash policy %q; use layer2, layer3+4, layer2+3, encap2+3 or encap3+4", b.Name, b.HashPolicy)
+			fault("bond %s: unknown hash policy %q; use layer2, layer2+3, layer3+4, encap2+3, encap3+4 or vlan+srcmac", b.Name, b.HashPolicy)
 		}
 		if _, ok := netlink.StringToBondLacpRateMap[b.LACPRate]; b.LACPRate != "" && (!ok || mode != netlink.BOND_MODE_802_3AD) {
 			fault("bond %s: LACP rate %q; use slow or fast, with mode 802.3ad", b.Name, b.LACPRate)

@@ -1,5 +1,6 @@
 // Package net is the service that owns links, static and leased addresses,
-// routes, sysctls, the host name and nftables: it is the only writer of them.
+// routes, sysctls and nftables: it is the only writer of them. (The host name is
+// init's, which has the capability for it.)
 //
 // Desired says what the configuration asks for, Kernel.Dump what there is, Diff
 // what to change: the first and the last are pure. A pass dumps, decides and

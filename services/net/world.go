@@ -14,12 +14,11 @@ import (
 
 // Facts is what the kernel holds, as one dump read it.
 type Facts struct {
-	Links    []Link
-	Addrs    []Addr
-	Routes   []Route // of every table
-	Sysctls  map[string]string
-	HostName string
-	Now      time.Time // when it was read; lifetimes count from it
+	Links   []Link
+	Addrs   []Addr
+	Routes  []Route // of every table
+	Sysctls map[string]string
+	Now     time.Time // when it was read; lifetimes count from it
 }
 
 // Link is one network interface. Counters are in it for the state only; no
@@ -54,9 +53,9 @@ const OwnAlias = "ballast"
 type BondOptions struct {
 	Mode       string
 	MIIMon     time.Duration // whole milliseconds
-	HashPolicy string        // empty: the kernel's default for the mode
-	LACPRate   string        // 802.3ad only
-	Primary    string        // member name; empty: none
+	HashPolicy string
+	LACPRate   string // 802.3ad only
+	Primary    string // member name; empty: none
 }
 
 // Addr is an address on a link.
@@ -80,14 +79,13 @@ type Route struct {
 
 // World is what the configuration asks for.
 type World struct {
-	HostName string // empty: leave
-	Names    []Naming
-	Bonds    []Bond
-	VLANs    []VLAN
-	Links    []WantLink // sorted by name
-	Addrs    []Addr
-	Routes   []Route
-	Sysctls  []Sysctl
+	Names   []Naming
+	Bonds   []Bond
+	VLANs   []VLAN
+	Links   []WantLink // sorted by name
+	Addrs   []Addr
+	Routes  []Route
+	Sysctls []Sysctl
 }
 
 // Naming gives the NIC that Match picks the name Name.
@@ -125,7 +123,7 @@ const dhcpMetric = 200
 // links are those present (per-interface sysctls need their names), leases
 // those held by the DHCP clients, by interface.
 func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
-	w := World{HostName: c.System.HostName}
+	var w World
 	want := map[string]*WantLink{"lo": {Name: "lo"}}
 	link := func(name string) *WantLink {
 		if want[name] == nil {
@@ -175,7 +173,14 @@ func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
 		link(s.Interface)
 	}
 	for _, b := range c.Bonds {
-		w.Bonds = append(w.Bonds, Bond{b.Name, BondOptions{b.Mode, b.MIIMon, b.HashPolicy, b.LACPRate, b.Primary}})
+		o := BondOptions{b.Mode, b.MIIMon, b.HashPolicy, b.LACPRate, b.Primary}
+		if o.HashPolicy == "" {
+			o.HashPolicy = "layer2" // the kernel's default: what is taken out of the file goes back to it
+		}
+		if o.LACPRate == "" && o.Mode == "802.3ad" {
+			o.LACPRate = "slow"
+		}
+		w.Bonds = append(w.Bonds, Bond{b.Name, o})
 		link(b.Name)
 		for _, m := range b.Members {
 			link(m).Master = b.Name
@@ -200,6 +205,15 @@ func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
 			for _, r := range lease.Routes {
 				route(model.Route{Dst: r.Dst, Via: r.Via, Interface: n.Name, Metric: dhcpMetric + uint32(i),
 					OnLink: r.Via.IsValid() && !lease.Addr.Masked().Contains(r.Via)})
+			}
+		}
+	}
+	// A VLAN takes the MTU of its link when it is made, but does not follow it
+	// upwards: without this it would depend on the order of events.
+	for range min(len(c.VLANs), 4) {
+		for _, v := range c.VLANs { // on VLANs too
+			if l := link(v.Name); l.MTU == 0 {
+				l.MTU = link(v.Link).MTU
 			}
 		}
 	}

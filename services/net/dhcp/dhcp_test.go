@@ -253,7 +253,7 @@ func TestClient(t *testing.T) {
 			[]string{"3s discover", "3s has 10.0.0.7/24", "13s renew", "13s has 10.0.0.7/24", "23s renew", "23s has 10.0.0.7/24"}},
 		{"rebinds at T2 when its server is silent", s("only-rebind", 40*time.Second), nil, 40, func(*server) map[int]func(*Client) { return map[int]func(*Client){0: up} },
 			[]string{"0s discover", "0s has 10.0.0.7/24", "20s renew", "35s rebind", "35s has 10.0.0.7/24"}},
-		{"gives up at expiry and starts over", s("up", 16*time.Second), nil, 20, func(srv *server) map[int]func(*Client) {
+		{"gives up at expiry and starts over", s("up", 16*time.Second), nil, 19, func(srv *server) map[int]func(*Client) {
 			return map[int]func(*Client){0: up, 1: func(*Client) { srv.set("silent") }, 17: func(*Client) { srv.set("up") }}
 		}, []string{"0s discover", "0s has 10.0.0.7/24", "8s renew", "14s rebind", "16s lost", "16s discover"}},
 		{"a NAK loses the address at once", s("up", 20*time.Second), nil, 15, func(srv *server) map[int]func(*Client) {

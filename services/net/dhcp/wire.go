@@ -2,10 +2,10 @@ package dhcp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -66,33 +66,79 @@ func (w Wire) client(opts ...nclient4.ClientOpt) (*nclient4.Client, *net.Interfa
 }
 
 // unicast is a client whose packets the kernel routes, from the leased address
-// to the server.
+// to the server. It uses a raw socket, because port 68 takes a capability that
+// net does not have.
 func (w Wire) unicast(l Lease, timeout time.Duration) (*nclient4.Client, *net.Interface, error) {
 	ifc, err := net.InterfaceByName(w.Interface)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dhcp: %w", err)
 	}
+	filter, err := bpf.Assemble(replies)
+	if err != nil {
+		return nil, nil, fmt.Errorf("dhcp %s: filter: %w", w.Interface, err)
+	}
+	prog := make([]unix.SockFilter, len(filter))
+	for i, f := range filter {
+		prog[i] = unix.SockFilter{Code: f.Op, Jt: f.Jt, Jf: f.Jf, K: f.K}
+	}
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var serr error
 		if err := rc.Control(func(fd uintptr) {
-			serr = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			serr = errors.Join(
+				unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}),
 				unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, w.Interface))
 		}); err != nil {
 			return err
 		}
 		return serr
 	}}
-	conn, err := lc.ListenPacket(context.Background(), "udp4", netip.AddrPortFrom(l.Addr.Addr(), clientPort).String())
+	raw, err := lc.ListenPacket(context.Background(), "ip4:udp", l.Addr.Addr().String())
 	if err != nil {
 		return nil, nil, fmt.Errorf("dhcp %s: %w", w.Interface, err)
 	}
-	c, err := nclient4.NewWithConn(conn, ifc.HardwareAddr, nclient4.WithRetry(1), nclient4.WithTimeout(timeout),
+	c, err := nclient4.NewWithConn(udpConn{raw}, ifc.HardwareAddr, nclient4.WithRetry(1), nclient4.WithTimeout(timeout),
 		nclient4.WithServerAddr(&net.UDPAddr{IP: l.Server.AsSlice(), Port: serverPort}))
 	if err != nil {
-		conn.Close()
+		raw.Close()
 		return nil, nil, fmt.Errorf("dhcp %s: %w", w.Interface, err)
 	}
 	return c, ifc, nil
+}
+
+// udpConn puts UDP's header (RFC 768) on and takes it off a raw IP socket.
+type udpConn struct{ net.PacketConn }
+
+const udpHeader = 8
+
+// WriteTo implements net.PacketConn. The checksum is left out, as IPv4 allows.
+func (c udpConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	to, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return 0, fmt.Errorf("dhcp: %T is no UDP address", addr)
+	}
+	p := make([]byte, udpHeader, udpHeader+len(b))
+	binary.BigEndian.PutUint16(p, clientPort)
+	binary.BigEndian.PutUint16(p[2:], uint16(to.Port))
+	binary.BigEndian.PutUint16(p[4:], uint16(udpHeader+len(b)))
+	n, err := c.PacketConn.WriteTo(append(p, b...), &net.IPAddr{IP: to.IP})
+	return max(n-udpHeader, 0), err
+}
+
+// ReadFrom implements net.PacketConn. The filter lets only packets to the
+// client's port through.
+func (c udpConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	p := make([]byte, udpHeader+len(b))
+	for {
+		n, from, err := c.PacketConn.ReadFrom(p)
+		if err != nil {
+			return 0, nil, err
+		}
+		ip, ok := from.(*net.IPAddr)
+		if n < udpHeader || !ok || binary.BigEndian.Uint16(p[2:]) != clientPort {
+			continue
+		}
+		return copy(b, p[udpHeader:n]), &net.UDPAddr{IP: ip.IP, Port: int(binary.BigEndian.Uint16(p))}, nil
+	}
 }
 
 func (w Wire) options() []dhcpv4.Modifier {
