@@ -190,16 +190,8 @@ const (
 	connsMax     = 20000
 )
 
-// ConnQuery is the optional argument of the verb "connections". The zero value
-// of a field matches everything.
-type ConnQuery struct {
-	Limit   int            `json:"limit,omitempty"` // default 1,000, at most 20,000
-	Client  netip.Addr     `json:"client,omitzero"`
-	Virtual netip.AddrPort `json:"virtual,omitzero"` // port 0: any
-	Dest    netip.AddrPort `json:"dest,omitzero"`
-}
-
-func (q *ConnQuery) match(c *ipvsnl.Connection) bool {
+// matches reports whether a connection is asked for.
+func matches(q *status.ConnQuery, c *ipvsnl.Connection) bool {
 	one := func(want, is netip.AddrPort) bool {
 		return !want.Addr().IsValid() || want.Addr() == is.Addr() && (want.Port() == 0 || want.Port() == is.Port())
 	}
@@ -207,7 +199,7 @@ func (q *ConnQuery) match(c *ipvsnl.Connection) bool {
 }
 
 func connections(ctx context.Context, path string, body json.RawMessage) (any, error) {
-	var q ConnQuery
+	var q status.ConnQuery
 	if len(body) > 0 {
 		if err := json.Unmarshal(body, &q); err != nil {
 			return nil, fmt.Errorf("ipvs: connections: argument: %w", err)
@@ -227,7 +219,7 @@ func connections(ctx context.Context, path string, body json.RawMessage) (any, e
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if q.match(&c) {
+		if matches(&q, &c) {
 			out = append(out, status.Conn(c))
 		}
 		if len(out) >= q.Limit {

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"net/netip"
 	"time"
 
 	"ballast/configs/model"
@@ -24,7 +25,7 @@ import (
 //	  resign       Resign         -                give up mastership (priority 0) and stay backup until resume
 //	  resume       -              -
 //	ipvs
-//	  connections  -              []Conn
+//	  connections  ConnQuery      []Conn           the argument may be left out
 //	notify
 //	  run          Run            RunResult        run a check script for health
 //	  mail         Mail           -                queue a message for smtp_server
@@ -141,6 +142,14 @@ type Mail struct {
 type Keepalived struct {
 	Active bool   `json:"active"`
 	By     string `json:"by,omitempty"` // who made it resign
+}
+
+// ConnQuery selects connections. The zero value of a field matches all of them.
+type ConnQuery struct {
+	Limit   int            `json:"limit,omitempty"` // default 1,000, at most 20,000
+	Client  netip.Addr     `json:"client,omitzero"`
+	Virtual netip.AddrPort `json:"virtual,omitzero"` // port 0: any
+	Dest    netip.AddrPort `json:"dest,omitzero"`    // port 0: any
 }
 
 // LogQuery selects log lines.

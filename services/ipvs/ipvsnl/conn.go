@@ -20,8 +20,8 @@ const (
 	// BatchSize is how many requests go out in one send. Larger batches gain
 	// nothing: the kernel works through them one by one while we wait.
 	BatchSize = 100
-	// readBuffer holds the acknowledgements of one batch: each takes a socket
-	// buffer of about 1 KiB.
+	// readBuffer holds the answers to one batch that is refused altogether:
+	// each takes a socket buffer of about 1 KiB.
 	readBuffer = 1 << 20
 	// receiveSize is more than the largest part of a dump (32 KiB).
 	receiveSize = 64 << 10
@@ -119,25 +119,31 @@ func (c *Conn) Do(reqs []Request, progress func(done int)) ([]error, error) {
 	return errs, nil
 }
 
+// batch sends up to BatchSize requests at once. The kernel works on them in
+// their order, answers each one that it refuses, and the last one always: what
+// has no answer by then is done. That saves an acknowledgement, a system call
+// and a wake-up for nearly every request.
 func (c *Conn) batch(reqs []Request, errs []error) error {
 	c.out.b = c.out.b[:0]
 	base := c.seq + 1
 	c.seq += uint32(len(reqs))
-	waiting := 0
+	last, lastAt := -1, 0
 	for i := range reqs {
+		at := len(c.out.b)
 		if errs[i] = c.out.request(c.family, base+uint32(i), &reqs[i]); errs[i] == nil {
 			errs[i] = ErrUnknown
-			waiting++
+			last, lastAt = i, at
 		}
 	}
-	if waiting == 0 {
+	if last < 0 {
 		return nil
 	}
+	c.out.acknowledge(lastAt)
 	if err := c.send(); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(timeout)
-	for waiting > 0 {
+	for errs[last] == ErrUnknown {
 		b, err := c.receive(deadline)
 		if err != nil {
 			return err
@@ -147,12 +153,17 @@ func (c *Conn) batch(reqs []Request, errs []error) error {
 			if m.typ != unix.NLMSG_ERROR || i >= uint32(len(reqs)) || errs[i] != ErrUnknown {
 				return nil // an answer to nothing that we wait for
 			}
+			var err error
 			errs[i], err = m.outcome()
-			waiting--
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("ipvs: answer of the kernel: %w", err)
+		}
+	}
+	for i := range errs {
+		if errs[i] == ErrUnknown {
+			errs[i] = nil
 		}
 	}
 	return nil

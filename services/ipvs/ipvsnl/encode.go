@@ -99,6 +99,12 @@ func (m *buffer) message(family, flags uint16, seq uint32, cmd uint8) (mark int)
 	return mark
 }
 
+// acknowledge makes the kernel answer the message at mark in any case.
+func (m *buffer) acknowledge(mark int) {
+	f := m.b[mark+6:]
+	binary.NativeEndian.PutUint16(f, binary.NativeEndian.Uint16(f)|unix.NLM_F_ACK)
+}
+
 func (m *buffer) end(mark int) {
 	binary.NativeEndian.PutUint32(m.b[mark:], uint32(len(m.b)-mark))
 }
@@ -201,8 +207,8 @@ func (m *buffer) daemon(d *Daemon) {
 	m.unnest(k)
 }
 
-// request appends r as one message that asks for an acknowledgement. It
-// refuses what cannot be put on the wire.
+// request appends r as one message. The kernel answers it only if it refuses
+// it, see acknowledge. What cannot be put on the wire is an error here.
 func (m *buffer) request(family uint16, seq uint32, r *Request) error {
 	if err := r.check(); err != nil {
 		return err
@@ -212,7 +218,7 @@ func (m *buffer) request(family uint16, seq uint32, r *Request) error {
 		AddDest: cmdNewDest, EditDest: cmdSetDest, DelDest: cmdDelDest,
 		StartDaemon: cmdNewDaemon, StopDaemon: cmdDelDaemon, SetTimeouts: cmdSetConfig,
 	}[r.Verb]
-	k := m.message(family, unix.NLM_F_ACK, seq, cmd)
+	k := m.message(family, 0, seq, cmd)
 	switch r.Verb {
 	case AddService, EditService:
 		m.service(&r.Service, true)

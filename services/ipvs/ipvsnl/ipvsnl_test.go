@@ -99,6 +99,7 @@ func TestWireFormat(t *testing.T) {
 	if err := m.request(0x20, 9, &r); err != nil {
 		t.Fatal(err)
 	}
+	m.acknowledge(0)
 	want := []byte{
 		136, 0, 0, 0, 0x20, 0, 5, 0, 9, 0, 0, 0, 0, 0, 0, 0, // REQUEST|ACK, sequence 9
 		cmdNewDest, 1, 0, 0,

@@ -1,0 +1,175 @@
+package ipvs
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+	"ballast/services/ipvs/ipvsnl"
+)
+
+// lockedKernel lets a test look at a fake kernel that a service works on.
+type lockedKernel struct {
+	mu sync.Mutex
+	k  *fakeKernel
+}
+
+func (l *lockedKernel) Dump(only []model.ServiceID, tick func()) (*State, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.k.Dump(only, tick)
+}
+
+func (l *lockedKernel) Do(r []ipvsnl.Request, tick func()) ([]error, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.k.Do(r, tick)
+}
+
+func (l *lockedKernel) Close() error { return nil }
+
+// neighbour is another service's socket with a state of the test's choice.
+func neighbour(t testing.TB, dir ipc.Dir, name string) *ipc.Server {
+	t.Helper()
+	env, err := ipc.NewEnv(dir, name, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ipc.NewServer(name)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, env.Listener) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+// start runs the service until the returned function is called.
+func start(t testing.TB, dir ipc.Dir, k Kernel, connTab string) (stop func()) {
+	t.Helper()
+	os.Remove(dir.Path("ipvs"))
+	env, err := ipc.NewEnv(dir, "ipvs", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, env, k, connTab) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// await watches the service's state until ok.
+func await(t testing.TB, dir ipc.Dir, what string, ok func(status.IPVS) bool) status.IPVS {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var last status.IPVS
+	found := false
+	ipc.Watch(ctx, dir.Client("ipvs"), func(_ uint64, s status.IPVS) {
+		if last = s; ok(s) {
+			found = true
+			cancel()
+		}
+	})
+	if !found {
+		t.Fatalf("%s: never; the last state is %+v", what, last)
+	}
+	return last
+}
+
+func verdicts(h *Health) status.Health {
+	var out status.Health
+	b, _ := json.Marshal(h)
+	json.Unmarshal(b, &out)
+	return out
+}
+
+func TestRun(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	connTab := filepath.Join(t.TempDir(), "conns")
+	if err := os.WriteFile(connTab, []byte("Pro FromIP\nTCP 0A4D0005 D431 0A4D0001 0050 0A4D0102 0050 ESTABLISHED 899\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf, hs, vr := neighbour(t, dir, "conf"), neighbour(t, dir, "health"), neighbour(t, dir, "vrrp")
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)))
+	c.Global.SyncDaemon = &model.SyncDaemon{Interface: "eth1", Instance: "VI_1"}
+	conf.Publish(status.Conf{Generation: 3, Config: *c})
+	vr.Publish(status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPMaster}}})
+	k := &lockedKernel{k: &fakeKernel{t: t, strict: true}}
+
+	stop := start(t, dir, k, connTab)
+	s := await(t, dir, "programmed", func(s status.IPVS) bool {
+		return s.Config == 3 && len(s.Services) == 1 && len(s.Services[0].Dests) == 2 && len(s.Daemons) == 1
+	})
+	if s.Services[0].VirtualServer != c.VirtualServers[0].Name || s.Daemons[0].Role != "master" || s.Error != "" || s.Repairs != 0 {
+		t.Errorf("state %+v", s)
+	}
+	hs.Publish(verdicts(health(3, c, "10.0.1.1")))
+	s = await(t, dir, "real server out", func(s status.IPVS) bool { return len(s.Services[0].Dests) == 1 })
+	if tr := s.Transitions[len(s.Transitions)-1]; tr.Object != "[10.0.1.1]:tcp:80 of [10.0.0.1]:tcp:80" || tr.To != "absent" || tr.Reason != "health: down" {
+		t.Errorf("transition %+v", tr)
+	}
+	vr.Publish(status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPBackup}}})
+	await(t, dir, "backup daemon", func(s status.IPVS) bool { return len(s.Daemons) == 1 && s.Daemons[0].Role == "backup" })
+
+	// A new process finds everything as it should be.
+	stop()
+	k.mu.Lock()
+	k.k.requests = nil
+	k.mu.Unlock()
+	start(t, dir, k, connTab)
+	s = await(t, dir, "adopted", func(s status.IPVS) bool { return s.Config == 3 && s.Passes >= 2 })
+	k.mu.Lock()
+	if n := len(k.k.requests); n != 0 || s.Ops != 0 {
+		t.Errorf("%d operations after a restart: %v", n, s.LastOps)
+	}
+	k.mu.Unlock()
+
+	cl := dir.Client("ipvs")
+	if err := cl.Call(t.Context(), "prepare", status.Prepare{Generation: 4, Config: *c}, nil); err != nil {
+		t.Errorf("prepare: %v", err)
+	}
+	bad := *c
+	bad.VirtualServers = append(bad.VirtualServers, c.VirtualServers[0])
+	if err := cl.Call(t.Context(), "prepare", status.Prepare{Generation: 4, Config: bad}, nil); err == nil || !strings.Contains(err.Error(), "belongs to virtual server") {
+		t.Errorf("prepare of a duplicate: %v", err)
+	}
+	var conns []status.Conn
+	if err := cl.Call(t.Context(), "connections", nil, &conns); err != nil || len(conns) != 1 || conns[0].State != "ESTABLISHED" {
+		t.Errorf("connections: %v %v", conns, err)
+	}
+	if err := cl.Call(t.Context(), "connections", status.ConnQuery{Client: ip("10.9.9.9")}, &conns); err != nil || len(conns) != 0 {
+		t.Errorf("connections of another client: %v %v", conns, err)
+	}
+}
+
+func TestRunWithoutIPVS(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	conf := neighbour(t, dir, "conf")
+	conf.Publish(status.Conf{Generation: 1, Config: *config(vs("10.0.0.1", nil, rs("10.0.1.1", 1)))})
+	k := &lockedKernel{k: &fakeKernel{t: t, strict: true, dumpErr: ipvsnl.ErrNoIPVS}}
+	start(t, dir, k, "")
+	await(t, dir, "error told", func(s status.IPVS) bool { return s.Config == 1 && strings.Contains(s.Error, "module ip_vs") })
+	k.mu.Lock()
+	k.k.dumpErr = nil
+	k.mu.Unlock()
+	await(t, dir, "programmed once the module is there", func(s status.IPVS) bool { return s.Error == "" && len(s.Services) == 1 })
+}
