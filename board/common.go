@@ -29,17 +29,21 @@ var (
 	// fileModules are file systems of disks.
 	fileModules = []string{"ext4", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1"}
 
+	// crcModules are the checksum that ext4, conntrack and SCTP ask the kernel's
+	// crypto layer for by the name of an algorithm, which no dependency tells.
+	crcModules = []string{"crc32c_generic", "crc32c-intel"}
+
 	// loadAlways is loaded at every boot: the services begin with these, and
 	// being asked for one by one through a helper process would cost each of them
 	// a tenth of a second.
 	loadAlways = []string{
-		"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sh", "ip_vs_dh", "ip_vs_mh",
+		"crc32c_generic", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sh", "ip_vs_dh", "ip_vs_mh",
 		"nf_tables", "nft_ct", "nft_masq", "nft_chain_nat", "ipip", "nf_conntrack_netlink",
 	}
 )
 
 // directorModules is everything above.
-var directorModules = slices.Concat(ipvsModules, filterModules, linkModules, diagModules, qdiscModules, fileModules)
+var directorModules = slices.Concat(ipvsModules, filterModules, linkModules, diagModules, qdiscModules, fileModules, crcModules)
 
 // directorCmdLine is what every director's kernel is told.
 //
