@@ -2,7 +2,7 @@
 
 BOARD ?= qemu
 
-.PHONY: all ballast image kernel-pin check
+.PHONY: all ballast image kernel-pin check lab lab-tools test
 
 all: ballast image
 
@@ -25,3 +25,17 @@ check:
 	go vet ./...
 	go tool staticcheck ./...
 	go test -short ./...
+
+# Two directors, a client and real servers in QEMU, and a live view of them.
+# CONFIG=path.conf runs that keepalived.conf; PEER=path.conf is the second box's.
+lab: lab-tools image
+	go run ./test/lab/cmd/lab $(if $(CONFIG),-config $(CONFIG)) $(if $(PEER),-peer $(PEER)) $(LABFLAGS)
+
+# Install what the lab and the tests need (QEMU) where that is missing.
+lab-tools:
+	go run ./test/lab/cmd/lab -install
+
+# Everything: unit tests, virtual machines, and the scenarios on a director pair.
+test: lab-tools image
+	go test $$(go list ./... | grep -v /test/scenario)
+	go test -timeout 40m ./test/scenario
