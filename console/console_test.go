@@ -388,7 +388,7 @@ func TestConfigurationOverSSH(t *testing.T) {
 	if s := l.log.String(); strings.Contains(s, "topsecret") {
 		t.Error("the log holds a secret")
 	}
-	for _, want := range []string{"admin from 127.0.0.1: commit comment from a file: ok", "admin from 127.0.0.1: check: candidate:4: error: unknown keyword bad"} {
+	for _, want := range []string{"admin from 127.0.0.1: commit comment from a file: ok", "admin from 127.0.0.1: check: 1 errors"} {
 		if !strings.Contains(l.log.String(), want) {
 			t.Errorf("no %q in the log:\n%s", want, l.log)
 		}

@@ -73,9 +73,9 @@ func load(ctx context.Context, c *call) (string, error) {
 	out := show.Problems(r.Problems)
 	switch {
 	case r.Errors > 0 && c.s.OneShot:
-		return "", errors.New(out + "the candidate has errors: it cannot be committed")
+		return "", &reportError{out + "the candidate has errors: it cannot be committed", r.Errors}
 	case r.Errors > 0:
-		return "", errors.New(out + "loaded, but it cannot be committed like this; \"load\" again, or \"discard\"")
+		return "", &reportError{out + "loaded, but it cannot be committed like this; \"load\" again, or \"discard\"", r.Errors}
 	case r.Diff == "":
 		out += "loaded; it is what runs already\n"
 	default:
@@ -96,7 +96,7 @@ func checkCandidate(ctx context.Context, c *call) (string, error) {
 		return indented(r)
 	}
 	if r.Errors > 0 {
-		return "", errors.New(strings.TrimSuffix(show.Problems(r.Problems), "\n"))
+		return "", &reportError{strings.TrimSuffix(show.Problems(r.Problems), "\n"), r.Errors}
 	}
 	return show.Problems(r.Problems), nil
 }

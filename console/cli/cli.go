@@ -167,7 +167,7 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 	if err != nil {
 		// What is not a command may be anything, a pasted password too: it is
 		// not logged.
-		s.audit("unknown command", err)
+		s.audit("unknown command", errors.New("not a command"))
 		return Result{Err: err.Error() + "\n", Code: code(err)}
 	}
 	c.args = args
@@ -197,6 +197,14 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 	return r
 }
 
+// reportError is a configuration with errors.
+type reportError struct {
+	text   string
+	errors int
+}
+
+func (e *reportError) Error() string { return e.text }
+
 var errExit = errors.New("exit")
 
 func code(err error) int {
@@ -216,8 +224,13 @@ func (s *Session) audit(what string, err error) {
 	}
 	result := "ok"
 	if err != nil {
-		// Only the first line: the rest may quote lines of a configuration.
+		// Only the first line, and nothing of a report: it may quote lines of
+		// a configuration.
 		result, _, _ = strings.Cut(err.Error(), "\n")
+		var r *reportError
+		if errors.As(err, &r) {
+			result = fmt.Sprintf("%d errors", r.errors)
+		}
 	}
 	s.Log(fmt.Sprintf("%s from %s: %s: %s", printable(s.User), printable(s.Address), printable(what), printable(result)))
 }

@@ -164,11 +164,11 @@ func IPVSRates(st status.IPVS) string {
 func counters(st status.IPVS, heads []string, of func(status.Stats) []uint64) string {
 	var b strings.Builder
 	row := func(name string, cells []string) {
-		fmt.Fprintf(&b, "%-33s", name)
+		line := fmt.Sprintf("%-33s", name)
 		for _, c := range cells {
-			fmt.Fprintf(&b, " %8s", c)
+			line += fmt.Sprintf(" %8s", c)
 		}
-		b.WriteString("\n")
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	values := func(s status.Stats) (out []string) {
 		for _, v := range of(s) {

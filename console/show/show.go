@@ -52,7 +52,8 @@ func clean(s string) string {
 	}, s)
 }
 
-// table lays rows out in columns two blanks apart. The last column is not padded.
+// table lays rows out in columns two blanks apart. The last column is not
+// padded; where it would go beyond Width it is folded under itself.
 func table(b *strings.Builder, indent string, rows [][]string) {
 	var widths []int
 	for _, r := range rows {
@@ -65,13 +66,17 @@ func table(b *strings.Builder, indent string, rows [][]string) {
 	}
 	for _, r := range rows {
 		line := indent
-		for i, cell := range r {
-			line += cell
-			if i < len(r)-1 {
-				line += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
-			}
+		for i, cell := range r[:max(0, len(r)-1)] {
+			line += cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		if len(r) == 0 || utf8.RuneCountInString(line+r[len(r)-1]) <= Width {
+			if len(r) > 0 {
+				line += r[len(r)-1]
+			}
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			continue
+		}
+		wrapped(b, line, strings.Fields(r[len(r)-1]))
 	}
 }
 
@@ -79,9 +84,9 @@ func table(b *strings.Builder, indent string, rows [][]string) {
 func wrapped(b *strings.Builder, label string, words []string) {
 	line := label
 	for i, w := range words {
-		if i > 0 && len(line)+1+len(w) > Width {
+		if i > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > Width {
 			b.WriteString(line + "\n")
-			line = strings.Repeat(" ", len(label))
+			line = strings.Repeat(" ", utf8.RuneCountInString(label))
 		} else if i > 0 {
 			line += " "
 		}
@@ -220,7 +225,7 @@ func Processes(in status.Init, now time.Time) string {
 func Interfaces(n status.Net) string {
 	var b strings.Builder
 	b.WriteString(applied(n.Applied))
-	rows := [][]string{{"Interface", "State", "Speed", "MTU", "MAC", "Rx", "Tx", "Errors", "Driver"}}
+	rows := [][]string{{"Interface", "State", "Speed", "MTU", "MAC", "Rx", "Tx", "Errors"}}
 	links := slices.Clone(n.Links)
 	slices.SortFunc(links, func(a, b status.Link) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range links {
@@ -229,7 +234,7 @@ func Interfaces(n status.Net) string {
 			speed = strconv.Itoa(l.Speed)
 		}
 		rows = append(rows, []string{clean(l.Name), linkState(l), speed, strconv.Itoa(l.MTU), l.MAC, bytesText(l.RxBytes), bytesText(l.TxBytes),
-			strconv.FormatUint(l.RxErrors+l.TxErrors+l.RxDropped+l.TxDropped, 10), clean(l.Driver)})
+			strconv.FormatUint(l.RxErrors+l.TxErrors+l.RxDropped+l.TxDropped, 10)})
 	}
 	table(&b, "", rows)
 	rows = rows[:0]

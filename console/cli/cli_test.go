@@ -1,0 +1,323 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// box answers for the services.
+type box struct {
+	states map[string]any
+	verbs  map[string]func(in any) (any, error) // by "service verb"
+	calls  []string
+}
+
+func (b *box) State(_ context.Context, service string, v any) error {
+	st, ok := b.states[service]
+	if !ok {
+		return errors.New(service + " does not answer: dial unix: connect: connection refused")
+	}
+	j, _ := json.Marshal(st)
+	return json.Unmarshal(j, v)
+}
+
+func (b *box) Call(ctx context.Context, service, verb string, in, out any) error {
+	j, _ := json.Marshal(in)
+	b.calls = append(b.calls, service+" "+verb+" "+string(j))
+	fn := b.verbs[service+" "+verb]
+	if fn == nil {
+		return ctx.Err()
+	}
+	v, err := fn(in)
+	if err != nil || out == nil {
+		return err
+	}
+	j, _ = json.Marshal(v)
+	return json.Unmarshal(j, out)
+}
+
+func session(role Role) (*Session, *box) {
+	b := &box{states: map[string]any{
+		"conf": status.Conf{Generation: 3, Source: "commit", Author: "bob@serial"},
+		"vrrp": status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: "MASTER"}, {Name: "VI_2", State: "BACKUP"}}},
+		"init": status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
+	}, verbs: map[string]func(any) (any, error){
+		"conf check": func(any) (any, error) { return status.CheckReport{}, nil },
+		"conf text": func(any) (any, error) {
+			return status.Candidate{Text: "auth_pass secret\n"}, nil
+		},
+		"conf commit": func(any) (any, error) {
+			return status.CommitResult{Generation: 4, Warnings: map[string]string{"net": "eth9 is not there"}}, nil
+		},
+	}}
+	return &Session{Services: b, User: "ann", Address: "192.0.2.7", Role: role, Now: func() time.Time { return time.Unix(1e9, 0) },
+		Mask: func(s string) string { return strings.ReplaceAll(s, "secret", "********") },
+		Data: func(context.Context, string) (string, error) { return "text\n", nil }}, b
+}
+
+func TestParse(t *testing.T) {
+	for _, tc := range []struct {
+		line string
+		want []statement
+		bad  bool
+	}{
+		{line: ""}, {line: "  \t "}, {line: "# comment; reboot"}, {line: "! comment"}, {line: ";;"},
+		{line: "show vrrp", want: []statement{{words: []string{"show", "vrrp"}}}},
+		{line: "a;b ; c", want: []statement{{words: []string{"a"}}, {words: []string{"b"}}, {words: []string{"c"}}}},
+		{line: "show log|match a|count", want: []statement{{[]string{"show", "log"}, [][]string{{"match", "a"}, {"count"}}}}},
+		{line: `commit comment "a; b | c \" d"`, want: []statement{{words: []string{"commit", "comment", `a; b | c " d`}}}},
+		{line: `x ""`, want: []statement{{words: []string{"x", ""}}}},
+		{line: `x "open`, bad: true},
+		{line: strings.Repeat("x", MaxLine+1), bad: true},
+		{line: "|", want: []statement{{nil, [][]string{nil}}}},
+	} {
+		got, err := parse(tc.line)
+		for i := range got {
+			if len(got[i].filters) == 0 {
+				got[i].filters = nil
+			}
+		}
+		if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(statement{})); diff != "" || (err != nil) != tc.bad {
+			t.Errorf("%q: %v\n%s", tc.line, err, diff)
+		}
+	}
+}
+
+func TestLines(t *testing.T) {
+	for _, tc := range []struct {
+		role      Role
+		line      string
+		code      int
+		out, errs string
+	}{
+		{View, "show vrrp", OK, "VI_1", ""},
+		{View, "sh vr", OK, "VI_1", ""},
+		{View, "sho ver --json", OK, `"services"`, ""},
+		{View, "show vrrp | json", OK, `"instances"`, ""},
+		{View, "show vrrp VI_2 --json", OK, `"BACKUP"`, ""},
+		{View, "show vrrp | match backup | count", OK, "1\n", ""},
+		{View, "show vrrp | except VI_ | last 1", OK, "Instance", ""},
+		{View, "show vrrp | matc", Usage, "", "| match wants a text"},
+		{View, "show vrrp | sort", Usage, "", "possible is: count, except, json, last, match"},
+		{View, "show vrrp |", Usage, "", "after | comes one of"},
+		{View, "show", Usage, "", "show is incomplete; possible: configuration, files"},
+		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
+		{View, "show vrrp a b", Usage, "", "one instance name at most"},
+		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
+		{View, "show version now", Usage, "", `show version does not take "now"`},
+		{View, "frobnicate", Usage, "", `"frobnicate" is not a command; possible: exit, file, help, quit, show`},
+		{View, "re", Usage, "", `"re" is not a command`},
+		{Admin, "re", Usage, "", `"re" could be any of: reboot, resign, restart, resume`},
+		{View, "show ipvs", Failed, "", `ipvs does not answer; see "show processes" and "show log ipvs"`},
+		{View, "show configuration", OK, "auth_pass ********", ""},
+		{Operate, "show configuration", OK, "auth_pass ********", ""},
+		{Admin, "show configuration", OK, "auth_pass secret", ""},
+		{View, "show configuration --json", OK, "auth_pass ********", ""},
+		{View, "show configuration zero", Usage, "", "number of a generation"},
+		{View, "show log vrrp 5 x", Usage, "", "show log [SERVICE] [LINES]"},
+		{View, "commit", Failed, "", "permission denied: it needs role admin, ann has role view"},
+		{Operate, "reboot", Failed, "", "permission denied"},
+		{None, "show vrrp", Failed, "", "permission denied"},
+		{Admin, "commit", Failed, "", "nothing is loaded"},
+		{Admin, "load; commit", OK, "warning: net: eth9 is not there\ncommitted: generation 4", ""},
+		{Admin, "load override; commit comment x y", OK, "committed", ""},
+		{Admin, "load sideways", Usage, "", "possible is: override"},
+		{Admin, "commit sideways", Usage, "", "possible is: comment, force, override"},
+		{Admin, "commit comment", Usage, "", "wants a text"},
+		{Admin, "load --json", Usage, "", "load has no --json form"},
+		{Admin, "rollback x", Usage, "", "number of a generation"},
+		{Admin, "file put", Usage, "", "file put PATH"},
+		{Admin, "file put /opt/x 999", Usage, "", "octal"},
+		{Admin, "file delete", Usage, "", "file delete PATH"},
+		{Admin, "restart", Usage, "", "restart SERVICE"},
+		{Admin, "restart vrrp signal 900", Usage, "", "restart SERVICE"},
+		{Admin, "discard", OK, "nothing was loaded", ""},
+		{Admin, "help commit", OK, "make the candidate", ""},
+		{View, "help commit", Usage, "", "there is no command"},
+		{View, "show vrrp; nonsense; show version", Usage, "VI_1", "not a command"},
+		{View, "exit; show vrrp", OK, "", ""},
+	} {
+		s, _ := session(tc.role)
+		r := s.Run(t.Context(), tc.line)
+		if r.Code != tc.code || !strings.Contains(r.Out, tc.out) || !strings.Contains(r.Err, tc.errs) || (tc.out == "" && tc.code != OK && r.Out != "") {
+			t.Errorf("%s: %s: status %d, want %d\nout %q, want %q\nerr %q, want %q", tc.role, tc.line, r.Code, tc.code, r.Out, tc.out, r.Err, tc.errs)
+		}
+	}
+}
+
+// Each command is allowed from its role on, and to nobody below.
+func TestRoleMatrix(t *testing.T) {
+	want := map[Role][]string{
+		Operate: {"resign", "resume", "restart"},
+		Admin:   {"load", "check", "compare", "commit", "discard", "rollback", "file put", "file delete", "reboot", "poweroff"},
+	}
+	for _, c := range commands {
+		role := View
+		for r, names := range want {
+			if slices.Contains(names, c.name()) {
+				role = r
+			}
+		}
+		if c.role != role {
+			t.Errorf("%s is for %s, want %s", c.name(), c.role, role)
+		}
+		for r := None; r < role; r++ {
+			s, b := session(r)
+			if res := s.Run(t.Context(), c.name()); res.Code != Failed || !strings.Contains(res.Err, "permission denied") || len(b.calls) > 0 {
+				t.Errorf("%s as %s: %+v, calls %v", c.name(), r, res, b.calls)
+			}
+		}
+	}
+}
+
+func TestAudit(t *testing.T) {
+	s, b := session(Admin)
+	var log []string
+	s.Log = func(text string) { log = append(log, text) }
+	b.verbs["conf commit"] = func(any) (any, error) {
+		return nil, &ipc.Refused{Status: 422, Text: "not committed: 1 error\nfile:1: auth_pass hidden"}
+	}
+	for _, line := range []string{"sh vr", "auth_pass hidden", "load", "commit comment it \x1b[31mis", "exit"} {
+		s.Run(t.Context(), line)
+	}
+	want := []string{
+		"ann from 192.0.2.7: show vrrp: ok",
+		`ann from 192.0.2.7: unknown command: not a command`,
+		"ann from 192.0.2.7: load: ok",
+		"ann from 192.0.2.7: commit comment it ?[31mis: not committed: 1 error",
+	}
+	if diff := cmp.Diff(want, log); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRunningMoved(t *testing.T) {
+	s, b := session(Admin)
+	s.Run(t.Context(), "load")
+	b.states["conf"] = status.Conf{Generation: 9, Source: "rollback", Author: "eve@serial", Time: time.Unix(1e9-65, 0)}
+	r := s.Run(t.Context(), "commit")
+	if r.Code != Failed || !strings.Contains(r.Err, "moved from generation 3 to 9 (rollback by eve@serial, 1m05s ago)") {
+		t.Errorf("%+v", r)
+	}
+	b.calls = nil
+	if r := s.Run(t.Context(), "commit"); r.Code != OK || !strings.Contains(b.calls[0], `"base":9`) {
+		t.Errorf("a second time: %+v %v", r, b.calls)
+	}
+	if s.Dirty() {
+		t.Error("the candidate is still there")
+	}
+}
+
+// A commit goes on when its user presses Ctrl-C or is cut off.
+func TestCommitIsNotCancelled(t *testing.T) {
+	s, b := session(Admin)
+	s.Run(t.Context(), "load")
+	ctx, cancel := context.WithCancel(t.Context())
+	b.verbs["conf commit"] = nil
+	cancel()
+	if r := s.Run(ctx, "commit"); r.Code != OK { // with a cancelled call the box answers ctx's error
+		t.Errorf("%+v", r)
+	}
+	b.verbs["conf history"] = func(any) (any, error) { return nil, context.Canceled }
+	if r := s.Run(ctx, "show history"); r.Err != "interrupted\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAskedBeforeReboot(t *testing.T) {
+	s, b := session(Admin)
+	s.Ask = func(context.Context, string) bool { return false }
+	if r := s.Run(t.Context(), "reboot"); r.Code != Failed || len(b.calls) > 0 {
+		t.Errorf("%+v %v", r, b.calls)
+	}
+	s.Ask = func(context.Context, string) bool { return true }
+	if r := s.Run(t.Context(), "reboot"); r.Code != OK || len(b.calls) != 1 {
+		t.Errorf("%+v %v", r, b.calls)
+	}
+}
+
+func TestComplete(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                 "0 exit file help quit resign restart resume show",
+		"sh":               "0 show",
+		"show v":           "5 version vrrp",
+		"sh vr":            "3 vrrp",
+		"show vrrp ":       "10 VI_1 VI_2",
+		"show vrrp VI_2":   "10 VI_2",
+		"show vrrp VI_1 ":  "15",
+		"resign V":         "7 VI_1 VI_2",
+		"restart i":        "8 ipvs",
+		"show log ":        "9 ipvs vrrp",
+		"show ipvs s":      "10 stats",
+		"comm":             "0",
+		"nonsense ":        "9",
+		"file ":            "5 list",
+		"show ipvs stats ": "16",
+	} {
+		s, _ := session(Operate)
+		start, list := s.Complete(t.Context(), line)
+		got := fmt.Sprint(start)
+		for _, c := range list {
+			got += " " + c.Text
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", line, got, want)
+		}
+	}
+}
+
+// Every command of help resolves to itself, also by its shortest form.
+func TestTableIsUnambiguous(t *testing.T) {
+	for _, c := range commands {
+		got, _, err := find(c.words, Admin)
+		if err != nil || got != c {
+			t.Errorf("%s: %v", c.name(), err)
+		}
+	}
+}
+
+func FuzzRun(f *testing.F) {
+	for _, c := range commands {
+		f.Add(c.name())
+	}
+	for _, l := range []string{`a "b`, "x|y;z", "show log | match \x00 | count", "--json", "| json", "commit comment \"a;b\"", "file put /opt/x 755", "show vrrp \xff\xfe"} {
+		f.Add(l)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		for _, role := range []Role{View, Admin} {
+			s, b := session(role)
+			s.OneShot = true
+			s.Log = func(text string) {
+				if strings.ContainsAny(text, "\n\x1b\x00") {
+					t.Errorf("control characters in the log: %q", text)
+				}
+			}
+			r := s.Run(t.Context(), line)
+			if r.Code < OK || r.Code > Usage || (r.Code != OK) != (r.Err != "") {
+				t.Errorf("%q: %+v", line, r)
+			}
+			if strings.ContainsAny(r.Err, "\x1b\x00") {
+				t.Errorf("%q: control characters on the terminal: %q", line, r.Err)
+			}
+			if role == View {
+				for _, c := range b.calls {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections"}, strings.Fields(c)[1]) {
+						t.Errorf("%q: view did %s", line, c)
+					}
+				}
+			}
+			s.Complete(t.Context(), line)
+		}
+	})
+}
