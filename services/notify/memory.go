@@ -103,4 +103,3 @@ func (m *memory) save() {
 		m.log.Warn("what was acted on is kept in memory only: " + errors.Join(errs...).Error())
 	}
 }
-

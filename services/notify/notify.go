@@ -42,6 +42,7 @@ type service struct {
 	queues  *queues
 	post    *postman
 	memory  *memory
+	socket  ipc.Dir
 
 	touched chan struct{} // something to publish now and then
 	changed chan struct{} // something to publish at once
@@ -58,10 +59,20 @@ type service struct {
 	health   *status.Health
 }
 
+// Options are where things lie. The zero value is a director's.
+type Options struct {
+	Shell  string  // interpreter of shell lines; empty: /bin/sh
+	Path   string  // PATH of scripts
+	Socket ipc.Dir // where scripts find the director; empty: "@ballast"
+}
+
 // Run does the service until ctx ends.
-func Run(ctx context.Context, env *ipc.Env) error {
+func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Options{}) }
+
+// RunWith is Run for tests, which are no director.
+func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
 	dropAmbient()
-	return newService(env).serve(ctx)
+	return newService(env, o).serve(ctx)
 }
 
 // dropAmbient keeps capabilities from reaching scripts: ambient ones survive
@@ -71,9 +82,12 @@ func dropAmbient() {
 	syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 }
 
-func newService(env *ipc.Env) *service {
+func newService(env *ipc.Env, o Options) *service {
+	if o.Socket == "" {
+		o.Socket = scriptDir
+	}
 	s := &service{
-		env: env, srv: ipc.NewServer("notify"), run: newRunner(string(scriptDir)),
+		env: env, srv: ipc.NewServer("notify"), run: newRunner(o), socket: o.Socket,
 		touched: make(chan struct{}, 1), changed: make(chan struct{}, 1), running: map[string]bool{}, memory: openMemory(env),
 	}
 	did := func(news bool) {

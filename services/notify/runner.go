@@ -39,11 +39,17 @@ type runner struct {
 	cred  *syscall.Credential
 }
 
-func newRunner(scriptSocket string) *runner {
+func newRunner(o Options) *runner {
 	r := &runner{shell: "/bin/sh", path: scriptPath, env: []string{
 		"HOME=/", "LANG=C", "SHELL=/bin/sh", "USER=keepalived_script", "LOGNAME=keepalived_script",
-		"BALLAST_SCRIPT=" + scriptSocket,
+		"BALLAST_SCRIPT=" + string(o.Socket),
 	}}
+	if o.Shell != "" {
+		r.shell = o.Shell
+	}
+	if o.Path != "" {
+		r.path = o.Path
+	}
 	if maySetUser() {
 		r.cred = &syscall.Credential{Uid: ipc.UIDScript, Gid: ipc.UIDScript}
 	}

@@ -16,12 +16,12 @@ import (
 // since the script user cannot reach the folder of the services' sockets (their
 // states hold what is none of a script's business). The environment variable
 // BALLAST_SCRIPT tells it.
-var scriptDir ipc.Dir = "@ballast"
+const scriptDir ipc.Dir = "@ballast"
 
 // serveScripts answers what a script may ask: the state of keepalived, as it
 // would call us, to resign, to resume, and to send mail.
 func (s *service) serveScripts(ctx context.Context) error {
-	l, err := net.Listen("unix", scriptDir.Path("script"))
+	l, err := net.Listen("unix", s.socket.Path("script"))
 	if err != nil {
 		return fmt.Errorf("notify: socket for scripts: %w", err)
 	}

@@ -30,6 +30,7 @@ type script struct {
 	conf    model.Script
 	tracked bool
 	cancel  context.CancelFunc
+	done    chan struct{} // closed when nothing of it runs any more
 
 	// under scripts.mu
 	count counter
@@ -68,8 +69,13 @@ func (s *scripts) apply(ctx context.Context, cfg *model.Config) {
 		}
 		var one context.Context
 		one, n.cancel = context.WithCancel(ctx)
+		n.done = make(chan struct{})
+		var before <-chan struct{}
+		if o != nil {
+			before = o.done
+		}
 		s.wg.Add(1)
-		go s.work(one, n)
+		go s.work(one, n, before)
 	}
 	for _, o := range old {
 		if o.cancel != nil {
@@ -98,8 +104,14 @@ func trackedScripts(cfg *model.Config) map[string]bool {
 // 10 ms of a core.
 const minInterval = 10 * time.Millisecond
 
-func (s *scripts) work(ctx context.Context, n *script) {
+// work runs a script until ctx ends. It waits for the end of the script that
+// it replaces, so that a reload does not make two of them run at once.
+func (s *scripts) work(ctx context.Context, n *script, before <-chan struct{}) {
 	defer s.wg.Done()
+	defer close(n.done)
+	if before != nil {
+		<-before
+	}
 	interval := max(n.conf.Interval, minInterval)
 	timeout := n.conf.Timeout
 	if timeout <= 0 {
