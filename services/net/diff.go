@@ -336,7 +336,7 @@ func (d *diff) addrs() {
 			d.op(SetAddr{w, "add"})
 		case h.Proto == status.AddrProtoVIP:
 			d.wait("address %s is a virtual address now; take it out of the interface block", w)
-		case h.Label != w.Label || h.Broadcast != w.Broadcast || h.Scope != w.Scope && w.Prefix.Addr().Is4():
+		case h.Label != w.Label || h.Broadcast != w.Broadcast && (w.Broadcast.IsValid() || h.Proto == w.Proto) || h.Scope != w.Scope && w.Prefix.Addr().Is4():
 			// The kernel changes neither of them in place. (The scope of an IPv6
 			// address is its own.)
 			d.op(DelAddr{h})

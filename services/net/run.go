@@ -145,7 +145,8 @@ func (s *service) loop(ctx context.Context) error {
 	defer tick.Stop()
 	pass := time.NewTimer(0)
 	defer pass.Stop()
-	next := time.Now() // when pass fires
+	next := time.Now()   // when pass fires
+	var rested time.Time // events do not start a pass before
 	soon := func(d time.Duration) {
 		if at := time.Now().Add(d); at.Before(next) {
 			next = at
@@ -159,15 +160,19 @@ func (s *service) loop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-s.kick:
-			soon(debounce)
+			soon(max(debounce, time.Until(rested)))
 		case c := <-s.config:
 			s.conf = &c
 			soon(0)
 		case <-pass.C:
+			start := time.Now()
 			if err := s.pass(ctx); err != nil {
 				return err
 			}
 			s.env.Ready()
+			// A storm of events (a failover moves a thousand addresses) may take a
+			// fifth of a processor, not more.
+			rested = time.Now().Add(4 * time.Since(start))
 			next = time.Now().Add(refresh)
 			pass.Reset(refresh)
 		}
