@@ -248,7 +248,7 @@ func TestScriptsNeverOverlap(t *testing.T) {
 	os.WriteFile(log, nil, 0o666)
 	os.Chmod(log, 0o666)
 	// The kernel drops this lock with the process, however it ends.
-	path := write(t, filepath.Join(dir, "slow"), "exec 9>"+dir+"/lock; flock -n 9 || echo OVERLAP >>"+log+"; echo run >>"+log+"; sleep 0.12 9>&-")
+	path := write(t, filepath.Join(dir, "slow"), "trap '' TERM; exec 9>"+dir+"/lock; flock -n 9 || echo OVERLAP >>"+log+"; echo run >>"+log+"; sleep 0.12 9>&-")
 	cfg := func(fall int) *model.Config {
 		return &model.Config{
 			Scripts: []model.Script{
