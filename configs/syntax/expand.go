@@ -123,6 +123,9 @@ func (r *reader) substitute(s string, pos model.Pos) string {
 		return s
 	}
 	b.WriteString(s[last:])
+	if b.String() == s {
+		r.once(model.Error, pos, "a definition must not use itself", "a parameter on the line stands for itself")
+	}
 	return b.String()
 }
 

@@ -22,7 +22,7 @@ const (
 	MaxDepth    = 64      // nested blocks
 	MaxIncludes = 256     // files read by include
 	MaxNesting  = 16      // includes inside includes
-	MaxExpanded = 200_000 // lines that parameters and sequences may add
+	MaxExpanded = 50_000  // lines that parameters and sequences may add
 	maxReplaced = 64 << 10
 )
 

@@ -1,0 +1,166 @@
+package configs
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/configs/check"
+	"ballast/configs/model"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// dump prints a value with what is zero left out.
+func dump(b *strings.Builder, indent, name string, v reflect.Value) {
+	if v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 {
+		return
+	}
+	switch x := v.Interface().(type) {
+	case netip.Addr, netip.Prefix, time.Duration, model.Forward, model.Protocol:
+		fmt.Fprintf(b, "%s%s: %v\n", indent, name, x)
+		return
+	case []byte:
+		fmt.Fprintf(b, "%s%s: %q\n", indent, name, x)
+		return
+	case []string:
+		fmt.Fprintf(b, "%s%s: %q\n", indent, name, x)
+		return
+	case model.ServiceID:
+		fmt.Fprintf(b, "%s%s: %v\n", indent, name, x)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		dump(b, indent, name, v.Elem())
+	case reflect.Struct:
+		fmt.Fprintf(b, "%s%s\n", indent, name)
+		for i := range v.NumField() {
+			dump(b, indent+"  ", v.Type().Field(i).Name, v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			dump(b, indent, fmt.Sprintf("%s[%d]", name, i), v.Index(i))
+		}
+	default:
+		fmt.Fprintf(b, "%s%s: %v\n", indent, name, v.Interface())
+	}
+}
+
+func report(r Report) string {
+	var b strings.Builder
+	for _, p := range r.Problems {
+		fmt.Fprintln(&b, p)
+	}
+	b.WriteString("\n")
+	dump(&b, "", "Config", reflect.ValueOf(r.Config))
+	return b.String()
+}
+
+func errorsOf(problems []model.Problem) (n int) {
+	for _, p := range problems {
+		if p.Severity == model.Error {
+			n++
+		}
+	}
+	return n
+}
+
+// TestGolden compares problems and model of every file under testdata: cases
+// (users' files, which must load without error), quirks (what keepalived makes
+// of odd input, and what we make of it) and faults (damaged files).
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*/*.conf")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		t.Run(f, func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Inspect(filepath.Base(f), text, Options{ConfigID: "main"})
+			got := report(r)
+			want, err := os.ReadFile(strings.TrimSuffix(f, ".conf") + ".txt")
+			if *update {
+				err = os.WriteFile(strings.TrimSuffix(f, ".conf")+".txt", []byte(got), 0o644)
+				want = []byte(got)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("(-want +got, -update accepts)\n%s", d)
+			}
+			if strings.HasPrefix(f, "testdata/cases/") && errorsOf(r.Problems) > 0 {
+				t.Errorf("a user's file does not load: %v", r.Problems)
+			}
+			if strings.HasPrefix(f, "testdata/faults/") && errorsOf(r.Problems) == 0 {
+				t.Error("a damaged file loads")
+			}
+			// Loading is a function of the text.
+			again, problems := Load(filepath.Base(f), text, Options{ConfigID: "main"})
+			if d := cmp.Diff(r.Config, again, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+				t.Error(d)
+			}
+			if d := cmp.Diff(r.Problems, problems); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestFacts checks a user's file against a box.
+func TestFacts(t *testing.T) {
+	text, err := os.ReadFile("testdata/cases/web-dr-sorry.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := &check.Facts{
+		Interfaces: []check.NIC{{Name: "lo"}, {Name: "enp1s0", MAC: "52:54:00:00:00:01", PCI: "0000:01:00.0"}},
+		Files:      []string{}, Box: "192.0.2.11",
+	}
+	_, problems := Load("c", text, Options{Facts: facts})
+	if n := errorsOf(problems); n != 1 {
+		t.Fatalf("%d errors in %v", n, problems)
+	}
+	for _, p := range problems {
+		if p.Severity == model.Error {
+			want := "c:25:15: error: VI_1: the box has no interface eth0; the box has enp1s0 (52:54:00:00:00:01); to give a card this name write: interface eth0 { mac 52:54:00:00:00:01 }"
+			if p.String() != want {
+				t.Errorf("got  %s\nwant %s", p, want)
+			}
+		}
+	}
+	// The block that the message shows is the cure.
+	if _, problems = Load("c", append(text, "\ninterface eth0 { mac 52:54:00:00:00:01 }\n"...), Options{Facts: facts}); errorsOf(problems) != 0 {
+		t.Error(problems)
+	}
+	// With dynamic_interfaces a missing interface is a warning.
+	if _, problems = Load("c", append(text, "\nglobal_defs { \n dynamic_interfaces\n }\n"...), Options{Facts: facts}); errorsOf(problems) != 0 {
+		t.Error(problems)
+	}
+
+	text, err = os.ReadFile("testdata/cases/script-weight.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, problems = Load("c", text, Options{Facts: &check.Facts{Files: []string{}, Box: "192.0.2.11"}})
+	want := []model.Problem{{
+		Severity: model.Warning, File: "c", Line: 12, Col: 5,
+		Text: "vrrp_script check_nginx_alive calls /etc/keepalived/check_nginx_alive_or_not.sh, which is not on the box",
+		Fix:  "load it: ssh admin@192.0.2.11 file put /etc/keepalived/check_nginx_alive_or_not.sh < check_nginx_alive_or_not.sh",
+	}}
+	if d := cmp.Diff(want, problems); d != "" {
+		t.Error(d)
+	}
+}

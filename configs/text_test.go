@@ -1,0 +1,309 @@
+package configs
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMerge(t *testing.T) {
+	const running = `$LAN=192.0.2
+$NET=${LAN}.0/24
+# The box itself.
+system {
+    host_name a # here
+}
+
+global_defs { router_id R }
+! the inside
+! and more
+interface eth1 {
+    @a address ${LAN}.1/24
+    @b address ${LAN}.2/24
+}  # end
+@a route default via 192.0.2.254
+interface eth0 { dhcp }
+`
+	for _, tt := range []struct{ name, running, candidate, want string }{
+		{"nothing to keep", "vrrp_instance A {\n}\n", "x\n", "x\n"},
+		{"empty candidate", "system {\n host_name a\n}", "", "system {\n host_name a\n}\n"},
+		{"all kinds stay", running, "vrrp_instance A {\n}", `vrrp_instance A {
+}
+$LAN=192.0.2
+# The box itself.
+system {
+    host_name a # here
+}
+! the inside
+! and more
+interface eth1 {
+    @a address ${LAN}.1/24
+    @b address ${LAN}.2/24
+}  # end
+@a route default via 192.0.2.254
+interface eth0 { dhcp }
+`},
+		{"a kind that the candidate has goes", running, "interface ens3 {\n dhcp\n}\nroute default via 10.0.0.1\n",
+			"interface ens3 {\n dhcp\n}\nroute default via 10.0.0.1\n# The box itself.\nsystem {\n    host_name a # here\n}\n"},
+		{"words inside blocks are no blocks", "global_defs {\n system {\n }\n}\n", "a\n", "a\n"},
+		{"two on a line", "system { host_name a } mark 1 { tcp 192.0.2.1 1 }\n", "a\n", "a\nsystem { host_name a }\nmark 1 { tcp 192.0.2.1 1 }\n"},
+		{"brace below", "bond b\n{\n member a c\n}\nx\n", "a\n", "a\nbond b\n{\n member a c\n}\n"},
+		{"a comment with a brace", "system {\n # }\n host_name \"}\"\n}\n", "", "system {\n # }\n host_name \"}\"\n}\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Merge(tt.running, tt.candidate)
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+			if again := Merge(tt.running, got); again != got {
+				t.Errorf("merging twice changes the text:\n%s", cmp.Diff(got, again))
+			}
+			if again := Merge(got, tt.candidate); again != got {
+				t.Errorf("merging what runs changes the text:\n%s", cmp.Diff(got, again))
+			}
+		})
+	}
+	// What is kept means what it meant.
+	before, _ := Load("r", []byte(running), Options{ConfigID: "a"})
+	after, problems := Load("m", []byte(Merge(running, "global_defs {\n}\n")), Options{ConfigID: "a"})
+	if len(problems) > 0 || after.System.HostName != before.System.HostName || len(after.Interfaces) != 2 || len(after.StaticRoutes) != 1 {
+		t.Errorf("%+v %v", after, problems)
+	}
+	if d := cmp.Diff(fmt.Sprint(before.Interfaces), fmt.Sprint(after.Interfaces)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMask(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"auth_pass secret\n", "auth_pass ********\n"},
+		{"authentication { auth_pass secret }\n", "authentication { auth_pass ********}\n"},
+		{"  auth_pass \"se cret\" # x\n", "  auth_pass ********\n"},
+		{"auth_pass\"secret\"\n", "auth_pass********\n"},
+		{"# auth_pass secret\n", "# auth_pass ********\n"},
+		{"#auth_pass secret\n", "#auth_pass ********\n"},
+		{"@a auth_pass secret\n@b auth_pass other", "@a auth_pass ********\n@b auth_pass ********"},
+		{"$P=secret\nauth_pass $P\n$Q=open\n", "$P=********\nauth_pass ********\n$Q=open\n"},
+		{"auth_pass sec\\#ret more\n", "auth_pass ********\n"},
+		{"key 1 hex:00ff\n", "key 1 ********\n"},
+		{"key \"ssh-ed25519 AAAA me\"\n", "key \"ssh-ed25519 AAAA me\"\n"},
+		{"SSL {\n password secret\n}\n", "SSL {\n password ********\n}\n"},
+		{"auth_pass\nauth_type PASS\n", "auth_pass\nauth_type PASS\n"},
+		{"my_auth_pass x\n", "my_auth_pass x\n"},
+	} {
+		got := Mask(tt.in)
+		if got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
+		}
+		if Mask(got) != got {
+			t.Errorf("%q: masked twice %q", tt.in, Mask(got))
+		}
+		if strings.Contains(got, "secret") {
+			t.Errorf("a secret is left in %q", got)
+		}
+	}
+}
+
+// apply is a small patch(1): it proves that a difference says what happened.
+func apply(t *testing.T, a, diff string) string {
+	t.Helper()
+	if diff == "" {
+		return a
+	}
+	x := splitLines(a)
+	var out []string
+	at := 0
+	lines := splitLines(diff)
+	for i := 2; i < len(lines); i++ {
+		l := lines[i]
+		var fromX, countX, fromY, countY int
+		switch l[0] {
+		case '@':
+			if _, err := fmt.Sscanf(l, "@@ -%d,%d +%d,%d @@", &fromX, &countX, &fromY, &countY); err != nil {
+				t.Fatal(err, l)
+			}
+			if countX == 0 {
+				fromX++
+			}
+			out = append(out, x[at:fromX-1]...)
+			at = fromX - 1
+			if want := len(out) + 1; fromY != want && (countY > 0 || fromY != want-1) {
+				t.Fatalf("hunk %q lands in line %d", l, want)
+			}
+		case '\\':
+			out[len(out)-1] = strings.TrimSuffix(out[len(out)-1], "\n")
+		case ' ', '-', '+':
+			if l[0] != '+' {
+				if strings.TrimSuffix(x[at], "\n") != strings.TrimSuffix(l[1:], "\n") {
+					t.Fatalf("line %d is %q, the hunk says %q", at+1, x[at], l)
+				}
+				at++
+			}
+			if l[0] != '-' {
+				out = append(out, l[1:])
+			} else if i+1 < len(lines) && lines[i+1][0] == '\\' {
+				i++
+			}
+		}
+	}
+	return strings.Join(append(out, x[at:]...), "")
+}
+
+func TestDiff(t *testing.T) {
+	if d := Diff("a\nb\n", "a\nb\n"); d != "" {
+		t.Error(d)
+	}
+	got := Diff("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n", "1\n2\n3\n4\nfive\n6\n7\n8\n9\n10\n11\n12\n13\n")
+	want := "--- running\n+++ candidate\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n@@ -10,3 +10,4 @@\n 10\n 11\n 12\n+13\n"
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	text := func(n int) string {
+		var b strings.Builder
+		for range rnd.IntN(n + 1) {
+			fmt.Fprintf(&b, "%d\n", rnd.IntN(5))
+		}
+		return strings.TrimSuffix(b.String(), []string{"", "\n"}[rnd.IntN(2)])
+	}
+	for range 3000 {
+		a, b := text(20), text(20)
+		if got := apply(t, a, Diff(a, b)); got != b {
+			t.Fatalf("%q to %q: the patch gives %q\n%s", a, b, got, Diff(a, b))
+		}
+	}
+	// Far apart: still right, and quick.
+	a, b := strings.Repeat("a\nb\n", 20000), strings.Repeat("c\nd\n", 20000)
+	if got := apply(t, a, Diff(a, b)); got != b {
+		t.Error("far apart")
+	}
+}
+
+// large makes a configuration of n lines.
+func large(n int) []byte {
+	var b strings.Builder
+	b.WriteString("global_defs {\n router_id L\n}\n")
+	for i := 0; i*14+3 < n; i++ {
+		fmt.Fprintf(&b, `virtual_server 10.%d.%d.%d 80 { # service %d
+    delay_loop 6
+    lb_algo wrr
+    lb_kind NAT
+    protocol TCP
+    real_server 192.168.%d.%d 80 {
+        weight 3
+        TCP_CHECK {
+            connect_timeout 3
+            retry 3
+            delay_before_retry 3
+        }
+    }
+}
+`, i>>16, i>>8&255, i&255, i, i>>8&255, i&255)
+	}
+	return []byte(b.String())
+}
+
+func TestLarge(t *testing.T) {
+	c, problems := Load("large", large(100_000), Options{})
+	if len(problems) != 0 || len(c.VirtualServers) < 7000 {
+		t.Errorf("%d virtual servers, %v", len(c.VirtualServers), problems)
+	}
+}
+
+func BenchmarkLoad100kLines(b *testing.B) {
+	text := large(100_000)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		Load("large", text, Options{})
+	}
+}
+
+// TestHostile: whatever comes in ends quickly, as problems.
+func TestHostile(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	garbage := make([]byte, 300_000)
+	for i := range garbage {
+		garbage[i] = byte(rnd.Uint32())
+	}
+	for name, text := range map[string][]byte{
+		"garbage":       garbage,
+		"1 MB line":     []byte(strings.Repeat("x", 1<<20)),
+		"1 MB of {":     []byte(strings.Repeat("{", 1<<20)),
+		"lines of {":    []byte(strings.Repeat("a {\n", 100_000)),
+		"lines of }":    []byte(strings.Repeat("}\n", 100_000)),
+		"unknown words": []byte(strings.Repeat("frob 1 2 3\n", 100_000)),
+		"quotes":        []byte(strings.Repeat("\"\n", 100_000)),
+		"half a file":   large(1000)[:20_000],
+		"sequences":     []byte(strings.Repeat("~SEQ(A,1,1000) ~SEQ(B,1,1000) ~SEQ(C,1,1000) a ${A} ${B} ${C}\n", 10)),
+		"definitions":   []byte("$A=" + strings.Repeat("x", 500) + "\n$B=${A}${A}${A}${A}${A}${A}\n$C=${B}${B}${B}${B}${B}${B}\n$D=${C}${C}${C}${C}${C}${C}\n" + strings.Repeat("y ${D}${D}${D}\n", 5000)),
+	} {
+		_, problems := Load(name, text, Options{})
+		if errorsOf(problems) == 0 {
+			t.Errorf("%s loads", name)
+		}
+		if len(problems) > maxProblems+1 {
+			t.Errorf("%s: %d problems", name, len(problems))
+		}
+		for _, p := range problems {
+			if len(p.Text) > 2000 || strings.ContainsFunc(p.Text+p.Fix, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Fatalf("%s: problem %q", name, p)
+			}
+		}
+	}
+}
+
+func TestIncludedPlaces(t *testing.T) {
+	files := fstest.MapFS{"inc/a.conf": {Data: []byte("global_defs {\n frob\n}\n"), Mode: 0o644}}
+	_, problems := Load("main.conf", []byte("x\ninclude inc/*.conf\ny\n"), Options{Open: func(p string) (fs.File, error) { return files.Open(p) }})
+	var got []string
+	for _, p := range problems {
+		got = append(got, fmt.Sprintf("%s:%d", p.File, p.Line))
+	}
+	if d := cmp.Diff([]string{"main.conf:1", "main.conf:3", "inc/a.conf:2"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// FuzzLoad: no text makes Load, Merge, Mask or Diff panic or hang, and what
+// loads without error loads again, merged with itself.
+func FuzzLoad(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*/*.conf")
+	more, _ := filepath.Glob("examples/*.conf")
+	for _, name := range append(files, more...) {
+		if text, err := os.ReadFile(name); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, problems := Load("f", text, Options{ConfigID: "director-a"})
+		if errorsOf(problems) == 0 {
+			for _, in := range c.Instances {
+				if in.VRID == 0 || in.Priority == 0 || in.AdvertInt <= 0 || in.Version < 2 || in.Version > 3 || len(in.AuthPass) > 8 || !in.McastGroup.IsValid() {
+					t.Errorf("instance %+v", in)
+				}
+			}
+			for _, v := range c.VirtualServers {
+				if len(v.Services) == 0 || len(v.Real) == 0 || v.Quorum < 1 || v.Hysteresis >= v.Quorum || v.Scheduler == "" {
+					t.Errorf("virtual server %+v", v)
+				}
+			}
+		}
+		s := string(text)
+		merged := Merge(s, "global_defs {\n}\n")
+		if errorsOf(problems) == 0 {
+			if d := Merge(s, merged); d != merged {
+				t.Errorf("merge is not stable: %q, then %q", merged, d)
+			}
+		}
+		Mask(s)
+		Diff(s, merged)
+	})
+}
