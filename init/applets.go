@@ -1,18 +1,23 @@
 package main
 
 import (
-	"fmt"
 	"os"
+	"slices"
+
+	"ballast/init/applet"
+	"ballast/init/check"
 )
 
-// Small programs that scripts expect, and the check of a configuration, live
-// in packages of their own.
+// isApplet reports whether the binary answers to a name of a small program that
+// scripts expect.
+func isApplet(name string) bool { return slices.Contains(applet.Names, name) }
 
-func isApplet(string) bool { return false }
-
-func runApplet(name string, args []string) int { return 127 }
-
-func runCheck(args []string) int {
-	fmt.Fprintln(os.Stderr, "ballast: check is not built in")
-	return 2
+func runApplet(name string, args []string) int {
+	code, ok := applet.Main(name, args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if !ok {
+		return 127 // "command not found", as shells have it
+	}
+	return code
 }
+
+func runCheck(args []string) int { return check.Main(args, os.Stdin, os.Stdout, os.Stderr) }

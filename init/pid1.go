@@ -142,12 +142,19 @@ func (m *machine) modules(ctx context.Context) (string, error) {
 	if err := boot.Uevents(ctx, func(u boot.Uevent) { m.device(ctx, u) }); err != nil {
 		m.journal.Print(journal.Error, "%v", err)
 	}
+	begin := time.Now()
 	for _, err := range m.loader.Coldplug("/sys/devices") {
 		m.journal.Print(journal.Warning, "%v", err)
 	}
+	m.journal.Print(journal.Info, "drivers of the devices took %v", time.Since(begin).Round(time.Millisecond))
 	for _, name := range m.board.Load {
+		begin := time.Now()
 		if err := m.loader.Load(name); err != nil {
 			m.journal.Print(journal.Error, "%v", err)
+			continue
+		}
+		if took := time.Since(begin); took > 10*time.Millisecond {
+			m.journal.Print(journal.Info, "module %s took %v", name, took.Round(time.Millisecond))
 		}
 	}
 	m.openButtons(ctx)

@@ -19,6 +19,8 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipvs"
 	"ballast/services/net"
+	"ballast/services/notify"
+	"ballast/services/vrrp"
 )
 
 // service is one row of the table of services.
@@ -49,10 +51,16 @@ var services = []service{
 		memory: 256, soft: 48, gogc: "50", oom: -500, files: 1024},
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 128, soft: 24, gogc: "50", oom: -700, files: 1024, watched: true},
+	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
+		memory: 64, soft: 8, gogc: "off", oom: -900, files: 4096, locked: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
 		memory: 256, soft: 32, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
 		memory: 256, soft: 32, gogc: "50", oom: -300, files: 65536},
+	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
+		// What notify_master scripts of root are for: routes, addresses of their own, pings.
+		scriptCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_DAC_OVERRIDE, unix.CAP_CHOWN},
+		memory:     256, soft: 24, gogc: "50", oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
 		memory: 128, soft: 24, gogc: "50", files: 1024},
 }

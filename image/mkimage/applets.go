@@ -1,4 +1,6 @@
 package main
 
-// applets are the names that the binary answers to.
-var applets []string
+import "ballast/init/applet"
+
+// applets are the names that the binary answers to besides its own.
+var applets = applet.Names

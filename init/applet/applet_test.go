@@ -275,7 +275,7 @@ func TestProcesses(t *testing.T) {
 func TestKeepalived(t *testing.T) {
 	d := newDirector(t)
 	b := newBox(t, d)
-	pid := pretend(t, "ballast", "service", "vrrp")
+	pid := pretend(t, "ballast", "run", "vrrp")
 	var calls []string
 	for _, c := range []struct {
 		argv string

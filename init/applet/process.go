@@ -60,10 +60,10 @@ func processes() []process {
 	return out
 }
 
-// isVRRP knows the command line that init gives the vrrp service.
+// isVRRP knows the command line that init gives the vrrp service: "ballast run
+// vrrp".
 func isVRRP(args []string) bool {
-	return len(args) >= 3 && path.Base(args[0]) == "ballast" && args[1] == "service" && args[2] == "vrrp" ||
-		len(args) == 1 && path.Base(args[0]) == "ballast-vrrp"
+	return len(args) == 3 && path.Base(args[0]) == "ballast" && args[2] == "vrrp"
 }
 
 func readProcess(dir string) (process, bool) {
