@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// type_ feeds keys to an editor and returns every line it gave.
-func typed(keys string, e func(*Editor)) (lines []string, last error, screen string) {
+// typed feeds keys to an editor and returns every line it gave.
+func typed(keys string, e func(*Editor)) (lines []string, screen string, last error) {
 	in := make(chan byte, len(keys))
 	for i := range len(keys) {
 		in <- keys[i]
@@ -27,7 +27,7 @@ func typed(keys string, e func(*Editor)) (lines []string, last error, screen str
 			continue
 		}
 		if err != nil {
-			return lines, err, out.String()
+			return lines, out.String(), err
 		}
 		lines = append(lines, l)
 	}
@@ -57,7 +57,7 @@ func TestEditing(t *testing.T) {
 		{"question mark", "a?\r", "a?"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			lines, err, screen := typed(tc.keys, nil)
+			lines, screen, err := typed(tc.keys, nil)
 			got := strings.Join(lines, ",")
 			if tc.name == "broken utf-8" || tc.name == "unknown keys" {
 				if len(lines) != 1 { // what it is does not matter, that it goes on does
@@ -102,12 +102,12 @@ func shown(out string) string {
 }
 
 func TestScreen(t *testing.T) {
-	_, _, out := typed("abc\x7f\x7fxyz\x01<\r", nil)
+	_, out, _ := typed("abc\x7f\x7fxyz\x01<\r", nil)
 	if got := shown(out); !strings.HasPrefix(got, "> <axyz\n") {
 		t.Errorf("the screen shows %q", got)
 	}
 	// A line wider than the terminal never wraps.
-	_, _, out = typed(strings.Repeat("0123456789", 20)+"\x01\r", func(e *Editor) { e.SetWidth(40) })
+	_, out, _ = typed(strings.Repeat("0123456789", 20)+"\x01\r", func(e *Editor) { e.SetWidth(40) })
 	for _, row := range strings.Split(shown(out), "\n") {
 		if len(row) > 40 {
 			t.Errorf("%d columns: %q", len(row), row)
@@ -136,7 +136,7 @@ func TestCompletion(t *testing.T) {
 		{"show ?vr\t\r", "show vrrp ", "  version"},
 		{"commit comment why?\r", "commit comment why?", ""},
 	} {
-		lines, _, out := typed(tc.keys, with)
+		lines, out, _ := typed(tc.keys, with)
 		if len(lines) != 1 || lines[0] != tc.want || !strings.Contains(shown(out), tc.screen) {
 			t.Errorf("%q: %q, want %q; screen %q, want %q in it", tc.keys, lines, tc.want, shown(out), tc.screen)
 		}
@@ -178,7 +178,7 @@ func FuzzReadLine(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, keys string) {
-		lines, err, screen := typed(keys, func(e *Editor) {
+		lines, screen, err := typed(keys, func(e *Editor) {
 			e.Complete = func(b string) (int, []string, []string) { return len(b), []string{"x", "xy"}, nil }
 		})
 		if !errors.Is(err, ErrEnd) && !errors.Is(err, ErrInterrupted) {
