@@ -362,3 +362,28 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// watchAddrs records changes of addresses until the returned function is called.
+func (l *lan) watchAddrs(host string) func() string {
+	l.t.Helper()
+	out := &syncBuffer{}
+	cmd := exec.Command("ip", "netns", "exec", l.ns(host), "ip", "monitor", "address")
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	// It listens once it reports a change that we make.
+	l.until(5*time.Second, "ip monitor listens", func() bool {
+		exec.Command("ip", "-n", l.ns(host), "addr", "replace", "127.9.9.9/32", "dev", "lo").Run()
+		exec.Command("ip", "-n", l.ns(host), "addr", "replace", "127.9.9.9/32", "dev", "lo", "valid_lft", "1000", "preferred_lft", "1000").Run()
+		return strings.Contains(out.String(), "127.9.9.9")
+	})
+	stop := func() {
+		if cmd.Process != nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	}
+	l.t.Cleanup(stop)
+	return func() string { stop(); return out.String() }
+}

@@ -85,7 +85,7 @@ func coreConfig(c *model.Instance, src netip.Addr, grouped bool) core.Config {
 // step lets the machine see an event and does what it says.
 func (r *router) step(ev core.Event) {
 	ev.At = r.s.now
-	before := r.st.Phase
+	before, master, priority := r.st.Phase, r.st.MasterAddr, r.st.MasterPriority
 	var why core.Reason
 	r.st, r.fx, why = core.Step(r.st, ev, r.fx[:0])
 	for _, e := range r.fx {
@@ -110,6 +110,9 @@ func (r *router) step(ev core.Event) {
 		case core.AskGroup:
 			r.group.asked = true
 		}
+	}
+	if master != r.st.MasterAddr || priority != r.st.MasterPriority {
+		r.s.dirty = true
 	}
 	if before != r.st.Phase {
 		r.changed(before, why)
@@ -175,6 +178,7 @@ func (r *router) sawLowerPriority(why core.Reason) {
 func (r *router) lateness(late time.Duration) {
 	if late > r.st.MasterDown()/2 {
 		r.stats.LateTimers++
+		r.s.dirty = true
 	}
 	r.stats.MaxLate = max(r.stats.MaxLate, late)
 }

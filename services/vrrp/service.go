@@ -136,6 +136,7 @@ func (s *service) run(ctx context.Context) error {
 		}
 		s.now = s.loop.Now()
 		s.turns.Add(1)
+		s.lateness()
 		for _, fd := range ready {
 			if fd == s.watch.FD() {
 				s.stale = s.watch.Drain() || s.stale
@@ -183,6 +184,18 @@ func (s *service) deadline() time.Duration {
 	return at
 }
 
+// lateness counts the timers of the election that this turn finds overdue,
+// before the socket is read and may arm them anew.
+func (s *service) lateness() {
+	for _, r := range s.routers {
+		for _, t := range [...]core.Timer{core.TimerDown, core.TimerAdvert} {
+			if due := r.timers[t]; due != 0 && due < s.now {
+				r.lateness(s.now - due)
+			}
+		}
+	}
+}
+
 // fire does the timers that are due. Before a master is called dead, what lies
 // in the socket is read: our lateness is not its death.
 func (s *service) fire() {
@@ -200,7 +213,6 @@ func (s *service) fire() {
 				if r.timers[t] != due {
 					continue
 				}
-				r.lateness(s.now - due)
 			}
 			r.timers[t] = 0
 			r.step(core.Event{Kind: core.Expired, Timer: timer, Due: due})
