@@ -93,6 +93,7 @@ const lifetimeSlack = 1500 * time.Millisecond
 // adds before deletes, except where the kernel holds one of a kind. Ops that
 // depend on a link made or renamed in the same list are left to the next pass.
 func Diff(have Facts, want World) (ops []Op, waiting []string) {
+	have.Links = slices.Clone(have.Links) // links marks what its ops change
 	d := diff{have: have, want: want, byName: map[string]*Link{}}
 	for i := range have.Links {
 		l := &have.Links[i]

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	mdnetlink "github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -68,7 +69,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 
 	// The first state goes out before a configuration is known: conf asks for the
 	// NICs that are present.
-	if err := s.observe(); err != nil {
+	if err := s.observe(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
 	s.srv.Handle("prepare", s.prepare, ipc.UIDConf)
@@ -166,10 +167,14 @@ func (s *service) loop(ctx context.Context) error {
 			soon(0)
 		case <-pass.C:
 			start := time.Now()
-			if err := s.pass(ctx); err != nil {
+			switch err := s.pass(ctx); {
+			case errors.Is(err, netlink.ErrDumpInterrupted):
+				s.trigger() // the kernel changes faster than it can be read: once more, after a rest
+			case err != nil:
 				return err
+			default:
+				s.env.Ready()
 			}
-			s.env.Ready()
 			// A storm of events (a failover moves a thousand addresses) may take a
 			// fifth of a processor, not more.
 			rested = time.Now().Add(4 * time.Since(start))
@@ -235,6 +240,7 @@ func (s *service) pass(ctx context.Context) error {
 
 func (s *service) apply(ctx context.Context, ops []Op, f Facts) (faults []string) {
 	for _, o := range ops {
+		s.env.Progress()
 		if err := s.k.Apply(o, f); err != nil {
 			faults = append(faults, err.Error())
 			continue
