@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
+	"strings"
 	"time"
 
 	"ballast/services/ipc"
@@ -55,27 +57,28 @@ func (s *service) serveScripts(ctx context.Context) error {
 	return srv.Serve(ctx, l)
 }
 
-// processName is the command of a process, for a log line.
+// processName is the command of a process, for a log line: of a script its
+// file, not the shell that reads it.
 func processName(pid int32) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(b) == 0 {
 		return fmt.Sprintf("of process %d", pid)
 	}
-	for i := range b {
-		if b[i] == 0 {
-			b[i] = ' '
+	args := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+	switch path.Base(args[0]) {
+	case "sh", "bash", "dash", "ash":
+		if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
+			args = args[1:]
 		}
 	}
-	return oneLine(string(b), 80)
+	return oneLine(strings.Join(args, " "), 80)
 }
 
 func oneLine(s string, most int) string {
 	s = clean(s)
-	for len(s) > 0 && s[len(s)-1] == ' ' {
-		s = s[:len(s)-1]
-	}
+	s = strings.TrimRight(s, " ")
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }
