@@ -29,7 +29,7 @@ func (c *call) read(ctx context.Context, override bool) error {
 	if strings.TrimSpace(text) == "" {
 		return usagef("nothing was sent; the configuration is expected on standard input, for example: ssh admin@BOX commit < keepalived.conf")
 	}
-	c.s.candidate = &candidate{text, override, running.Generation}
+	c.s.candidate = &candidate{text: text, override: override, base: running.Generation}
 	return nil
 }
 
@@ -71,6 +71,7 @@ func load(ctx context.Context, c *call) (string, error) {
 		return "", err
 	}
 	out := show.Problems(r.Problems)
+	c.s.candidate.told = true
 	switch {
 	case r.Errors > 0 && c.s.OneShot:
 		return "", &reportError{out + "the candidate has errors: it cannot be committed", r.Errors}
@@ -158,6 +159,9 @@ func commit(ctx context.Context, c *call) (string, error) {
 		return "", err
 	}
 	c.s.candidate = nil
+	if k.told && !c.json {
+		res.Problems = nil
+	}
 	return c.committed(res)
 }
 

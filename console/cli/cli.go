@@ -110,6 +110,7 @@ type candidate struct {
 	text     string
 	override bool
 	base     uint64 // the running generation when it was loaded
+	told     bool   // its findings were shown when it was loaded
 }
 
 // Result is what came of a line.

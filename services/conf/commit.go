@@ -2,6 +2,7 @@ package conf
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -212,14 +213,18 @@ func (c *conf) undo(ctx context.Context, before running, asked []string, n uint6
 // will be awaited, and warnings about those that are not there when force is
 // set; without force a service that is not there refuses the commit.
 func (c *conf) prepare(ctx context.Context, cfg model.Config, force bool) (asked []string, warnings map[string]string, err error) {
-	arg := status.Prepare{Generation: c.store.Newest() + 1, Config: cfg}
+	// Marshalled once: a large configuration is megabytes.
+	arg, err := json.Marshal(status.Prepare{Generation: c.store.Newest() + 1, Config: cfg})
+	if err != nil {
+		return nil, nil, fmt.Errorf("not committed: %w", err)
+	}
 	answers := make([]error, len(c.Services))
 	var wg sync.WaitGroup
 	for i, name := range c.Services {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, c.PrepareBound)
 			defer cancel()
-			answers[i] = c.client(name).Call(ctx, "prepare", arg, nil)
+			answers[i] = c.client(name).Call(ctx, "prepare", json.RawMessage(arg), nil)
 		})
 	}
 	wg.Wait()
