@@ -89,11 +89,6 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if *length > 0 {
-		var cancel func()
-		ctx, cancel = context.WithTimeout(ctx, *length)
-		defer cancel()
-	}
 	l, err := lab.Start(ctx, o)
 	if err != nil {
 		return told(ctx, err)
@@ -116,6 +111,11 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer s.close()
+	if *length > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, *length)
+		defer cancel()
+	}
 	if !*plain && term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
 		err = watch(ctx, s)
 	} else {
