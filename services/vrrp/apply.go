@@ -14,10 +14,10 @@ import (
 // change keep their state; those that are gone resign; an instance that
 // becomes another virtual router (other VRID, interface, family, version or
 // transport) starts anew.
-func (s *service) apply(gen uint64, c *model.Config) {
+func (s *service) apply(gen uint64, c *config) {
 	s.now = s.loop.Now()
 	s.refreshTables()
-	s.gen, s.global, s.dirty = gen, c.Global, true
+	s.gen, s.startup, s.dirty = gen, c.Global.StartupDelay, true
 	old := s.routers
 	byName := make(map[string]*router, len(old))
 	for _, r := range old {
@@ -77,7 +77,7 @@ func (s *service) startRouter(r *router) {
 	c := coreConfig(&r.cfg, r.src, r.group != nil)
 	r.core = c
 	var delay time.Duration
-	if end := s.started + s.global.StartupDelay; !adopt && end > s.now {
+	if end := s.started + s.startup; !adopt && end > s.now {
 		delay, r.deafUntil = end-s.now, end
 	}
 	r.step(core.Event{

@@ -3,7 +3,9 @@ package vrrp_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -407,4 +409,62 @@ func TestManyVIPs(t *testing.T) {
 	i := b.awaitState(8*time.Second, status.VRRPMaster)
 	b1, _ := json.Marshal(i.Stats)
 	t.Logf("%s", b1)
+}
+
+// All 255 virtual routers of a segment between two directors: each has one
+// master, and none of them moves.
+func TestEveryVRID(t *testing.T) {
+	k := quick
+	k.adv = 200 * time.Millisecond
+	l, a, b := pair(t, k, nil)
+	all := func(n int, priority uint8) model.Config {
+		var c model.Config
+		for id := 1; id <= 255; id++ {
+			i := k.instance(n, priority)
+			i.Name, i.VRID, i.GARPMasterDelay = fmt.Sprintf("VI_%d", id), uint8(id), 0
+			i.VIPs = []model.Address{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, 0, byte(id)}), 32)}}
+			c.Instances = append(c.Instances, i)
+		}
+		return c
+	}
+	a.commit(all(1, 200))
+	b.commit(all(2, 100))
+	a.start()
+	a.awaitState(k.down(), status.VRRPMaster)
+	b.start()
+	b.await(k.down(), "b hears all masters", func(v status.VRRP) bool {
+		for _, i := range v.Instances {
+			if i.MasterPriority != 200 {
+				return false
+			}
+		}
+		return len(v.Instances) == 255
+	})
+	before := cpu(t, a)
+	v := b.await(12*time.Second, "ten intervals more", func(v status.VRRP) bool {
+		return v.Instances[254].LastAdvert.Sub(v.Instances[0].Since) > 10*k.adv
+	})
+	for _, i := range v.Instances {
+		if i.State != status.VRRPBackup || i.Stats.BecomeMaster != 0 {
+			t.Errorf("%s of b: %s, became master %d times: %s", i.Name, i.State, i.Stats.BecomeMaster, i.Reason)
+		}
+	}
+	t.Logf("master of 255: %s of CPU since, %s", cpu(t, a)-before, strings.ReplaceAll(rss(a), "\n", " "))
+	t.Logf("backup of 255: late timers %d, at most %s late", v.Instances[0].Stats.LateTimers, v.Instances[0].Stats.MaxLate)
+	l.until(k.down(), "a holds all", func() bool { return len(l.addrs("a")) >= 255 })
+}
+
+// cpu is what a director's process has used.
+func cpu(t *testing.T, d *director) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	var user, system int
+	fmt.Sscan(f[11], &user)
+	fmt.Sscan(f[12], &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }

@@ -20,8 +20,10 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/kernel"
@@ -29,7 +31,22 @@ import (
 
 // memoryLimit is what the Go runtime may use before it collects garbage. The
 // hot path makes none; what there is comes from states and configurations.
-const memoryLimit = 6 << 20
+const memoryLimit = 8 << 20
+
+var tuned atomic.Bool
+
+// settleMemory gives back what taking over a configuration used. A limit that
+// what lives comes close to would mean collecting without end, so it grows with
+// the configuration.
+func settleMemory() {
+	if !tuned.Load() {
+		return
+	}
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	debug.SetMemoryLimit(max(memoryLimit, 2*int64(m.Sys-m.HeapReleased)))
+}
 
 // Tune sets the process up for a small hard real-time service. Run calls it in
 // a process that init started; a test's process keeps its own settings.
@@ -37,6 +54,7 @@ func Tune() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 	runtime.GOMAXPROCS(2)
+	tuned.Store(true)
 	kernel.LockMemory() // a box without the right to it has no swap either
 }
 
@@ -93,12 +111,13 @@ func Run(ctx context.Context, env *ipc.Env) error {
 		}
 	})
 	tasks.Go(func() {
-		ipc.Watch(life, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+		ipc.Watch(life, env.Dir.Client("conf"), func(_ uint64, c running) {
 			if c.Generation == 0 {
 				return // conf has nothing yet
 			}
 			if s.ask(life, func() { s.apply(c.Generation, &c.Config) }) == nil {
 				env.Ready()
+				settleMemory()
 			}
 		})
 	})
@@ -132,6 +151,21 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	time.Sleep(lastWords)
 	end()
 	return err
+}
+
+// running is the part of status.Conf that this service needs. What it does not
+// name is skipped, not decoded: thousands of real servers are other services'
+// matter and would only make garbage here.
+type running struct {
+	Generation uint64 `json:"generation"`
+	Config     config `json:"config"`
+}
+
+// config is the part of model.Config that this service needs.
+type config struct {
+	Global     struct{ StartupDelay time.Duration }
+	Instances  []model.Instance
+	SyncGroups []model.SyncGroup
 }
 
 // lastWords is how long the sockets stay open after the last state, for those

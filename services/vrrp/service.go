@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
 	"ballast/services/vrrp/kernel"
@@ -39,9 +38,9 @@ type service struct {
 
 	gen     uint64 // of the configuration applied
 	applied bool
-	problem string // why it could not be applied in full
-	global  model.Global
-	routers []*router // in the order of the configuration
+	problem string        // why it could not be applied in full
+	startup time.Duration // vrrp_startup_delay
+	routers []*router     // in the order of the configuration
 	groups  []*group
 	scripts map[string]status.ScriptResult
 	held    map[string]string // instance ("": all): who resigned it
