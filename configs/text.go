@@ -55,7 +55,7 @@ func spans(text string) []span {
 			case c == '#' || c == '!':
 				i = len(line)
 				continue
-			case c == '$' && i+1 < len(line) && line[i+1] == '{' && strings.IndexByte(line[i:], '}') > 0:
+			case c == '$' && i+1 < len(line) && line[i+1] == '{' && strings.IndexByte(line[i:min(i+256, len(line))], '}') > 0:
 				i += strings.IndexByte(line[i:], '}')
 			case c == '{':
 				depth++

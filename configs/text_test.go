@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -226,6 +227,14 @@ func BenchmarkLoad100kLines(b *testing.B) {
 	}
 }
 
+func repeat(n int, f func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(f(i))
+	}
+	return b.String()
+}
+
 // TestHostile: whatever comes in ends quickly, as problems.
 func TestHostile(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -244,8 +253,28 @@ func TestHostile(t *testing.T) {
 		"half a file":   large(1000)[:20_000],
 		"sequences":     []byte(strings.Repeat("~SEQ(A,1,1000) ~SEQ(B,1,1000) ~SEQ(C,1,1000) a ${A} ${B} ${C}\n", 10)),
 		"definitions":   []byte("$A=" + strings.Repeat("x", 500) + "\n$B=${A}${A}${A}${A}${A}${A}\n$C=${B}${B}${B}${B}${B}${B}\n$D=${C}${C}${C}${C}${C}${C}\n" + strings.Repeat("y ${D}${D}${D}\n", 5000)),
+		"instances": []byte(repeat(15_000, func(i int) string {
+			return fmt.Sprintf("vrrp_instance I%d {\n interface eth0\n virtual_router_id 7\n virtual_ipaddress {\n 10.0.%d.%d\n }\n}\n", i, i>>8&255, i&255)
+		})),
+		"unknown scripts": []byte(repeat(15_000, func(i int) string { return fmt.Sprintf("vrrp_script s%d {\n script x\n}\n", i) }) +
+			"vrrp_instance I {\n interface e\n virtual_router_id 0\n track_script {\n" + repeat(50_000, func(i int) string { return fmt.Sprintf("t%d\n", i) }) + "}\n}\n"),
+		"tracked twice": []byte("vrrp_instance I {\n track_interface {\n" + repeat(50_000, func(i int) string { return fmt.Sprintf("t%d\n", i) }) + "}\n}\n"),
+		"many groups": []byte(repeat(10_000, func(i int) string {
+			return fmt.Sprintf("vrrp_sync_group g%d {\n group {\n a%d\n}\n}\nvrrp_instance a%d {\n interface e\n virtual_router_id 1\n priority 300\n}\n", i, i, i)
+		})),
+		"grown sequences":   []byte("$A=" + strings.Repeat("x", 500) + "\n$B=${A}${A}${A}${A}${A}${A}\n~SEQ(I,1,40000) y ${B}${B}${B}${B}${B}${B}\n"),
+		"parameter starts":  []byte(strings.Repeat("${", 400_000) + "\n" + strings.Repeat(strings.Repeat("${", 4000)+"\n", 200)),
+		"nested conditions": []byte(strings.Repeat(strings.Repeat("@^z ", 2000)+"a\n", 100)),
 	} {
+		start := time.Now()
 		_, problems := Load(name, text, Options{})
+		Merge(string(text), "")
+		Mask(string(text))
+		if d := time.Since(start); d > 20*time.Second {
+			t.Errorf("%s takes %s", name, d)
+		} else if testing.Verbose() {
+			t.Log(name, d)
+		}
 		if errorsOf(problems) == 0 {
 			t.Errorf("%s loads", name)
 		}

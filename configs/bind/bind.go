@@ -69,6 +69,8 @@ type binder struct {
 	scripts  map[string]model.Pos // where each vrrp_script is defined
 	instance map[string]bool
 	weighted map[string]bool // sync groups that allow weights
+	scriptAt map[string]int  // index in cfg.Scripts
+	guesses  int             // suggestions made; each costs a search
 }
 
 func (b *binder) report(s model.Severity, pos model.Pos, fix, format string, args ...any) {
@@ -173,8 +175,10 @@ func (b *binder) unknown(block string, n *syntax.Node) {
 		where = "in " + block
 	}
 	fix := ""
-	if near := schema.Nearest(block, name); near != "" {
-		fix = "did you mean " + near + "?"
+	if b.guess() {
+		if near := schema.Nearest(block, name); near != "" {
+			fix = "did you mean " + near + "?"
+		}
 	}
 	for _, home := range homes {
 		if fix == "" && home != block && schema.Lookup(home, name) != nil {
@@ -192,6 +196,25 @@ func (b *binder) unknown(block string, n *syntax.Node) {
 		return
 	}
 	b.fail(n.Pos, fix, "unknown %s %s %s", what, quote(name), where)
+}
+
+// maxGuesses bounds the searches for the word that was meant: a text with more
+// unknown words is no configuration.
+const maxGuesses = 300
+
+func (b *binder) guess() bool {
+	b.guesses++
+	return b.guesses <= maxGuesses
+}
+
+// meant suggests one of some names, or falls back.
+func (b *binder) meant(name string, among func() []string, fallback string) string {
+	if b.guess() {
+		if near := schema.NearestOf(name, among()); near != "" {
+			return "did you mean " + near + "?"
+		}
+	}
+	return fallback
 }
 
 // check judges the arguments of a line by its row.
@@ -256,7 +279,7 @@ func quote(s string) string {
 // root binds the whole text. global_defs come first, wherever they stand:
 // their values are the defaults of everything else.
 func (b *binder) root(nodes []*syntax.Node) {
-	b.groups, b.scripts = map[string]*group{}, map[string]model.Pos{}
+	b.groups, b.scripts, b.scriptAt = map[string]*group{}, map[string]model.Pos{}, map[string]int{}
 	b.instance, b.weighted = map[string]bool{}, map[string]bool{}
 	var later []*syntax.Node
 	vrrp := false

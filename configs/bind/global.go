@@ -255,7 +255,12 @@ func (b *binder) finishSyncDaemon() {
 	if s.Instance == "" {
 		return
 	}
-	var names []string
+	names := func() (out []string) {
+		for _, in := range b.cfg.Instances {
+			out = append(out, in.Name)
+		}
+		return out
+	}
 	for i := range b.cfg.Instances {
 		in := &b.cfg.Instances[i]
 		if in.Name == s.Instance {
@@ -264,12 +269,8 @@ func (b *binder) finishSyncDaemon() {
 			}
 			return
 		}
-		names = append(names, in.Name)
 	}
-	fix := "name one of the vrrp_instance blocks"
-	if near := schema.NearestOf(s.Instance, names); near != "" {
-		fix = "did you mean " + near + "?"
-	}
+	fix := b.meant(s.Instance, names, "name one of the vrrp_instance blocks")
 	b.fail(b.defaults.syncPos, fix, "lvs_sync_daemon: there is no vrrp_instance %s", quote(s.Instance))
 }
 

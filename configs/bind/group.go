@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -30,10 +31,11 @@ func (b *binder) members(n *syntax.Node) {
 func (b *binder) syncGroup(n *syntax.Node) {
 	s := sync{pos: n.Pos, at: map[string]model.Pos{}, weights: b.weighted[n.Arg(0)]}
 	s.Name = n.Arg(0)
-	if slices.ContainsFunc(b.syncs, func(o sync) bool { return o.Name == s.Name }) {
+	if _, twice := b.places["group/"+s.Name]; twice {
 		b.warn(n.Pos, "rename one of them", "vrrp_sync_group %s is defined twice; this one is ignored", quote(s.Name))
 		return
 	}
+	b.places["group/"+s.Name] = n.Pos
 	mail := model.Unset
 	member := func(name string, pos model.Pos) {
 		if _, twice := s.at[name]; twice {
@@ -76,18 +78,15 @@ func (b *binder) syncGroup(n *syntax.Node) {
 
 // finishSync checks the members of the groups, now that all are known.
 func (b *binder) finishSync() {
-	var names []string
-	for _, in := range b.cfg.Instances {
-		names = append(names, in.Name)
+	index := map[string]int{}
+	for i, in := range b.cfg.Instances {
+		index[in.Name] = i
 	}
 	taken := map[string]string{}
 	for _, s := range b.syncs {
 		s.Instances = slices.DeleteFunc(s.Instances, func(name string) bool {
-			if !slices.Contains(names, name) {
-				fix := "define it, or delete it from the group"
-				if near := schema.NearestOf(name, names); near != "" {
-					fix = "did you mean " + near + "?"
-				}
+			if _, known := index[name]; !known {
+				fix := b.meant(name, func() []string { return slices.Sorted(maps.Keys(index)) }, "define it, or delete it from the group")
 				b.warn(s.at[name], fix, "sync group %s: there is no vrrp_instance %s; it is left out, as keepalived does", s.Name, quote(name))
 				return true
 			}
@@ -105,28 +104,27 @@ func (b *binder) finishSync() {
 		case 1:
 			b.note(s.pos, "", "sync group %s has one member only", s.Name)
 		}
-		for i := range b.cfg.Instances {
-			in := &b.cfg.Instances[i]
-			if s.weights || !slices.Contains(s.Instances, in.Name) {
-				continue
+		for _, name := range s.Instances {
+			if !s.weights {
+				b.unweight(&b.cfg.Instances[index[name]], s.Name)
 			}
-			in.TrackScripts = slices.DeleteFunc(in.TrackScripts, func(t model.TrackScript) bool {
-				if t.Weight != 0 {
-					b.warn(b.places["instance/"+in.Name], "delete the weight, or add sync_group_tracking_weight to the group",
-						"%s: script %s has a weight and does not count, since sync group %s holds the instance", in.Name, t.Script, s.Name)
-				}
-				return t.Weight != 0
-			})
-			in.TrackInterfaces = slices.DeleteFunc(in.TrackInterfaces, func(t model.TrackInterface) bool {
-				if t.Weight != 0 {
-					b.warn(b.places["instance/"+in.Name], "delete the weight, or add sync_group_tracking_weight to the group",
-						"%s: interface %s has a weight and does not count, since sync group %s holds the instance", in.Name, t.Interface, s.Name)
-				}
-				return t.Weight != 0
-			})
 		}
 		b.cfg.SyncGroups = append(b.cfg.SyncGroups, s.SyncGroup)
 	}
+}
+
+// unweight drops the weighted trackers of a group's member: a group changes
+// state as one, so a member cannot have a priority of its own.
+func (b *binder) unweight(in *model.Instance, group string) {
+	drop := func(weight int, what, name string) bool {
+		if weight != 0 {
+			b.warn(b.places["instance/"+in.Name], "delete the weight, or add sync_group_tracking_weight to the group",
+				"%s: %s %s has a weight and does not count, since sync group %s holds the instance", in.Name, what, name, group)
+		}
+		return weight != 0
+	}
+	in.TrackScripts = slices.DeleteFunc(in.TrackScripts, func(t model.TrackScript) bool { return drop(t.Weight, "script", t.Script) })
+	in.TrackInterfaces = slices.DeleteFunc(in.TrackInterfaces, func(t model.TrackInterface) bool { return drop(t.Weight, "interface", t.Interface) })
 }
 
 // seconds3 prints a duration as the language writes it.

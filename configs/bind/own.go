@@ -75,16 +75,15 @@ func hostPort(s, port string) (string, bool) {
 
 func (b *binder) login(n *syntax.Node) {
 	u := model.Login{Name: n.Arg(0)}
+	_, twice := b.places["login/"+u.Name]
 	b.places["login/"+u.Name] = n.Pos
 	if !loginName.MatchString(u.Name) {
 		b.fail(n.ArgPos(0), "lower-case letters, digits, - and _; a letter first", "%s is no user name", quote(u.Name))
 		return
 	}
-	for _, have := range b.cfg.System.Logins {
-		if have.Name == u.Name {
-			b.fail(n.Pos, "write its keys into one block", "login %s is defined twice", u.Name)
-			return
-		}
+	if twice {
+		b.fail(n.Pos, "write its keys into one block", "login %s is defined twice", u.Name)
+		return
 	}
 	b.each("login", n.Children, func(k *schema.Keyword, l *syntax.Node) {
 		if k.Name == "role" {

@@ -73,7 +73,9 @@ func (b *binder) realServer(v *virtual, n *syntax.Node) {
 		return
 	}
 	b.place(v, &r, n.ArgPos(1), "real server")
-	if slices.ContainsFunc(v.Real, func(o model.RealServer) bool { return o.Addr == r.Addr && o.Port == r.Port }) {
+	if id := netip.AddrPortFrom(r.Addr, r.Port); !v.seen[id] {
+		v.seen[id] = true
+	} else {
 		b.warn(n.Pos, "delete one of them", "virtual server %s: real server %s port %d is listed twice; the second is ignored, as keepalived does", v.Name, r.Addr, r.Port)
 		return
 	}

@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -179,6 +180,7 @@ type virtual struct {
 	sorryForward   *forward
 	real           []*syntax.Node
 	flags          []*syntax.Node
+	seen           map[netip.AddrPort]bool // real servers
 }
 
 type forward struct {
@@ -187,7 +189,7 @@ type forward struct {
 }
 
 func (b *binder) virtualServer(n *syntax.Node) {
-	v := &virtual{inherited: unset(), pos: n.Pos, weight: 1}
+	v := &virtual{inherited: unset(), pos: n.Pos, weight: 1, seen: map[netip.AddrPort]bool{}}
 	v.timeout, v.loop = 5*time.Second, 60*time.Second
 	v.Quorum = 1
 	if !b.header(n, v) {
@@ -210,15 +212,7 @@ func (b *binder) header(n *syntax.Node, v *virtual) bool {
 	case "group":
 		g := b.groups[n.Arg(1)]
 		if g == nil {
-			var names []string
-			for name := range b.groups {
-				names = append(names, name)
-			}
-			slices.Sort(names)
-			fix := "define it with virtual_server_group " + n.Arg(1) + " { … }"
-			if near := schema.NearestOf(n.Arg(1), names); near != "" {
-				fix = "did you mean " + near + "?"
-			}
+			fix := b.meant(n.Arg(1), func() []string { return slices.Sorted(maps.Keys(b.groups)) }, "define it with virtual_server_group "+n.Arg(1)+" { … }")
 			b.fail(n.ArgPos(1), fix, "there is no virtual_server_group %s", quote(n.Arg(1)))
 			return false
 		}

@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,6 +53,7 @@ func (b *binder) script(n *syntax.Node) {
 		delete(b.scripts, s.Name)
 		return
 	}
+	b.scriptAt[s.Name] = len(b.cfg.Scripts)
 	b.cfg.Scripts = append(b.cfg.Scripts, s)
 }
 
@@ -68,6 +70,7 @@ type raw struct {
 	lowerNo, higherSend, checkUnicast, skip, strict, checksum model.Tristate
 	mail                                                      model.Tristate
 	vips, excluded                                            []placed
+	peer                                                      map[netip.Addr]bool
 	brokenVRID, brokenPriority                                bool
 	versionAt                                                 model.Pos
 }
@@ -85,7 +88,7 @@ func (b *binder) vrrpInstance(n *syntax.Node) {
 		return
 	}
 	b.places["instance/"+name] = n.Pos
-	r := raw{garpDelay: -1, garpRefresh: -1, lowerDelay: -1, garpRepeat: -1, refreshRepeat: -1, lowerRepeat: -1, downAdverts: -1}
+	r := raw{garpDelay: -1, garpRefresh: -1, lowerDelay: -1, garpRepeat: -1, refreshRepeat: -1, lowerRepeat: -1, downAdverts: -1, peer: map[netip.Addr]bool{}}
 	r.Name = name
 	r.AdvertInt = time.Second
 	for _, l := range n.Children { // a wrong value must not count as a missing one
@@ -317,10 +320,11 @@ func (b *binder) peers(r *raw, n *syntax.Node) {
 			b.fail(at, "", "unicast_peer: %v", err)
 			continue
 		}
-		if slices.ContainsFunc(r.Peers, func(p model.Peer) bool { return p.Addr == a }) {
+		if r.peer[a] {
 			b.warn(at, "delete one of them", "peer %s is listed twice", a)
 			continue
 		}
+		r.peer[a] = true
 		r.Peers = append(r.Peers, model.Peer{Addr: a, MinTTL: -1, MaxTTL: -1})
 		last = len(r.Peers) - 1
 	}
@@ -352,16 +356,18 @@ func (b *binder) trackLine(n *syntax.Node, limit float64) (weight int, reverse, 
 
 func (b *binder) trackInterfaces(l *syntax.Node, limit float64) []model.TrackInterface {
 	var out []model.TrackInterface
+	seen := map[string]bool{}
 	for _, line := range l.Children {
 		b.use(line, Works, "")
 		w, rev, _, ok := b.trackLine(line, limit+1) // ±254 is an old form that keepalived still takes
 		if !ok || !b.ifname(line, -1, line.Name()) {
 			continue
 		}
-		if slices.ContainsFunc(out, func(t model.TrackInterface) bool { return t.Interface == line.Name() }) {
+		if seen[line.Name()] {
 			b.warn(line.Pos, "delete one of them", "interface %s is tracked twice", line.Name())
 			continue
 		}
+		seen[line.Name()] = true
 		b.places["track_interface/"+line.Name()] = line.Pos
 		out = append(out, model.TrackInterface{Interface: line.Name(), Weight: max(-253, min(253, w)), Reverse: rev})
 	}
@@ -370,6 +376,7 @@ func (b *binder) trackInterfaces(l *syntax.Node, limit float64) []model.TrackInt
 
 func (b *binder) trackScripts(l *syntax.Node) []model.TrackScript {
 	var out []model.TrackScript
+	seen := map[string]bool{}
 	for _, line := range l.Children {
 		name := line.Name()
 		w, rev, set, ok := b.trackLine(line, 253)
@@ -380,15 +387,7 @@ func (b *binder) trackScripts(l *syntax.Node) []model.TrackScript {
 		at, known := b.scripts[name]
 		if !known {
 			b.use(line, Unknown, "")
-			var names []string
-			for s := range b.scripts {
-				names = append(names, s)
-			}
-			slices.Sort(names)
-			fix := "define it with vrrp_script " + name + " { … }"
-			if near := schema.NearestOf(name, names); near != "" {
-				fix = "did you mean " + near + "?"
-			}
+			fix := b.meant(name, func() []string { return slices.Sorted(maps.Keys(b.scripts)) }, "define it with vrrp_script "+name+" { … }")
 			b.warn(line.Pos, fix, "there is no vrrp_script %s; it is not tracked, as in keepalived", quote(name))
 			continue
 		}
@@ -397,16 +396,14 @@ func (b *binder) trackScripts(l *syntax.Node) []model.TrackScript {
 			b.note(line.Pos, "move vrrp_script "+name+" above", "vrrp_script %s is defined below (line %d): keepalived would not track it, here it counts", quote(name), at.Line)
 			b.mapped(line, "tracked, though it is defined below")
 		}
-		if slices.ContainsFunc(out, func(t model.TrackScript) bool { return t.Script == name }) {
+		if seen[name] {
 			b.warn(line.Pos, "delete one of them", "script %s is tracked twice", name)
 			continue
 		}
+		seen[name] = true
 		if !set {
-			for _, s := range b.cfg.Scripts {
-				if s.Name == name {
-					w, rev = s.Weight, s.Reverse != rev
-				}
-			}
+			s := &b.cfg.Scripts[b.scriptAt[name]]
+			w, rev = s.Weight, s.Reverse != rev
 		}
 		out = append(out, model.TrackScript{Script: name, Weight: w, Reverse: rev})
 	}

@@ -37,6 +37,7 @@ type checker struct {
 	places   Places
 	facts    *Facts
 	problems []model.Problem
+	holds    map[netip.Addr]bool // addresses that the box has at times; made when asked for
 }
 
 // report places a problem at the first of the keys that the text holds.
@@ -67,13 +68,17 @@ func (k *checker) line(key string) string {
 // apart: the same VRID, interface, family and group, or for unicast a common
 // peer.
 func (k *checker) routers() {
+	type router struct {
+		vrid          uint8
+		ipv6, unicast bool
+		iface         string
+	}
+	seen := map[router][]int{}
 	for i := range k.c.Instances {
 		a := &k.c.Instances[i]
-		for j := range k.c.Instances[:i] {
+		id := router{a.VRID, a.IPv6, a.Unicast, a.Interface}
+		for _, j := range seen[id] {
 			b := &k.c.Instances[j]
-			if a.VRID != b.VRID || a.IPv6 != b.IPv6 || a.Interface != b.Interface || a.Unicast != b.Unicast {
-				continue
-			}
 			if a.Unicast {
 				common := slices.ContainsFunc(a.Peers, func(p model.Peer) bool {
 					return slices.ContainsFunc(b.Peers, func(q model.Peer) bool { return p.Addr == q.Addr })
@@ -87,7 +92,9 @@ func (k *checker) routers() {
 			k.report(model.Error, fmt.Sprintf("give %s another virtual_router_id, the same on both boxes", a.Name),
 				fmt.Sprintf("%s and %s%s both use virtual_router_id %d on interface %s", a.Name, b.Name, k.line(instance(b.Name)), a.VRID, a.Interface),
 				instance(a.Name, "vrid"), instance(a.Name))
+			break
 		}
+		seen[id] = append(seen[id], i)
 	}
 }
 
@@ -152,19 +159,23 @@ func (k *checker) servers() {
 
 // carried says whether the box holds an address at times.
 func (k *checker) carried(a netip.Addr) bool {
-	is := func(x model.Address) bool { return x.Prefix.Addr() == a }
-	for i := range k.c.Instances {
-		in := &k.c.Instances[i]
-		if slices.ContainsFunc(in.VIPs, is) || slices.ContainsFunc(in.ExcludedVIPs, is) {
-			return true
+	if k.holds == nil {
+		k.holds = map[netip.Addr]bool{}
+		for i := range k.c.Instances {
+			for _, x := range slices.Concat(k.c.Instances[i].VIPs, k.c.Instances[i].ExcludedVIPs) {
+				k.holds[x.Prefix.Addr()] = true
+			}
+		}
+		for _, x := range k.c.StaticAddrs {
+			k.holds[x.Prefix.Addr()] = true
+		}
+		for _, i := range k.c.Interfaces {
+			for _, p := range i.Addresses {
+				k.holds[p.Addr()] = true
+			}
 		}
 	}
-	if slices.ContainsFunc(k.c.StaticAddrs, is) {
-		return true
-	}
-	return slices.ContainsFunc(k.c.Interfaces, func(i model.Interface) bool {
-		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
-	})
+	return k.holds[a]
 }
 
 // marks compares the marks that are set with the services that want one.

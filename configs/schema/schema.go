@@ -167,7 +167,7 @@ func nearest(word string, among []string) string {
 	if len(word) <= 4 {
 		distance = 2
 	}
-	for _, n := range among {
+	for _, n := range among[:min(len(among), 1000)] { // nobody mistypes one of thousands of names
 		d := edits(strings.ToLower(word), strings.ToLower(n), distance)
 		if d < distance {
 			best, distance = n, d

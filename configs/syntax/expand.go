@@ -73,9 +73,9 @@ func (r *reader) substitute(s string, pos model.Pos) string {
 		end := i + 1
 		braced := s[end] == '{'
 		if braced {
-			n := strings.IndexByte(s[end:], '}')
+			n := braceEnd(s[end:])
 			if n < 0 {
-				break
+				continue
 			}
 			name = s[end+1 : end+n]
 			end += n + 1
@@ -123,6 +123,7 @@ func (r *reader) substitute(s string, pos model.Pos) string {
 		return s
 	}
 	b.WriteString(s[last:])
+	r.grown += b.Len()
 	if b.String() == s {
 		r.once(model.Error, pos, "a definition must not use itself", "a parameter on the line stands for itself")
 	}

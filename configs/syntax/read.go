@@ -27,6 +27,7 @@ type reader struct {
 	params map[string]param
 	warned map[string]bool
 	budget int // lines that expansion may still add
+	grown  int // bytes that parameters made
 	files  int
 	stack  []string // files being read
 
@@ -97,10 +98,10 @@ func (r *reader) finish() {
 // sequence, parameters (and then from the start again), include, braces.
 func (r *reader) line(s string, pos model.Pos, depth int) {
 	if depth > 0 {
-		if r.budget--; r.budget < 0 {
+		if r.budget--; r.budget < 0 || r.grown > maxGrown {
 			if !r.over {
 				r.over = true
-				r.problem(model.Error, pos, "write the lines out, or use fewer of them", "parameters and sequences make more than %d lines", MaxExpanded)
+				r.problem(model.Error, pos, "write the lines out, or use fewer of them", "parameters and sequences make more than %d lines or %d MB", MaxExpanded, maxGrown>>20)
 			}
 			return
 		}
@@ -227,7 +228,7 @@ func (r *reader) emit(s string, pos model.Pos) {
 		case quoted:
 		case c == '$' && i+1 < len(s) && s[i+1] == '{':
 			// A parameter that nobody defined stays as it is: its braces are text.
-			if end := strings.IndexByte(s[i:], '}'); end > 0 {
+			if end := braceEnd(s[i:]); end > 0 {
 				i += end
 			}
 		case c == '{' || c == '}':
@@ -240,6 +241,9 @@ func (r *reader) emit(s string, pos model.Pos) {
 	}
 	flush(len(s))
 }
+
+// braceEnd finds the } of a parameter, near its ${; -1 when there is none.
+func braceEnd(s string) int { return strings.IndexByte(s[:min(len(s), maxName)], '}') }
 
 // clip shortens text of a stranger for a message.
 func clip(s string) string {

@@ -18,12 +18,14 @@ import (
 // Limits of one text with all it includes. They are far above any real
 // configuration and keep hostile ones cheap.
 const (
-	MaxLine     = 8 << 10 // bytes in one line; keepalived ignores a line above 1023
-	MaxDepth    = 64      // nested blocks
-	MaxIncludes = 256     // files read by include
-	MaxNesting  = 16      // includes inside includes
-	MaxExpanded = 50_000  // lines that parameters and sequences may add
-	maxReplaced = 64 << 10
+	MaxLine     = 8 << 10  // bytes in one line; keepalived ignores a line above 1023
+	MaxDepth    = 64       // nested blocks
+	MaxIncludes = 256      // files read by include
+	MaxNesting  = 16       // includes inside includes
+	MaxExpanded = 50_000   // lines that parameters and sequences may add
+	maxReplaced = 64 << 10 // bytes of a line after its parameters
+	maxGrown    = 32 << 20 // bytes that parameters may make in all
+	maxName     = 256      // bytes between ${ and }
 )
 
 // Word is one token of a line.
