@@ -209,22 +209,26 @@ type CheckHealth struct {
 	Known bool `json:"known"`
 }
 
-// settled reports whether the verdict rests on probes: every check has spoken,
-// or one that spoke says down. A health process that has just started says
-// what it assumes, and that must not override what is known from before.
+// settled reports whether the verdict rests on a probe: one check at least has
+// spoken, and one that failed if the verdict is down. A health process that
+// has just started says what it assumes, and that must not override what is
+// known from before.
 func (r *RealHealth) settled() bool {
-	all := true
+	if len(r.Checks) == 0 {
+		return true
+	}
 	for _, c := range r.Checks {
-		if c.Known && !c.Up && !r.Alive {
+		if c.Known && (r.Alive || !c.Up) {
 			return true
 		}
-		all = all && c.Known
 	}
-	return all
+	return false
 }
 
-// Hear takes in a state of health. It returns a copy.
-func (b *Beliefs) Hear(p *Plan, h *Health) *Beliefs {
+// Hear takes in a state of health and returns a copy. A verdict that does not
+// rest on a probe and contradicts what is believed is held back, unless trust
+// is set; held tells whether there was one.
+func (b *Beliefs) Hear(p *Plan, h *Health, trust bool) (_ *Beliefs, held bool) {
 	out := b.clone()
 	at := map[string]int{}
 	for i := range h.Servers {
@@ -248,8 +252,10 @@ func (b *Beliefs) Hear(p *Plan, h *Health) *Beliefs {
 			}
 			rh, rb := &hv.Real[m], &vb.real[k]
 			said := realBelief{truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))}
-			if !rh.settled() && rb.alive != unknown {
-				agreed = agreed && rb.alive == said.alive
+			if !trust && rb.alive != unknown && !rh.settled() {
+				if rb.alive != said.alive {
+					agreed, held = false, true
+				}
 				continue
 			}
 			*rb = said
@@ -259,7 +265,7 @@ func (b *Beliefs) Hear(p *Plan, h *Health) *Beliefs {
 			vb.quorum = truthOf(hv.QuorumUp)
 		}
 	}
-	return out
+	return out, held
 }
 
 // instances lists the roles of VRRP instances.

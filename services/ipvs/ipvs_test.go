@@ -220,7 +220,7 @@ start backup sync daemon on eth1 id 5
 			p := mustCompile(t, test.config)
 			b := NoBeliefs(p)
 			if !test.silent {
-				b = b.Hear(p, health(1, test.config, test.down...))
+				b, _ = b.Hear(p, health(1, test.config, test.down...), false)
 			}
 			if d := cmp.Diff(test.want, opsText(&State{}, Desired(p, b, test.roles))); d != "" {
 				t.Errorf("-want +got\n%s", d)
@@ -234,7 +234,8 @@ func TestMiscDynamicWeight(t *testing.T) {
 	p := mustCompile(t, c)
 	h := health(1, c)
 	h.Servers[0].Real[0].Weight = 17
-	got := Desired(p, NoBeliefs(p).Hear(p, h), Roles{})
+	b, _ := NoBeliefs(p).Hear(p, h, false)
+	got := Desired(p, b, Roles{})
 	if w := got.Services[0].Dests[0].Weight; w != 17 {
 		t.Errorf("weight %d, want 17", w)
 	}
@@ -288,7 +289,8 @@ func TestDiff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return Desired(p, NoBeliefs(p).Hear(p, health(1, c, down...)), Roles{Known: true})
+		b, _ := NoBeliefs(p).Hear(p, health(1, c, down...), false)
+		return Desired(p, b, Roles{Known: true})
 	}
 	daemons := func(d model.SyncDaemon) *model.Config { return &model.Config{Global: model.Global{SyncDaemon: &d}} }
 	for name, test := range map[string]struct {
@@ -488,6 +490,34 @@ func TestStartWaitsForHealth(t *testing.T) {
 		if !strings.Contains(got, line) {
 			t.Errorf("after health spoke: no %q in\n%s", line, got)
 		}
+	}
+}
+
+func TestAssumptionsOfHealthAreHeldForAWhile(t *testing.T) {
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)))
+	w := newWorld(t)
+	w.r.configure(1, c)
+	w.full()
+	w.r.hear(health(1, c, "10.0.1.2"))
+	w.r.event()
+	fresh := health(1, c)
+	for j := range fresh.Servers[0].Real {
+		fresh.Servers[0].Real[j].Checks[0] = CheckHealth{Up: true}
+	}
+	if got := w.do(func() { w.r.hear(fresh); w.r.event(); w.full() }); got != "" {
+		t.Errorf("on an assumption:\n%s", got)
+	}
+	w.clock = w.clock.Add(HoldBound)
+	if got := w.do(w.full); got != "add destination [10.0.1.2]:tcp:80 of [10.0.0.1]:tcp:80 DR weight 1\n" {
+		t.Errorf("after %s: %q", HoldBound, got)
+	}
+	w.r.hear(health(1, c, "10.0.1.2"))
+	w.r.event()
+	// A check that never speaks does not stop one that does.
+	mixed := health(1, c)
+	mixed.Servers[0].Real[1].Checks = append(mixed.Servers[0].Real[1].Checks, CheckHealth{Up: true})
+	if got := w.do(func() { w.r.hear(mixed); w.r.event() }); !strings.HasPrefix(got, "add destination [10.0.1.2]") {
+		t.Errorf("up by one of two checks: %q", got)
 	}
 }
 

@@ -25,6 +25,11 @@ const (
 	// alone while it waits for the word of health.
 	HealthWait = 5 * time.Second
 
+	// HoldBound is how long a mere assumption of health, after it started
+	// anew, is held back where it contradicts what was known. It is longer than
+	// the default delay_loop, within which every check has run once.
+	HoldBound = 2 * time.Minute
+
 	backoffMin = time.Second
 	backoffMax = time.Minute
 )
@@ -54,8 +59,9 @@ type reconciler struct {
 	health  *Health
 	beliefs *Beliefs
 	roles   Roles
-	adopted bool // the first dump was taken in
-	settled bool // existing services may be changed
+	held    time.Time // since when a verdict is held back; zero: none is
+	adopted bool      // the first dump was taken in
+	settled bool      // existing services may be changed
 
 	have    *State
 	want    *Table // of the last pass
@@ -102,9 +108,7 @@ func (r *reconciler) configure(gen uint64, c *model.Config) {
 	}
 	r.plan, r.owners, r.planErr, r.config = p, p.owners(), err, gen
 	clear(r.failed) // what was refused may be right now
-	if r.adopted && r.health != nil {
-		r.beliefs = r.beliefs.Hear(p, r.health)
-	}
+	r.listen()
 }
 
 // hear takes in a state of health and reports whether it changes anything.
@@ -113,12 +117,27 @@ func (r *reconciler) hear(h *Health) bool {
 	if r.plan == nil || !r.adopted {
 		return false
 	}
-	b := r.beliefs.Hear(r.plan, h)
-	same := r.settled && slices.EqualFunc(b.virtual, r.beliefs.virtual, func(x, y virtualBelief) bool {
+	before := r.beliefs
+	r.listen()
+	return !r.settled || !slices.EqualFunc(before.virtual, r.beliefs.virtual, func(x, y virtualBelief) bool {
 		return x.quorum == y.quorum && slices.Equal(x.real, y.real)
 	})
+}
+
+// listen forms the beliefs from the last word of health.
+func (r *reconciler) listen() {
+	if r.health == nil || r.plan == nil || !r.adopted {
+		return
+	}
+	now := r.now()
+	b, held := r.beliefs.Hear(r.plan, r.health, !r.held.IsZero() && now.Sub(r.held) >= HoldBound)
 	r.beliefs = b
-	return !same
+	switch {
+	case !held:
+		r.held = time.Time{}
+	case r.held.IsZero():
+		r.held = now
+	}
 }
 
 // settle ends the time in which existing services are left alone.
@@ -212,9 +231,9 @@ func (r *reconciler) pass(ids []model.ServiceID) bool {
 	if !r.adopted {
 		r.adopted = true
 		r.beliefs = r.beliefs.Adopt(r.plan, r.have)
-		if r.health != nil {
-			r.beliefs = r.beliefs.Hear(r.plan, r.health)
-		}
+		r.listen()
+	} else if !r.held.IsZero() && now.Sub(r.held) >= HoldBound {
+		r.listen()
 	}
 	r.settle(now)
 	want := r.desired(now)
