@@ -97,7 +97,7 @@ func (l *loop) connect(c *check, now time.Time) {
 		l.finish(c, outcome{local: true, reason: err.Error()}, now)
 		return
 	}
-	fd, err := openSocket(&c.spec)
+	fd, err := openSocket(c.spec)
 	if err != nil {
 		// Our own trouble says nothing about the server.
 		l.finish(c, outcome{local: true, reason: err.Error()}, now)
@@ -162,7 +162,7 @@ func (l *loop) ready(c *check, now time.Time) {
 		}
 		i := c.m.url
 		c.edge.ans = newAnswer(&c.rules[i])
-		c.edge.out = requestFor(&c.spec, &c.spec.URLs[i])
+		c.edge.out = requestFor(c.spec, &c.spec.URLs[i])
 		c.edge.phase = sending
 		l.send(c, now)
 	case sending:

@@ -226,7 +226,7 @@ func (l *loop) silence(c *check, now time.Time) string {
 	case !a.inBody:
 		return fmt.Sprintf("HTTP header not complete within %s, %d bytes of it", c.spec.ConnectTimeout, len(a.head))
 	case !now.Before(c.edge.limit):
-		return fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(&c.spec), a.got)
+		return fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(c.spec), a.got)
 	default:
 		return fmt.Sprintf("answer stopped for %s after %d bytes of body", c.spec.ConnectTimeout, a.got)
 	}
@@ -239,7 +239,7 @@ func patience(c *model.Check) time.Duration { return max(10*c.ConnectTimeout, 5*
 
 // begin starts a probe.
 func (l *loop) begin(c *check, now time.Time) {
-	c.edge.began, c.edge.limit = now, now.Add(patience(&c.spec))
+	c.edge.began, c.edge.limit = now, now.Add(patience(c.spec))
 	c.edge.ans, c.edge.out = nil, nil
 	switch c.spec.Kind {
 	case model.SSLGet:

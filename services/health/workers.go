@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net"
 	"net/netip"
@@ -89,7 +88,7 @@ func (l *loop) beginTLS(c *check) {
 	rule, u := &c.rules[i], &c.spec.URLs[i]
 	l.tls.do(func(ctx context.Context) {
 		began := time.Now() // time in the queue is ours, not the server's
-		ok, local, reason := probeTLS(ctx, &spec, u, rule)
+		ok, local, reason := probeTLS(ctx, spec, u, rule)
 		l.post(func(now time.Time) {
 			c.edge.began = began
 			l.finish(c, outcome{ok: ok, local: local, reason: reason}, now)
@@ -192,9 +191,7 @@ type runScript func(ctx context.Context, r status.Run) (status.RunResult, error)
 func (l *loop) beginScript(c *check) {
 	c.edge.phase = working
 	spec := c.spec
-	h := fnv.New64a()
-	io.WriteString(h, c.ident)
-	run := status.Run{Name: fmt.Sprintf("MISC_CHECK %s %016x", target(&spec), h.Sum64()), Command: spec.Command, Timeout: spec.MiscTimeout}
+	run := status.Run{Name: fmt.Sprintf("MISC_CHECK %s %x", target(spec), c.ident), Command: spec.Command, Timeout: spec.MiscTimeout}
 	if run.Timeout <= 0 {
 		run.Timeout = spec.DelayLoop
 	}
@@ -203,7 +200,7 @@ func (l *loop) beginScript(c *check) {
 		ctx, cancel := context.WithTimeout(ctx, run.Timeout+5*time.Second)
 		defer cancel()
 		res, err := l.run(ctx, run)
-		o := scriptOutcome(&spec, res, err)
+		o := scriptOutcome(spec, res, err)
 		l.post(func(now time.Time) { l.finish(c, o, now) })
 	})
 }

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -27,7 +28,7 @@ const notImplemented = "not implemented in this release"
 // about them. It is pure: time is an argument, probes are done by the edge.
 type world struct {
 	servers []*virtualServer
-	checks  map[string]*check // by key, each run once however many use it
+	checks  map[key]*check // each run once however many use it
 	ring    []status.Transition
 	seq     uint64
 	probes  uint64
@@ -36,8 +37,8 @@ type world struct {
 
 // check is one probe that runs, for all real servers that want the same one.
 type check struct {
-	spec  model.Check
-	ident string // what must be equal for its state to survive a reload
+	spec  *model.Check // in the configuration of the last apply
+	ident key          // what must be equal for its state to survive a reload
 	rules []urlRule
 	m     machine
 	users []*realServer
@@ -77,7 +78,7 @@ type realServer struct {
 	since  time.Time
 }
 
-func newWorld() *world { return &world{checks: map[string]*check{}} }
+func newWorld() *world { return &world{checks: map[key]*check{}} }
 
 // name as keepalived prints it, and the name of its place in a pool.
 func (r *realServer) name() string {
@@ -126,33 +127,38 @@ func (c *check) why() string {
 	return string(c.spec.Kind) + ": " + c.detail
 }
 
+// key stands for a check's definition. A hash, and not the text, because it is
+// kept twice for each of maybe 20,000 checks.
+type key [16]byte
+
+func keyOfText(c *model.Check) key {
+	b, err := json.Marshal(c)
+	if err != nil { // plain values always marshal
+		b = fmt.Appendf(nil, "%+v", c)
+	}
+	sum := sha256.Sum256(b)
+	return key(sum[:16])
+}
+
 // keyOf is equal for checks that can be one probe. alpha is not part of it: it
 // only decides what a server is before the first verdict.
-func keyOf(c *model.Check) string {
+func keyOf(c *model.Check) key {
 	k := *c
 	k.Alpha = false
-	b, err := json.Marshal(k)
-	if err != nil { // plain values always marshal
-		return fmt.Sprintf("%+v", k)
-	}
-	return string(b)
+	return keyOfText(&k)
 }
 
 // identOf is equal for checks that ask the same question, whatever their
 // timing: their state survives a reload, as in keepalived.
-func identOf(c *model.Check) string {
+func identOf(c *model.Check) key {
 	k := *c
 	k.Alpha = false
 	k.Retry, k.DelayBeforeRetry, k.DelayLoop, k.Warmup, k.FastRecovery = 0, 0, 0, 0, false
-	b, err := json.Marshal(k)
-	if err != nil {
-		return fmt.Sprintf("%+v", k)
-	}
-	return string(b)
+	return keyOfText(&k)
 }
 
 func newCheck(spec *model.Check) (*check, error) {
-	c := &check{spec: *spec, ident: identOf(spec), weight: -1}
+	c := &check{spec: spec, ident: identOf(spec), weight: -1}
 	c.edge.fd = -1
 	c.edge.slot = -1
 	web := spec.Kind == model.HTTPGet || spec.Kind == model.SSLGet
@@ -193,14 +199,14 @@ func target(c *model.Check) string {
 // checked as it is written.
 func validate(cfg *model.Config) []error {
 	var errs []error
-	seen := map[string]bool{}
+	seen := map[key]bool{}
 	for i := range cfg.VirtualServers {
 		vs := &cfg.VirtualServers[i]
 		for j := range vs.Real {
 			for k := range vs.Real[j].Checks {
 				spec := &vs.Real[j].Checks[k]
-				if key := keyOf(spec); !seen[key] {
-					seen[key] = true
+				if id := keyOf(spec); !seen[id] {
+					seen[id] = true
 					if _, err := newCheck(spec); err != nil {
 						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.Name, err))
 					}
@@ -224,7 +230,7 @@ type realKey struct {
 func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check, errs []error) {
 	oldReal := map[realKey]*realServer{}
 	oldVS := map[string]*virtualServer{}
-	oldIdent := map[string]*check{}
+	oldIdent := map[key]*check{}
 	for _, vs := range w.servers {
 		oldVS[vs.conf.Name] = vs
 		for _, r := range vs.real {
@@ -235,7 +241,7 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		oldIdent[c.ident] = c
 	}
 	old := w.checks
-	w.checks, w.servers = map[string]*check{}, nil
+	w.checks, w.servers = map[key]*check{}, nil
 	for i := range cfg.VirtualServers {
 		vs := &virtualServer{conf: &cfg.VirtualServers[i]}
 		total := 0
@@ -245,19 +251,19 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 			was := oldReal[realKey{vs.conf.Name, conf.Addr, conf.ConfPort}]
 			for k := range conf.Checks {
 				spec := &conf.Checks[k]
-				key := keyOf(spec)
-				c := w.checks[key]
+				id := keyOf(spec)
+				c := w.checks[id]
 				if c == nil {
 					var err error
-					if c, err = w.adopt(key, spec, old, oldIdent); err != nil {
+					if c, err = adopt(id, spec, old, oldIdent); err != nil {
 						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.conf.Name, err))
 						continue
 					}
-					if old[key] != c {
+					if old[id] != c {
 						added = append(added, c)
 					}
-					c.users = nil
-					w.checks[key] = c
+					c.spec, c.users = spec, nil
+					w.checks[id] = c
 				}
 				r.checks = append(r.checks, c)
 				// A server that lives already is not taken out because it got
@@ -284,8 +290,8 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		}
 		w.servers = append(w.servers, vs)
 	}
-	for key, c := range old {
-		if w.checks[key] != c {
+	for id, c := range old {
+		if w.checks[id] != c {
 			removed = append(removed, c)
 		}
 	}
@@ -299,8 +305,10 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 	return added, removed, errs
 }
 
-func (w *world) adopt(key string, spec *model.Check, old, oldIdent map[string]*check) (*check, error) {
-	if c := old[key]; c != nil {
+// adopt finds the check that a definition had before, or makes a new one with
+// what is known about the same question.
+func adopt(id key, spec *model.Check, old, oldIdent map[key]*check) (*check, error) {
+	if c := old[id]; c != nil {
 		return c, nil
 	}
 	c, err := newCheck(spec)
@@ -451,7 +459,7 @@ func (w *world) state(applied status.Applied) status.Health {
 			}
 			for i, c := range r.checks {
 				rs.Checks = append(rs.Checks, status.CheckHealth{
-					Kind: string(c.spec.Kind), Target: target(&c.spec),
+					Kind: string(c.spec.Kind), Target: target(c.spec),
 					Up:    c.m.up && (c.m.known || !r.hold[i]) || !c.implemented(),
 					Known: c.m.known, Last: c.last, Took: c.took, Retries: c.m.left(), Detail: c.detail,
 				})
