@@ -64,6 +64,8 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 
 	p := &publisher{srv: srv}
 	w.told = logTransition(env.Log)
+	mem := openMemory(env.Data, env.Log)
+	w.before = mem.load()
 	p.publish(w, time.Now())
 	watched := make(chan struct{})
 	go func() {
@@ -84,13 +86,20 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	wake := context.AfterFunc(ctx, func() { l.post(func(time.Time) {}) })
 	defer wake()
 
+	unsaved := false
 	for ctx.Err() == nil {
 		if err := l.turn(min(turnLimit, p.wait(l, time.Now()))); err != nil {
 			return err
 		}
-		if p.wait(l, time.Now()) <= 0 {
-			p.publish(w, time.Now())
+		now := time.Now()
+		if p.wait(l, now) <= 0 {
+			p.publish(w, now)
+			unsaved = unsaved || l.changed
 			l.changed, l.touched = false, false
+		}
+		if unsaved && now.Sub(mem.last) >= saveGap {
+			mem.save(w, now)
+			unsaved = false
 		}
 		env.Progress()
 	}

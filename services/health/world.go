@@ -33,6 +33,7 @@ type world struct {
 	seq     uint64
 	probes  uint64
 	told    func(status.Transition) // called for each transition, nil: nobody
+	before  *remembered             // what the run before knew, until the first apply
 }
 
 // check is one probe that runs, for all real servers that want the same one.
@@ -260,6 +261,7 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 						continue
 					}
 					if old[id] != c {
+						w.before.recall(c)
 						added = append(added, c)
 					}
 					c.spec, c.users = spec, nil
@@ -275,6 +277,7 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 				r.alive, r.known, r.since = was.alive, was.known, was.since
 			} else {
 				r.alive, _ = r.verdict()
+				r.known = w.before != nil // told in the run before
 			}
 			for _, c := range r.checks {
 				if c.spec.Dynamic && c.weight >= 0 {
@@ -287,6 +290,8 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		vs.q = newQuorum(vs.conf.Quorum, vs.conf.Hysteresis, total)
 		if was := oldVS[vs.conf.Name]; was != nil {
 			vs.q.up, vs.known = was.q.up, was.known
+		} else if w.before != nil {
+			vs.q.up, vs.known = w.before.Quorums[vs.conf.Name]
 		}
 		w.servers = append(w.servers, vs)
 	}
@@ -294,6 +299,10 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		if w.checks[id] != c {
 			removed = append(removed, c)
 		}
+	}
+	if w.before != nil {
+		w.seq = max(w.seq, w.before.Seq)
+		w.before = nil
 	}
 	// Checks may have come or gone: look at everybody once.
 	for _, vs := range w.servers {
