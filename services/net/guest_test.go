@@ -23,9 +23,12 @@ import (
 func TestFirmwareKernel(t *testing.T) {
 	if !guest.Inside() {
 		guest.Run(t, guest.Options{Package: "./services/net", Args: []string{"-test.run", "^TestFirmwareKernel$", "-test.v"},
-			Modules: []string{"veth", "bonding", "8021q", "ip_vs", "nf_tables"}})
+			Modules: []string{"veth", "bonding", "8021q", "ip_vs", "nf_tables", "virtio_net"},
+			// QEMU's own network hands out 10.0.2.15 by DHCP.
+			Extra: []string{"-netdev", "user,id=nic,ipv6=off", "-device", "virtio-net-pci,netdev=nic,mac=52:54:00:aa:bb:01,addr=0x7,romfile="}})
 		return
 	}
+	t.Run("a card by its PCI path", cardByPath)
 	for i := range 4 {
 		name := "eth" + string(rune('0'+i))
 		attrs := netlink.NewLinkAttrs()
@@ -149,6 +152,31 @@ func TestFirmwareKernel(t *testing.T) {
 	}
 	st = b.commit(model.Config{Interfaces: []model.Interface{{Name: "eth3"}}})
 	check(model.Config{Interfaces: []model.Interface{{Name: "eth3"}}}, st, "bond0 bond mtu 1500 ", "eth3 veth mtu 1500 up ")
+}
+
+// cardByPath gives a real (well, virtio) card its name by its place in the box.
+func cardByPath(t *testing.T) {
+	b := newBox(t)
+	c := model.Config{Interfaces: []model.Interface{{Name: "enp1s0", Match: model.Match{PCI: "0000:00:07.0"}, DHCP: true}}}
+	b.commit(c)
+	st := b.await("the lease", func(n status.Net) bool { return slices.Equal(addrsOf(n, "enp1s0"), []string{"10.0.2.15/24 dhcp"}) })
+	l := linkNamed(st, "enp1s0")
+	if l.PCI != "0000:00:07.0" || l.Driver != "virtio_net" || l.PermMAC != "52:54:00:aa:bb:01" || l.Kind != "device" || !l.Carrier || !l.Configured {
+		t.Errorf("link %+v", l)
+	}
+	if !slices.ContainsFunc(st.Routes, func(r status.Route) bool { return r.Via == ip("10.0.2.2") && r.Origin == "dhcp" }) || len(st.DNS) != 1 {
+		t.Errorf("routes %+v, name servers %v", st.Routes, st.DNS)
+	}
+	for _, op := range b.log.applied() {
+		if !strings.HasPrefix(op, "set net/") {
+			t.Log(op)
+		}
+	}
+	c.Interfaces[0].DHCP = false
+	if st := b.commit(c); len(addrsOf(st, "enp1s0")) != 0 {
+		t.Errorf("addresses left: %q", addrsOf(st, "enp1s0"))
+	}
+	b.idle(c)
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
