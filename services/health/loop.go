@@ -48,8 +48,9 @@ const readSize = 64 << 10
 // a bounded number of workers.
 type loop struct {
 	w  *world
-	ep int
-	wk int // eventfd: work in the inbox
+	ep    int
+	wk    int // eventfd: work in the inbox
+	addrs int // netlink socket for ha_suspend, -1: nobody wants it
 
 	timers  timers
 	byFD    map[int32]*check
@@ -87,7 +88,7 @@ func newLoop(w *world, run runScript) (*loop, error) {
 		return nil, fmt.Errorf("health: epoll: %w", err)
 	}
 	l := &loop{
-		w: w, ep: ep, wk: wk, byFD: map[int32]*check{}, buf: make([]byte, readSize),
+		w: w, ep: ep, wk: wk, addrs: -1, byFD: map[int32]*check{}, buf: make([]byte, readSize),
 		events: make([]unix.EpollEvent, 256), run: run,
 	}
 	l.tls, l.misc = newWorkers(maxTLS), newWorkers(maxScripts)
@@ -119,6 +120,9 @@ func (l *loop) close() {
 	}
 	l.tls.close()
 	l.misc.close()
+	if l.addrs >= 0 {
+		unix.Close(l.addrs)
+	}
 	unix.Close(l.ep)
 	unix.Close(l.wk)
 }
@@ -140,6 +144,12 @@ func (l *loop) turn(most time.Duration) error {
 	for i := range max(n, 0) {
 		if l.events[i].Fd == int32(l.wk) {
 			l.drainInbox(now)
+			continue
+		}
+		if l.events[i].Fd == int32(l.addrs) {
+			if err := l.lookAddresses(now); err != nil {
+				return err
+			}
 			continue
 		}
 		// The map, not the event, says whose it is: an earlier event of this
@@ -197,6 +207,9 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 		l.timers.set(c, now.Add(in))
 	}
 	l.changed = true
+	if err := l.watchAddresses(now); err != nil {
+		errs = append(errs, err)
+	}
 	return errs
 }
 
@@ -239,6 +252,10 @@ func patience(c *model.Check) time.Duration { return max(10*c.ConnectTimeout, 5*
 
 // begin starts a probe.
 func (l *loop) begin(c *check, now time.Time) {
+	if c.suspended() {
+		l.timers.set(c, now.Add(max(c.spec.DelayLoop, minDelay)))
+		return
+	}
 	c.edge.began, c.edge.limit = now, now.Add(patience(c.spec))
 	c.edge.ans, c.edge.out = nil, nil
 	switch c.spec.Kind {

@@ -66,6 +66,8 @@ type virtualServer struct {
 	q     quorum
 	known bool // the first evaluation is done
 	real  []*realServer
+
+	suspended bool // ha_suspend, and no address of it is on this box
 }
 
 type realServer struct {
