@@ -70,6 +70,7 @@ func TestValues(t *testing.T) {
 		{vi("mcast_src_ip 2001:db8::1"), in(func(i model.Instance) any { return i.SrcIP.IsValid() }), false, "is not"},
 		// authentication
 		{vi("authentication {\n auth_pass 12345678\n auth_type PASS\n}"), in(func(i model.Instance) any { return string(i.AuthPass) }), "12345678", ""},
+		{vi("authentication {\n auth_pass 123456789\n auth_type PASS\n}"), in(func(i model.Instance) any { return string(i.AuthPass) }), "12345678", "cut to its first 8"},
 		{vi("authentication {\n auth_pass x\n}"), in(func(i model.Instance) any { return i.AuthPass == nil }), true, "without auth_type"},
 		{vi("authentication {\n auth_type PASS\n}"), in(func(i model.Instance) any { return i.AuthPass == nil }), true, "without auth_pass"},
 		{vi("authentication {\n auth_type AH\n auth_pass x\n}"), in(func(i model.Instance) any { return i.AuthPass == nil }), true, "AH is not spoken"},
