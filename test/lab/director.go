@@ -55,19 +55,27 @@ func newDirector(l *Lab, i int) (*Director, error) {
 		}
 		d.Ports = append(d.Ports, p)
 	}
-	f, err := os.Create(d.disk)
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+	if err := d.Wipe(); err != nil {
+		return nil, err
 	}
-	err = f.Truncate(diskSize)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
-	}
+	var err error
 	d.SSHPort, err = freeTCPPort()
 	return d, err
+}
+
+// Wipe gives the box an empty disk. It must have no power.
+func (d *Director) Wipe() error {
+	f, err := os.Create(d.disk)
+	if err == nil {
+		err = f.Truncate(diskSize)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
 }
 
 // file is the name of the box in file names, which host names do not change.
@@ -85,9 +93,10 @@ func freeTCPPort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// seed writes the initramfs: the image's, and behind it what a netboot server
-// would send along.
-func (d *Director) seed(config []byte, files map[string][]byte) error {
+// Seed writes the initramfs of the next boots: the image's, and behind it what a
+// netboot server would send along. A box with a configuration of its own on its
+// disk does not look at it.
+func (d *Director) Seed(config []byte, files map[string][]byte) error {
 	a := archive.New()
 	a.File("seed/config", config, 0o600)
 	for name, b := range files {
@@ -359,38 +368,4 @@ func (d *Director) apply(ctx context.Context, text []byte, files map[string][]by
 	}
 	_, err := d.Commit(ctx, text)
 	return err
-}
-
-// SSHCommand is what a user types to reach the console.
-func (d *Director) SSHCommand() string {
-	return fmt.Sprintf("ssh -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -p %d admin@127.0.0.1", d.lab.key.file, d.SSHPort)
-}
-
-// SerialCommand is what a user types to reach the serial console.
-func (d *Director) SerialCommand() string {
-	return "socat STDIO,raw,echo=0,escape=0x1d UNIX-CONNECT:" + vm.SerialSocket(d.lab.Dir, d.file())
-}
-
-// writeSSHConfig makes "ssh -F FILE director-a" work.
-func (l *Lab) writeSSHConfig() error {
-	var b strings.Builder
-	for _, d := range l.Directors {
-		fmt.Fprintf(&b, "Host %s\n  HostName 127.0.0.1\n  Port %d\n  User admin\n  IdentityFile %s\n  IdentitiesOnly yes\n"+
-			"  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n", d.file(), d.SSHPort, l.key.file)
-	}
-	if err := os.WriteFile(l.sshConfig(), []byte(b.String()), 0o600); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return nil
-}
-
-func (l *Lab) sshConfig() string { return filepath.Join(l.Dir, "ssh") }
-
-// ShortCommands are what a user types to reach the consoles, short.
-func (l *Lab) ShortCommands() []string {
-	var out []string
-	for _, d := range l.Directors {
-		out = append(out, fmt.Sprintf("ssh -F %s %s", l.sshConfig(), d.file()), d.SerialCommand())
-	}
-	return out
 }

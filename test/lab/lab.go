@@ -217,7 +217,7 @@ func (l *Lab) bootDirector(ctx context.Context, i int, texts [2][]byte) error {
 		seed = l.Text(i, texts[i])
 	}
 	d := l.Directors[i]
-	if err := d.seed(seed, l.opts.Files); err != nil {
+	if err := d.Seed(seed, l.opts.Files); err != nil {
 		return err
 	}
 	if err := d.Boot(ctx); err != nil {

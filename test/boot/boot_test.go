@@ -1,0 +1,272 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/board"
+	"ballast/image"
+	"ballast/image/archive"
+	"ballast/init/applet"
+	"ballast/test/lab/vm"
+)
+
+// box is one machine under test.
+type box struct {
+	*vm.VM
+	t    *testing.T
+	dir  string
+	pos  int // how far the console has been read
+	conn net.Conn
+}
+
+// built is the image, made once for all tests.
+var built string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "ballast-boot-")
+	if err == nil {
+		built = dir
+		err = image.Build(context.Background(), image.Options{Board: board.QEMU, Root: "../..", Out: dir, Version: "test", Applets: applet.Names, Log: os.Stdout})
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// start boots the image with an archive of further files and returns when
+// QEMU runs.
+func start(t *testing.T, extra *archive.Archive, disks ...vm.Disk) *box {
+	t.Helper()
+	unlock, err := vm.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
+	dir := t.TempDir()
+	b, err := os.ReadFile(filepath.Join(built, image.InitramfsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if extra != nil {
+		more, err := extra.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, more...)
+	}
+	initrd := filepath.Join(dir, "initrd")
+	if err := os.WriteFile(initrd, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v, err := vm.Start(vm.Config{
+		Name: "box", Dir: dir, Kernel: filepath.Join(built, image.KernelFile), Initrd: initrd,
+		Append: board.QEMU.KernelCmdLine(), Disks: disks, Watchdog: true, NoReboot: true,
+		NICs: []vm.NIC{{Netdev: "user,restrict=on", MAC: "52:54:00:ba:11:01"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &box{VM: v, t: t, dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(x.Console())
+		}
+		if x.conn != nil {
+			x.conn.Close()
+		}
+		v.Kill()
+	})
+	return x
+}
+
+// expect waits until the console shows the texts, in this order.
+func (x *box) expect(within time.Duration, texts ...string) {
+	x.t.Helper()
+	ctx, stop := context.WithTimeout(x.t.Context(), within)
+	defer stop()
+	for _, s := range texts {
+		pos, err := x.WaitConsole(ctx, x.pos, s)
+		if err != nil {
+			x.t.Fatalf("waiting for %q: %v", s, err)
+		}
+		x.pos = pos
+	}
+}
+
+// seen returns the first match of a pattern on the console so far.
+func (x *box) seen(pattern string) string {
+	return regexp.MustCompile(pattern).FindString(x.Console())
+}
+
+// ask types a line at the serial console.
+func (x *box) ask(line string) {
+	x.t.Helper()
+	if x.conn == nil {
+		c, err := net.Dial("unix", vm.SerialSocket(x.dir, "box"))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		x.conn = c
+		// QEMU waits for a reader that does not read; the console's log is ours.
+		go io.Copy(io.Discard, c)
+		fmt.Fprint(c, "\r")
+		x.expect(20*time.Second, "> ")
+	}
+	fmt.Fprint(x.conn, line+"\r")
+}
+
+// ended waits for the end of QEMU.
+func (x *box) ended(within time.Duration) {
+	x.t.Helper()
+	select {
+	case <-x.Exited():
+	case <-time.After(within):
+		x.t.Fatalf("the machine still runs")
+	}
+}
+
+func blankDisk(t *testing.T, mib int64) vm.Disk {
+	t.Helper()
+	f := filepath.Join(t.TempDir(), "data")
+	if err := os.WriteFile(f, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(f, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	return vm.Disk{File: f, Serial: board.QEMU.Data.Serial}
+}
+
+func seed() *archive.Archive {
+	a := archive.New()
+	a.File("seed/hostname", []byte("box-a\n"), 0o644)
+	a.File("seed/config", []byte("global_defs {\n    router_id FROM_THE_SEED\n}\n"), 0o644)
+	return a
+}
+
+const slow = 90 * time.Second // to boot on an emulated processor of a busy machine
+
+// The life of a box: first boot with a blank disk, services killed, power
+// button, second boot with what the disk kept, Ctrl-Alt-Del.
+func TestLife(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	disk := blankDisk(t, 256)
+	x := start(t, seed(), disk)
+	x.expect(slow, "watchdog: i6300ESB timer, 30s", "data: /dev/vda, new, 256 MiB, grown", "seed: found", "host name: box-a", "ready: ")
+	t.Log(x.seen(`init is up [0-9.]+ s after the kernel started`))
+	t.Log(x.seen(`ready: .*`))
+	for _, s := range []string{"vrrp", "ipvs", "net"} {
+		x.ask("restart " + s + " signal 9")
+		x.expect(30*time.Second, s+" ended: killed (SIGKILL); starting it again")
+		for end := time.Now().Add(30 * time.Second); ; {
+			x.pos = len(x.Console())
+			x.ask("show processes")
+			x.expect(20*time.Second, "console  ", "> ")
+			shown := x.Console()
+			if regexp.MustCompile(`\n` + s + ` +\d+ +ready +\S+ +1 `).MatchString(shown) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s is not back", s)
+			}
+		}
+	}
+	x.ask("show log init")
+	x.expect(20*time.Second, "ipvs is ready after", "> ")
+	t.Log(x.seen(`(?s)ended: killed.*ready after [0-9.ms]+`))
+	if err := x.PowerButton(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.expect(30*time.Second, "power off, asked by power button", "vrrp stopped: exit 0", "notify stopped: exit 0", "conf stopped: exit 0", "power off")
+	x.ended(20 * time.Second)
+	if p := x.seen(`(?i)EXT4-fs.*(error|recovery)|did not end within|unmount /data`); p != "" {
+		t.Errorf("the end was not in order: %s", p)
+	}
+
+	x = start(t, nil, disk)
+	x.expect(slow, "data: /dev/vda, 256 MiB (", "seed: none", "ready: ")
+	x.ask("show configuration")
+	x.expect(20*time.Second, "FROM_THE_SEED")
+	// The keyboard's driver is in the kernel; the machine has one.
+	if err := x.QMP(t.Context(), "send-key", map[string]any{"keys": []map[string]string{
+		{"type": "qcode", "data": "ctrl"}, {"type": "qcode", "data": "alt"}, {"type": "qcode", "data": "delete"}}}); err != nil {
+		t.Fatal(err)
+	}
+	x.expect(30*time.Second, "reboot, asked by Ctrl-Alt-Del", "vrrp stopped: exit 0")
+	x.ended(30 * time.Second)
+}
+
+// A disk that holds something else, or a broken file system, is made anew and
+// the box says so; without one it works and says that it forgets.
+func TestDataDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	t.Run("none", func(t *testing.T) {
+		x := start(t, nil)
+		x.expect(slow, "no data disk", "data: in memory", "ready: ")
+		x.ask("poweroff")
+		x.expect(20*time.Second, "[y/N]")
+		x.ask("y")
+		x.expect(30*time.Second, "power off, asked by user 106")
+		x.ended(20 * time.Second)
+	})
+	t.Run("broken", func(t *testing.T) {
+		disk := blankDisk(t, 128)
+		junk := bytes.Repeat([]byte{0xa5}, 64<<10)
+		junk[1024+0x38], junk[1024+0x39] = 0x53, 0xef // the magic number of a superblock full of rubbish
+		f, err := os.OpenFile(disk.File, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write(junk)
+		f.Close()
+		x := start(t, nil, disk)
+		x.expect(slow, "the file system on /dev/vda is damaged", "its files are lost", "data: /dev/vda, new, 128 MiB, grown", "ready: ")
+	})
+}
+
+// The hardware resets the machine when a service hangs, and not before.
+func TestWatchdog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	exe := filepath.Join(t.TempDir(), "starve")
+	if err := buildStatic(t.Context(), exe, "ballast/test/boot/starve"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := archive.New()
+	a.File("init", b, 0o755)
+	x := start(t, a)
+	x.expect(slow, "starve: i6300ESB timer, timeout 10s")
+	fed := time.Now()
+	x.expect(60*time.Second, "starve: starved: vrrp shows no progress")
+	if d := time.Since(fed); d < 10*time.Second {
+		t.Errorf("starved after %v", d)
+	}
+	x.ended(40 * time.Second)
+	if s := x.Console(); strings.Contains(s, "Kernel panic") {
+		t.Error("it was a panic, not the watchdog")
+	}
+}

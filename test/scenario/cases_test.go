@@ -1,0 +1,206 @@
+package scenario
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ballast/services/ipc/status"
+	"ballast/test/lab"
+	"ballast/test/lab/ether"
+)
+
+// TestCaseWeb: direct routing, a sorry server, persistence, and two scripts
+// that move the priority. nginx does not run here, as on any director box, so
+// its check costs both boxes 2.
+func TestCaseWeb(t *testing.T) {
+	s := begin(t, lab.Options{Config: readCase(t, "web-dr-sorry.conf")}, 51)
+	const site = "10.10.10.2:80"
+	s.answers(site, 40*time.Second, only("rs1", "rs2"))
+	g, err := s.Node.Get(s.ctx, site, "/bytes/200000", 10*time.Second)
+	if err != nil || g.Differ >= 0 || g.Bytes != 200000 {
+		t.Errorf("a body of 200000 bytes: %+v, %v", g, err)
+	}
+	again, err := s.Node.Get(s.ctx, site, "/", 5*time.Second)
+	if err != nil || again.Server != g.Server {
+		t.Errorf("persistence: %s, then %s, %v", g.Server, again.Server, err)
+	}
+	// A file on the box tells it to step back, and its absence to come back.
+	for _, d := range s.Directors {
+		s.priority(d, map[int]int{a: 98, b: 97}[d.Index])
+	}
+	s.must(s.Directors[a].PutFile(s.ctx, "/etc/keepalived/down", []byte("\n")))
+	s.waitMaster(51, b)
+	if _, err := s.Directors[a].Console(s.ctx, "file delete /etc/keepalived/down", nil); err != nil {
+		t.Fatal(err)
+	}
+	s.waitMaster(51, a)
+	s.must(s.Node.Server("rs1").Stop(s.ctx))
+	s.must(s.Node.Server("rs2").Stop(s.ctx))
+	s.answers(site, 60*time.Second, only("sorry1"))
+	s.must(s.Node.Server("rs1").Start(s.ctx))
+	s.answers(site, 30*time.Second, only("rs1"))
+}
+
+// priority waits for an effective priority.
+func (s scenario) priority(d *lab.Director, want int) {
+	s.Helper()
+	s.until("effective priority", 20*time.Second, func() (bool, string) {
+		v, err := d.VRRP(s.ctx)
+		if err != nil {
+			return false, err.Error()
+		}
+		return len(v.Instances) > 0 && v.Instances[0].Effective == want, strings.Join([]string{d.Name(), v.Instances[0].State, v.Instances[0].Reason}, " ")
+	})
+}
+
+// TestCaseUnicast: no advertisement goes to the multicast group, and the user
+// is told that direct routing cannot change a port.
+func TestCaseUnicast(t *testing.T) {
+	text := readCase(t, "unicast-dr-port.conf")
+	s := begin(t, lab.Options{Config: text}, 51)
+	var unicast, multicast atomic.Int64
+	defer s.Switches[0].Tap(func(_ time.Time, _ *ether.Port, frame []byte) {
+		if _, ok := ether.ParseAdvert(frame); !ok {
+			return
+		}
+		if frame[0]&1 == 1 {
+			multicast.Add(1)
+		} else {
+			unicast.Add(1)
+		}
+	})()
+	s.must(s.Node.Ping(s.ctx, "192.168.0.3"))
+	table, err := s.Directors[a].IPVS(s.ctx)
+	s.must(err)
+	if len(table.Services) != 1 || table.Services[0].ID.String() != "[192.168.0.3]:tcp:81" || len(table.Services[0].Dests) != 2 {
+		t.Errorf("table: %+v", table.Services)
+	}
+	out, err := s.Directors[a].Console(s.ctx, "check", s.Text(a, text))
+	if err != nil || !strings.Contains(out, "81") {
+		t.Errorf("check does not tell of port 81: %v\n%s", err, out)
+	}
+	s.Directors[a].Kill()
+	s.waitMaster(51, b)
+	s.must(s.Node.Ping(s.ctx, "192.168.0.3"))
+	if unicast.Load() == 0 || multicast.Load() > 0 {
+		t.Errorf("%d advertisements by unicast, %d by multicast", unicast.Load(), multicast.Load())
+	}
+	s.must(s.Directors[a].Boot(s.ctx))
+	s.waitMaster(51, a)
+}
+
+// TestCaseFTP: control and data connection of one client reach the same real
+// server, by a mark; a second service goes by address.
+func TestCaseFTP(t *testing.T) {
+	s := begin(t, lab.Options{Config: readCase(t, "ftp-mark.conf"), Blocks: `mark 300 {
+    tcp 192.168.100.111 9814 8000-10000
+}
+`}, 100)
+	const vip = "192.168.100.111"
+	s.answers(vip+":9826", 30*time.Second, only("rs1"))
+	s.answers(vip+":9826", 30*time.Second, only("rs2"))
+	s.until("FTP works", 30*time.Second, func() (bool, string) {
+		_, _, err := s.Node.FTP(s.ctx, vip+":9814")
+		if err != nil {
+			return false, err.Error()
+		}
+		return true, ""
+	})
+	for range 6 {
+		control, data, err := s.Node.FTP(s.ctx, vip+":9814")
+		if err != nil || control != data {
+			t.Errorf("control connection to %q, data connection to %q: %v", control, data, err)
+		}
+	}
+	net, err := lab.Show[[]status.MarkCount](s.ctx, s.Directors[a], "marks")
+	s.must(err)
+	var packets uint64
+	for _, m := range net {
+		packets += m.Packets
+	}
+	if packets == 0 {
+		t.Errorf("no packet was marked: %+v", net)
+	}
+	if _, err := s.Node.Get(s.ctx, vip+":7999", "/", time.Second); err == nil {
+		t.Error("a port outside the mark is answered")
+	}
+}
+
+// okScript and hopeless are what sites run: the second one does what its author
+// would do by hand when nginx cannot be brought up.
+const (
+	okScript = "#!/bin/sh\nexit 0\n"
+	hopeless = `#!/bin/bash
+count=$(ps -C nginx --no-header | wc -l)
+if [ "$count" -eq 0 ]; then
+    systemctl start nginx
+    sleep 1
+    if [ $(ps -C nginx --no-header | wc -l) -eq 0 ]; then
+        killall keepalived
+    fi
+fi
+`
+)
+
+// TestCaseScript: a script's success is worth 10; one that gives up hands the
+// addresses over.
+func TestCaseScript(t *testing.T) {
+	const script = "/etc/keepalived/check_nginx_alive_or_not.sh"
+	s := begin(t, lab.Options{
+		Config: readCase(t, "script-weight.conf"), Files: map[string][]byte{script: []byte(okScript)},
+	}, 51)
+	s.priority(s.Directors[a], 110)
+	s.priority(s.Directors[b], 109)
+	s.must(s.Node.Ping(s.ctx, "192.168.253.161"))
+	s.must(s.Directors[a].PutFile(s.ctx, script, []byte(hopeless)))
+	s.waitMaster(51, b)
+	s.must(s.Node.Ping(s.ctx, "192.168.253.161"))
+	s.must(s.Directors[a].PutFile(s.ctx, script, []byte(okScript)))
+	s.Directors[a].Console(s.ctx, "resume", nil)
+	s.waitMaster(51, a)
+}
+
+// TestCaseBackup: the file of a backup box, whose check script is not there.
+func TestCaseBackup(t *testing.T) {
+	s := begin(t, lab.Options{Config: readCase(t, "backup-mail.conf")})
+	s.waitMaster(51, b)
+	s.must(s.Node.Ping(s.ctx, "192.168.56.100"))
+	s.Directors[b].Kill()
+	s.waitMaster(51, a)
+	s.must(s.Node.Ping(s.ctx, "192.168.56.100"))
+	s.must(s.Directors[b].Boot(s.ctx))
+	s.waitMaster(51, b)
+}
+
+// TestManagement: the management interface has its address by DHCP, the real
+// ssh reaches the console, and the serial line shows somebody.
+func TestManagement(t *testing.T) {
+	s := begin(t, lab.Options{Config: web()})
+	st, err := lab.Show[status.Net](s.ctx, s.Directors[a], "interfaces")
+	s.must(err)
+	found := false
+	for _, l := range st.Links {
+		for _, ad := range l.Addresses {
+			found = found || l.Name == s.Plan().Management && ad.Origin == "dhcp" && ad.Prefix == netip.MustParsePrefix("10.0.2.15/24")
+		}
+	}
+	if !found {
+		t.Errorf("no address by DHCP: %+v", st.Links)
+	}
+	out, err := s.OpenSSH(s.ctx, a, "show version")
+	if err != nil || !strings.Contains(out, "Ballast") {
+		t.Errorf("ssh: %v\n%s", err, out)
+	}
+	var exit *lab.ExitError
+	if _, err := s.Directors[a].Console(s.ctx, "show nothing", nil); !errors.As(err, &exit) {
+		t.Errorf("an unknown command: %v, want an exit status", err)
+	}
+	screen, err := s.Directors[a].Serial(s.ctx, "\r", s.Directors[a].Name())
+	if err != nil {
+		t.Errorf("serial console: %v\n%s", err, screen)
+	}
+}
