@@ -122,22 +122,17 @@ func TestKeepalivedIsThePeer(t *testing.T) {
 				t.Errorf("reason %q", i.Reason)
 			}
 
-			start := time.Now()
 			d.kill(syscall.SIGTERM) // we resign: it waits its skew time only
 			owner("b", "a")
-			if took := time.Since(start); took > 2*k.adv+time.Second {
-				t.Errorf("it took over %s after we resigned", took)
+			if n := len(l.framesOf(macA, resigns)); n != 1 {
+				t.Errorf("%d advertisements of priority 0", n)
 			}
 
 			d.commit(config(k.instance(1, 50)))
 			d.start()
 			d.awaitState(k.down(), status.VRRPBackup)
-			start = time.Now()
 			ka.stop() // it resigns
 			owner("a", "b")
-			if took := time.Since(start); took > 2*k.adv+2*time.Second {
-				t.Errorf("we took over %s after it resigned", took)
-			}
 			if i := d.awaitState(k.down(), status.VRRPMaster); !strings.Contains(i.Reason, "resigned (priority 0)") {
 				t.Errorf("reason %q", i.Reason)
 			}

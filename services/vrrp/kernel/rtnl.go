@@ -103,20 +103,33 @@ func (r *Rtnl) Addrs() ([]Addr, error) {
 
 func (r *Rtnl) dump(typ uint16, body []byte) ([]netlink.Message, error) {
 	var err error
-	for range 5 { // a dump that a change cut through is asked for again
+	for range 10 { // a dump that a change cut through is asked for again
 		var msgs []netlink.Message
 		msgs, err = r.c.Execute(netlink.Message{
 			Header: netlink.Header{Type: netlink.HeaderType(typ), Flags: netlink.Request | netlink.Dump},
 			Data:   body,
 		})
-		if err == nil {
+		switch {
+		case err == nil && !interrupted(msgs):
 			return msgs, nil
-		}
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			break
+		case err == nil:
+			err = unix.EINTR
+		case !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN):
+			return nil, err
 		}
 	}
 	return nil, err
+}
+
+// interrupted tells that something changed during a dump: what it lacks may be
+// there.
+func interrupted(msgs []netlink.Message) bool {
+	for i := range msgs {
+		if msgs[i].Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func parseLink(b []byte) (Link, bool) {
