@@ -411,7 +411,7 @@ func TestKernelTrafficAndDrain(t *testing.T) {
 			for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 				r.pass(nil)
 				s := r.snapshot().status().Services[0].Stats
-				if s.Conns > 0 && s.InPackets > 0 && s.OutPackets > 0 && s.InBytes > 0 && s.OutBytes > 0 && s.CPS+s.InPPS > 0 {
+				if s.Conns > 0 && s.InPackets > 0 && s.OutPackets > 0 && s.InBytes > 0 && s.OutBytes > 0 && s.CPS+s.InPPS+s.InBPS > 0 {
 					break
 				}
 				if time.Now().After(deadline) {
