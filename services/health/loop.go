@@ -47,7 +47,7 @@ const readSize = 64 << 10
 // descriptor. TLS and scripts, which cannot be driven that way, are given to
 // a bounded number of workers.
 type loop struct {
-	w  *world
+	w     *world
 	ep    int
 	wk    int // eventfd: work in the inbox
 	addrs int // netlink socket for ha_suspend, -1: nobody wants it
