@@ -163,4 +163,21 @@ func TestFacts(t *testing.T) {
 	if d := cmp.Diff(want, problems); d != "" {
 		t.Error(d)
 	}
+
+	// Commands of the system come with the image; only a list of them can tell.
+	text = []byte(vi("notify_master \"/usr/bin/curl x\"\nnotify_backup \"/bin/true; /opt/a b\"\nnotify_fault \"/bin/sh /opt/c\"\nnotify \"logger x\""))
+	texts := func(f *check.Facts) (out []string) {
+		_, problems := Load("c", text, Options{Facts: f})
+		for _, p := range problems {
+			out = append(out, p.Text)
+		}
+		return out
+	}
+	if d := cmp.Diff([]string{"V notify_backup calls /opt/a, which is not on the box", "V notify_fault calls /opt/c, which is not on the box"}, texts(&check.Facts{Files: []string{}})); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"V notify_master calls /usr/bin/curl, and there is no such command on the box", "V notify_fault calls /opt/c, which is not on the box"},
+		texts(&check.Facts{Files: []string{"/opt/a"}, Commands: []string{"true", "logger"}})); d != "" {
+		t.Error(d)
+	}
 }

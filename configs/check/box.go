@@ -91,10 +91,12 @@ func (k *checker) missing(text, name string, keys ...string) {
 	}
 	var have []string
 	example := ""
+	listed := map[string]bool{} // a card may come under several names
 	for _, n := range k.facts.Interfaces {
-		if n.Name == "lo" || n.MAC == "" {
+		if n.Name == "lo" || n.MAC == "" || listed[n.MAC] {
 			continue
 		}
+		listed[n.MAC] = true
 		have = append(have, n.Name+" ("+n.MAC+")")
 		if example == "" && !used[model.Match{MAC: n.MAC}] {
 			example = n.MAC
@@ -118,12 +120,18 @@ func (k *checker) files() {
 	}
 	told := map[string]bool{}
 	k.commands(func(c model.Command, what string, keys ...string) {
-		for _, p := range scriptPaths(c) {
+		for _, p := range programs(c) {
 			if told[p] || slices.Contains(k.facts.Files, p) {
 				continue
 			}
-			if !strings.HasPrefix(p, "/etc/keepalived/") && slices.Contains(k.facts.Commands, path.Base(p)) {
-				continue // /usr/bin/curl and the like: the image has it by name
+			if !Storable(p) {
+				// A command of the system: the image has it by name, or nobody can add it.
+				if k.facts.Commands != nil && !slices.Contains(k.facts.Commands, path.Base(p)) {
+					told[p] = true
+					k.report(model.Warning, "call what the box has, or a script under /etc/keepalived or /usr/local",
+						fmt.Sprintf("%s calls %s, and there is no such command on the box", what, p), keys...)
+				}
+				continue
 			}
 			told[p] = true
 			k.report(model.Warning, fmt.Sprintf("load it: ssh admin@%s file put %s < %s", box, p, path.Base(p)),
@@ -132,33 +140,41 @@ func (k *checker) files() {
 	})
 }
 
-// scriptPaths are the absolute paths that a command runs: its first word, the
-// script behind an interpreter, and in a shell line the first word of each
-// part.
-func scriptPaths(c model.Command) []string {
-	words := c.Argv
+// Storable says whether a script file of this path can be stored on the box.
+func Storable(p string) bool {
+	for _, dir := range []string{"/etc/keepalived/", "/usr/local/", "/usr/libexec/keepalived/", "/opt/"} {
+		if strings.HasPrefix(p, dir) && path.Clean(p) == p {
+			return true
+		}
+	}
+	return false
+}
+
+// programs are what a command runs: its first word, or the script behind an
+// interpreter; in a shell line the paths that stand first in its parts.
+func programs(c model.Command) []string {
 	if c.Shell != "" {
-		words = nil
+		var out []string
 		first := true
-		for _, w := range strings.Fields(strings.NewReplacer("&&", " ; ", "||", " ; ", "|", " ; ", ";", " ; ", "(", " ; ", "`", " ; ").Replace(c.Shell)) {
+		parts := strings.NewReplacer("&&", " ; ", "||", " ; ", "|", " ; ", ";", " ; ", "(", " ; ", "`", " ; ").Replace(c.Shell)
+		for _, w := range strings.Fields(parts) {
 			if first && strings.HasPrefix(w, "/") && !strings.ContainsAny(w, "$*?<>\"'") {
-				words = append(words, w)
+				out = append(out, w)
 			}
 			first = w == ";" || w == "!" || w == "then" || w == "do" || w == "else"
 		}
-		return words
+		return out
 	}
-	if len(words) == 0 {
+	switch {
+	case len(c.Argv) == 0:
+		return nil
+	case interpreter(c.Argv[0]):
+		if len(c.Argv) > 1 && strings.HasPrefix(c.Argv[1], "/") {
+			return c.Argv[1:2]
+		}
 		return nil
 	}
-	var out []string
-	if strings.HasPrefix(words[0], "/") && !interpreter(words[0]) {
-		out = append(out, words[0])
-	}
-	if interpreter(words[0]) && len(words) > 1 && strings.HasPrefix(words[1], "/") {
-		out = append(out, words[1])
-	}
-	return out
+	return c.Argv[:1]
 }
 
 func interpreter(p string) bool {
