@@ -125,7 +125,7 @@ func sh(t *testing.T, cmd string) string {
 func (l *lan) capture() {
 	l.t.Helper()
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
-	l.dump = exec.Command("ip", "netns", "exec", l.ns("sw"), "tcpdump", "-i", "br0", "-U", "-n", "-w", l.pcap)
+	l.dump = exec.Command("ip", "netns", "exec", l.ns("sw"), "tcpdump", "-i", "br0", "-U", "-n", "--immediate-mode", "-w", l.pcap)
 	var errs syncBuffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
