@@ -53,7 +53,7 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 	for _, n := range c.bootOrder(want) {
 		g, err := c.store.Load(n)
 		if err != nil {
-			*problems = append(*problems, model.Problem{Severity: model.Error, File: generationName(n), Text: err.Error(),
+			*problems = append(*problems, model.Problem{Severity: model.Error, Text: err.Error(),
 				Fix: "an older generation runs; commit again what is missing"})
 			continue
 		}

@@ -19,7 +19,7 @@ func (b *box) seed(config string, files map[string]string) {
 	write := func(name, text string) {
 		path := filepath.Join(b.data, "seed", name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -50,6 +50,9 @@ func TestSeed(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(b.root, "/etc/keepalived/x.sh")); string(got) != "exit 0" {
 		t.Errorf("%q %v", got, err)
+	}
+	if st, err := os.Stat(filepath.Join(b.root, "/etc/keepalived/x.sh")); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("mode of a script of the seed: %v", st.Mode())
 	}
 	b.mustCommit("vs two\n")
 	b.seed("vs other\n", nil)
