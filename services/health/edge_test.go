@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -298,6 +299,23 @@ func TestSocketOptions(t *testing.T) {
 	c.BindAddr = netip.MustParseAddr("192.0.2.77")
 	if g := probeAll(t, nil, c)[0]; !g.m.up || g.m.known || !strings.Contains(g.detail, "bindto 192.0.2.77") {
 		t.Errorf("up %t known %t %q: a probe that cannot be sent is no verdict", g.m.up, g.m.known, g.detail)
+	}
+}
+
+// TestNoRoute: that there is no way to a server says something about it, unlike
+// a socket that we could not make.
+func TestNoRoute(t *testing.T) {
+	const lost = "198.51.100.77"
+	if out, err := exec.Command("ip", "route", "replace", "unreachable", lost+"/32").CombinedOutput(); err != nil {
+		t.Fatalf("ip route: %s", out)
+	}
+	defer exec.Command("ip", "route", "del", "unreachable", lost+"/32").Run()
+	ap := netip.AddrPortFrom(netip.MustParseAddr(lost), 80)
+	for _, kind := range []model.CheckKind{model.TCPCheck, model.HTTPGet, model.SSLGet} {
+		g := probeAll(t, nil, testCheck(kind, ap))[0]
+		if g.m.up || g.detail != "no route to host" {
+			t.Errorf("%s: up %t, %q", kind, g.m.up, g.detail)
+		}
 	}
 }
 

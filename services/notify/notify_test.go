@@ -34,6 +34,7 @@ func TestCounter(t *testing.T) {
 		{"any failure on the way up begins anew", 3, 2, false, "-++-+++", "------+"},
 		{"fall counts", 2, 3, false, "+---", "+++-"},
 		{"any success on the way down refills", 2, 3, false, "+--+--+---", "+++++++++-"},
+		{"all of rise again after a fall", 2, 2, false, "+--++", "++--+"},
 		{"rise 1 fall 1", 1, 1, false, "+-+-", "+-+-"},
 		{"rise 1 fall 2", 1, 2, false, "+-+--+", "++++-+"},
 		{"init_fail needs all of rise", 2, 1, true, "+", "-"},
@@ -182,6 +183,14 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 		var pid int
 		fmt.Sscan(p, &pid)
 		await(t, "the end of child "+p, func() bool { return gone(pid) })
+	}
+	// SIGTERM reaches the children too, and gives them time to tidy up.
+	tidy := filepath.Join(dir, "tidied")
+	child = write(t, filepath.Join(dir, "tidy"), `trap 'echo x >`+tidy+`; exit' TERM; echo >`+tidy+`.up; while :; do sleep 0.02; done`)
+	testRunner().run(context.Background(), model.Command{Shell: "trap '' TERM; " + child + " & while [ ! -e " + tidy + ".up ]; do sleep 0.02; done; while :; do sleep 0.02; done"},
+		nil, 400*time.Millisecond)
+	if _, err := os.Stat(tidy); err != nil {
+		t.Errorf("the child was not asked to end: %v", err)
 	}
 	// One that dies of SIGTERM is not waited for longer.
 	began = time.Now()
