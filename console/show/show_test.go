@@ -32,7 +32,7 @@ var vrrp = status.VRRP{
 		{Name: "VI_2", State: status.VRRPBackup, Since: ago(49 * time.Hour), Reason: "advertisement from 10.0.0.12 with priority 150, ours is 98",
 			Interface: "eth1", VRID: 52, Version: 3, Priority: 100, Effective: 98, AdvertInt: 100 * time.Millisecond, MasterDown: 361 * time.Millisecond,
 			MasterAddr: addr("10.0.0.12"), MasterPriority: 150, LastAdvert: ago(50 * time.Millisecond),
-			VIPs: []netip.Prefix{prefix("10.0.1.100/24"), prefix("10.0.1.101/24"), prefix("10.0.1.102/24"), prefix("10.0.1.103/24"), prefix("10.0.1.104/24"), prefix("10.0.1.105/24")},
+			VIPs:     []netip.Prefix{prefix("10.0.1.100/24"), prefix("10.0.1.101/24"), prefix("10.0.1.102/24"), prefix("10.0.1.103/24"), prefix("10.0.1.104/24"), prefix("10.0.1.105/24")},
 			Trackers: []status.Tracker{{Kind: "script", Name: "chk_nginx", Weight: -2, Detail: "exit 1"}, {Kind: "interface", Name: "eth2", Up: true}}},
 		{Name: "VI_1", State: status.VRRPMaster, Since: ago(3*time.Hour + 12*time.Minute), Reason: "no advertisement from 10.0.0.12 for 3.61s",
 			Interface: "eth0", VRID: 51, Version: 2, Priority: 100, Effective: 100, AdvertInt: time.Second, MasterDown: 3609375 * time.Microsecond,
