@@ -99,7 +99,7 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
 		in.NoAccept = true
 	}
 	if strict && in.NoAccept {
-		b.note(n.Pos, "delete vrrp_strict if clients or checks must reach the VIPs on this box", "%s: strict mode makes the box silent on its VIPs, for ping and virtual servers too", in.Name)
+		b.note(n.Pos, "", "%s: under keepalived strict mode makes the box silent on its VIPs, for ping and for virtual servers; here they answer", in.Name)
 	}
 
 	in.DownTimerAdverts = d.downAdverts

@@ -94,7 +94,7 @@ var globalRows = []Keyword{
 	row("global_defs", "vrrp_owner_ignore_adverts", "bool?", "off", 'C', Planned, "priority 255 ignores advertisements", "", "2.3.3"),
 	row("global_defs", "vrrp_check_unicast_src", "bool?", "off", 'C', Works, "take unicast advertisements from configured peers only"),
 	row("global_defs", "vrrp_skip_check_adv_addr", "bool?", "off", 'A', Works, "compare the address list only when the sender changed"),
-	row("global_defs", "vrrp_strict", "bool?", "off", 'A', Works, "keep to the RFC; note that VIPs then answer nobody on the box itself"),
+	row("global_defs", "vrrp_strict", "bool?", "off", 'A', Works, "keep to the RFC"),
 	row("global_defs", "v3_checksum_as_v2", "free:", "off", 'C', Works, "VRRPv3 checksum over IPv4 without the pseudo header, as RFC 9568", "", "2.2.8"),
 	row("global_defs", "vrrp_startup_delay", "timer:0.001..", "0", 'C', Works, "hold instances down after the start"),
 	row("global_defs", "vrrp_delay_after_boot", "timer:0..", "0", 'C', Planned, "the same, counted from boot", "", "2.4.0"),

@@ -51,7 +51,7 @@ var instanceRows = []Keyword{
 	row("vrrp_instance", "virtual_rules", "{list:rule}", "", 'C', Planned, "policy rules that the master sets"),
 	row("vrrp_instance", "promote_secondaries", "", "off", 'C', NoEffect, "keep other addresses when the first one goes", "always set on the box"),
 	row("vrrp_instance", "accept", "", "on; strict: off", 'B', Works, "the box answers on its VIPs"),
-	row("vrrp_instance", "no_accept", "", "off", 'C', Works, "the box does not answer on its VIPs"),
+	row("vrrp_instance", "no_accept", "", "off", 'C', Planned, "the box does not answer on its VIPs", "the box answers on its VIPs"),
 	row("vrrp_instance", "use_vmac", "free:[NAME]_[MAC]_[netlink_notify_msg]_[group_G]", "off", 'B', Planned, "addresses on the virtual MAC of the RFC", whyVMAC),
 	row("vrrp_instance", "use_vmac_addr", "", "off", 'C', Planned, "also for addresses on other interfaces", whyVMAC),
 	row("vrrp_instance", "vmac_xmit_base", "", "off", 'B', Planned, "advertise from the interface below the virtual MAC", whyVMAC),
