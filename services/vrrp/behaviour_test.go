@@ -116,6 +116,7 @@ func TestPreemptDelay(t *testing.T) {
 // the carrier is back it listens, and preempts. With unicast it first tells
 // the others its own address.
 func TestLinkFlap(t *testing.T) {
+	t.Parallel()
 	for _, k := range []kind{quick, {"", 3, false, true, "", 100 * time.Millisecond}, {"", 3, true, false, "", 100 * time.Millisecond}} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()

@@ -67,6 +67,7 @@ func fixture(t *testing.T, name string) []string {
 // keepalived was captured, with the same MAC and addresses, and compares what
 // is on the wire from the first advertisement on: headers, ids, order, bursts.
 func TestFramesOnTheWireEqualTheCapturedOnes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		k    kind
 		vips []string

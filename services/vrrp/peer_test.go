@@ -96,6 +96,7 @@ func (k kind) down() time.Duration { return 4*k.adv + 3*time.Second }
 // another, in every way to run VRRP, and tshark has nothing to say against
 // what we send.
 func TestKeepalivedIsThePeer(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
