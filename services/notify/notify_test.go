@@ -187,7 +187,7 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 	// SIGTERM reaches the children too, and gives them time to tidy up.
 	tidy := filepath.Join(dir, "tidied")
 	child = write(t, filepath.Join(dir, "tidy"), `trap 'echo x >`+tidy+`; exit' TERM; echo >`+tidy+`.up; while :; do sleep 0.02; done`)
-	testRunner().run(context.Background(), model.Command{Shell: "trap '' TERM; " + child + " & while [ ! -e " + tidy + ".up ]; do sleep 0.02; done; while :; do sleep 0.02; done"},
+	testRunner().run(context.Background(), model.Command{Shell: child + " & trap '' TERM; while [ ! -e " + tidy + ".up ]; do sleep 0.02; done; while :; do sleep 0.02; done"},
 		nil, 400*time.Millisecond)
 	if _, err := os.Stat(tidy); err != nil {
 		t.Errorf("the child was not asked to end: %v", err)
