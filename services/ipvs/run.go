@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ const (
 // Run programs IPVS until ctx ends. It leaves the kernel as it is then, so
 // that the next run, or nobody, carries on with it.
 func Run(ctx context.Context, env *ipc.Env) error {
+	// The table of a pass is garbage at the next one, and passes are seconds
+	// apart: collecting sooner costs nothing and halves the heap.
+	debug.SetGCPercent(40)
 	return run(ctx, env, &netlinkKernel{}, ipvsnl.ConnTab)
 }
 
@@ -40,7 +44,7 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 	defer kernel.Close()
 
 	srv := ipc.NewServer("ipvs")
-	srv.Handle("prepare", prepare)
+	srv.Handle("prepare", prepare, ipc.UIDConf)
 	srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		return connections(ctx, connTab, body)
 	}, ipc.UIDConsole)
@@ -133,6 +137,12 @@ func (l *loop) mail(m mail) {
 	if act {
 		l.r.event()
 		l.publish()
+	}
+	if m.conf != nil {
+		// The text and tree of a large configuration are many times what is
+		// kept of it, and the next one may be weeks away.
+		m.conf = nil
+		debug.FreeOSMemory()
 	}
 }
 

@@ -63,6 +63,7 @@ type Conn struct {
 	seq    uint32
 	out    buffer
 	in     []byte
+	dests  []DestState // of the dump under way
 }
 
 // Dial connects to IPVS. The error is ErrNoIPVS where the kernel has none.
@@ -192,12 +193,18 @@ func (c *Conn) Service(id model.ServiceID) (s ServiceState, err error) {
 // Dests lists the destinations of a service in the kernel's order; none where
 // there is no such service.
 func (c *Conn) Dests(id model.ServiceID) ([]DestState, error) {
-	var out []DestState
+	c.dests = c.dests[:0]
 	err := c.dump("list destinations of "+id.String(), cmdGetDest, &id, func(b []byte) error {
 		d, err := decodeDest(b)
-		out = append(out, d)
+		c.dests = append(c.dests, d)
 		return err
 	})
+	if len(c.dests) == 0 {
+		return nil, err
+	}
+	// As long as needed and no longer: a director may hold tens of thousands.
+	out := make([]DestState, len(c.dests))
+	copy(out, c.dests)
 	return out, err
 }
 
