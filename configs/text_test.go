@@ -112,6 +112,21 @@ func TestMask(t *testing.T) {
 	}
 }
 
+// TestNoSecretInProblems: however a password is written, no message shows it.
+func TestNoSecretInProblems(t *testing.T) {
+	for _, line := range []string{
+		"auth_pass hunter2", "auth_pass one hunter2", "auth_pass \"hunter2", "auth_pass hunter2 {", "auth_pass hunter2hunter2",
+		"auth_pass hunter2\nauth_type AH", "auth_pass hunter2\nauth_type pass", "auth_type PASS auth_pass hunter2\nauth_pass hunter2",
+	} {
+		_, problems := Load("f", []byte(vi("authentication {\n"+line+"\n}")), Options{})
+		for _, p := range problems {
+			if strings.Contains(p.String(), "hunter2") {
+				t.Errorf("%q: %s", line, p)
+			}
+		}
+	}
+}
+
 // apply is a small patch(1): it proves that a difference says what happened.
 func apply(t *testing.T, a, diff string) string {
 	t.Helper()

@@ -250,7 +250,12 @@ func (b *binder) check(k *schema.Keyword, n *syntax.Node) bool {
 		i++
 	}
 	if i < len(args) && k.Opens == "" {
-		b.note(n.ArgPos(i), "delete the rest of the line", "%s: the words from %s on are ignored", n.Name(), quote(args[i].Text))
+		if name := n.Name(); name == "auth_pass" || name == "password" || name == "key" {
+			// These words may be half of a secret, which no message shows.
+			b.note(n.ArgPos(i), `quote a value with blanks: "…"`, "%s: what follows the first word is ignored", name)
+		} else {
+			b.note(n.ArgPos(i), "delete the rest of the line", "%s: the words from %s on are ignored", name, quote(args[i].Text))
+		}
 	}
 	return true
 }
