@@ -26,11 +26,15 @@ func (c *counter) ok() bool { return c.known && c.result >= c.rise }
 
 // inherit keeps the verdict across a reload that changed rise or fall.
 func (c *counter) inherit(old counter) {
-	if !old.known {
-		return
+	if old.known {
+		c.resume(old.ok())
 	}
+}
+
+// resume begins with a verdict.
+func (c *counter) resume(ok bool) {
 	c.known = true
-	if old.ok() {
+	if ok {
 		c.result = c.rise + c.fall - 1
 	} else {
 		c.result = 0

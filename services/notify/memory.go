@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,13 +22,22 @@ type memory struct {
 	boot  string
 
 	vrrp, health *mark // nil: nothing was seen yet
+	scripts      map[string]verdict
 	warned       bool
+}
+
+// verdict is what a vrrp_script came to.
+type verdict struct {
+	Command string `json:"command"` // hash of what was run
+	OK      bool   `json:"ok"`
 }
 
 type memoryFile struct {
 	Boot   string `json:"boot"`
 	VRRP   *mark  `json:"vrrp,omitempty"`
 	Health *mark  `json:"health,omitempty"`
+
+	Scripts map[string]verdict `json:"scripts,omitempty"`
 }
 
 func openMemory(env *ipc.Env) *memory {
@@ -47,7 +57,7 @@ func openMemory(env *ipc.Env) *memory {
 		if err != nil || json.Unmarshal(b, &f) != nil || f.Boot != m.boot {
 			continue
 		}
-		m.vrrp, m.health = f.VRRP, f.Health
+		m.vrrp, m.health, m.scripts = f.VRRP, f.Health, f.Scripts
 		break
 	}
 	return m
@@ -81,8 +91,17 @@ func (m *memory) setHealth(ring []status.Transition, fresh bool) {
 	}
 }
 
+// setScripts keeps the verdicts of scripts, so that after a restart of this
+// process fall failures are still needed where fall were needed before.
+func (m *memory) setScripts(v map[string]verdict) {
+	if !maps.Equal(m.scripts, v) {
+		m.scripts = v
+		m.save()
+	}
+}
+
 func (m *memory) save() {
-	b, err := json.Marshal(memoryFile{m.boot, m.vrrp, m.health})
+	b, err := json.Marshal(memoryFile{m.boot, m.vrrp, m.health, m.scripts})
 	if err != nil {
 		return
 	}

@@ -100,7 +100,7 @@ func newService(env *ipc.Env, o Options) *service {
 			poke(s.touched)
 		}
 	}
-	s.scripts = &scripts{run: s.run, log: env.Log, did: did}
+	s.scripts = &scripts{run: s.run, log: env.Log, did: did, before: s.memory.scripts}
 	s.queues = newQueues(s.run, env.Log, func() { did(false) })
 	s.post = newPostman(env.Log, func() { poke(s.touched) })
 	return s
@@ -162,6 +162,7 @@ func (s *service) serve(ctx context.Context) error {
 			s.act()
 		case <-s.changed:
 			s.publish()
+			s.memory.setScripts(s.scripts.verdicts())
 		case <-s.touched:
 			if later == nil {
 				later = time.After(publishGap)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -307,6 +308,35 @@ func TestScriptMissingThenThere(t *testing.T) {
 	await(t, "KO", func() bool { r := s.results()[0]; return !r.Missing && r.Known && !r.OK })
 	cancel()
 	s.wg.Wait()
+}
+
+// TestScriptsResume: the verdict of the run before holds until fall failures.
+func TestScriptsResume(t *testing.T) {
+	cmd := model.Command{Shell: "exit 1"}
+	cfg := &model.Config{
+		Scripts:   []model.Script{{Name: "chk", Command: cmd, Interval: 20 * time.Millisecond, Timeout: 5 * time.Second, Rise: 1, Fall: 2}},
+		Instances: []model.Instance{{TrackScripts: []model.TrackScript{{Script: "chk"}}}},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var seen []bool
+	s := &scripts{run: testRunner(), log: discard(), before: map[string]verdict{"chk": {hashOf(cmd), true}}}
+	s.did = func(bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, s.results()[0].OK)
+	}
+	s.apply(ctx, cfg)
+	await(t, "two runs", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) >= 2 })
+	cancel()
+	s.wg.Wait()
+	if d := cmp.Diff([]bool{true, false}, seen[:2]); d != "" {
+		t.Error(d)
+	}
+	want := map[string]verdict{"chk": {hashOf(cmd), false}}
+	if d := cmp.Diff(want, s.verdicts()); d != "" {
+		t.Error(d)
+	}
 }
 
 // TestQueueOrder: one object's scripts in order and alone, others beside them.

@@ -2,6 +2,8 @@ package notify
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -20,6 +22,8 @@ type scripts struct {
 	run *runner
 	log *slog.Logger
 	did func(news bool) // after each result
+
+	before map[string]verdict // of the run before, until the first apply
 
 	mu   sync.Mutex
 	list []*script // in the order of the configuration
@@ -61,6 +65,9 @@ func (s *scripts) apply(ctx context.Context, cfg *model.Config) {
 			n.count.inherit(o.count)
 			n.res = o.res
 			n.res.Known, n.res.OK = n.count.known, n.count.ok()
+		} else if b, have := s.before[conf.Name]; have && b.Command == hashOf(conf.Command) {
+			n.count.resume(b.OK)
+			n.res.Known, n.res.OK, n.res.Detail = true, b.OK, "as before the restart of notify"
 		}
 		s.list = append(s.list, n)
 		if !n.tracked {
@@ -77,6 +84,7 @@ func (s *scripts) apply(ctx context.Context, cfg *model.Config) {
 		s.wg.Add(1)
 		go s.work(one, n, before)
 	}
+	s.before = nil
 	for _, o := range old {
 		if o.cancel != nil {
 			o.cancel()
@@ -186,4 +194,22 @@ func (s *scripts) results() []status.ScriptResult {
 		out[i].Detail = strings.ToValidUTF8(n.res.Detail, "�")
 	}
 	return out
+}
+
+// verdicts are for the memory: every script that has one.
+func (s *scripts) verdicts() map[string]verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]verdict{}
+	for _, n := range s.list {
+		if n.tracked && n.count.known {
+			out[n.conf.Name] = verdict{hashOf(n.conf.Command), n.count.ok()}
+		}
+	}
+	return out
+}
+
+func hashOf(c model.Command) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "%q %q", c.Argv, c.Shell))
+	return hex.EncodeToString(h[:16])
 }
