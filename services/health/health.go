@@ -103,6 +103,9 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 		}
 		env.Progress()
 	}
+	if unsaved {
+		mem.save(w, time.Now())
+	}
 	<-watched
 	return <-served
 }
