@@ -138,6 +138,9 @@ func (m *machine) modules(ctx context.Context) (string, error) {
 	if m.loader, err = kmod.Open(string(m.cmdline)); err != nil {
 		return "", err
 	}
+	m.loader.Trace = func(name string, took time.Duration) {
+		m.journal.Print(journal.Info, "module %s took %v", name, took.Round(100*time.Microsecond))
+	}
 	// Listen before looking: a device that comes in between is seen.
 	if err := boot.Uevents(ctx, func(u boot.Uevent) { m.device(ctx, u) }); err != nil {
 		m.journal.Print(journal.Error, "%v", err)
@@ -148,13 +151,8 @@ func (m *machine) modules(ctx context.Context) (string, error) {
 	}
 	m.journal.Print(journal.Info, "drivers of the devices took %v", time.Since(begin).Round(time.Millisecond))
 	for _, name := range m.board.Load {
-		begin := time.Now()
 		if err := m.loader.Load(name); err != nil {
 			m.journal.Print(journal.Error, "%v", err)
-			continue
-		}
-		if took := time.Since(begin); took > 10*time.Millisecond {
-			m.journal.Print(journal.Info, "module %s took %v", name, took.Round(time.Millisecond))
 		}
 	}
 	m.openButtons(ctx)

@@ -12,6 +12,7 @@ import (
 	"ballast/init/boot"
 	"ballast/init/journal"
 	"ballast/init/power"
+	"ballast/init/supervise"
 	"ballast/init/watchdog"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
@@ -35,7 +36,7 @@ func (l liveState) MarshalJSON() ([]byte, error) { return json.Marshal(l.m.state
 func (m *machine) state() status.Init {
 	s := status.Init{
 		Version: version, Board: m.board.Name, Started: m.started, Stateless: m.data.Stateless,
-		Phases: m.phases.List(), Services: m.sup.State(),
+		Phases: m.phases.List(), Services: append([]status.Process{m.self()}, m.sup.State()...),
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -49,6 +50,13 @@ func (m *machine) state() status.Init {
 	s.Watchdog = m.dogState
 	m.mu.Unlock()
 	return s
+}
+
+// self is init's own row among the processes.
+func (m *machine) self() status.Process {
+	p := status.Process{Name: "init", PID: 1, State: supervise.Ready, Since: m.started, LastProgress: time.Now()}
+	p.RSS, p.PSS, p.CPU = supervise.Figures(1)
+	return p
 }
 
 // refresh is how often the state is published when nothing happens, for the

@@ -188,17 +188,27 @@ func formatFrom(dev string, src io.Reader) error {
 	// The first block comes last: a disk whose power failed meanwhile still
 	// counts as blank.
 	first := make([]byte, 1<<20)
-	n, err := io.ReadFull(z, first)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	n, err := fill(z, first)
+	if err != nil && err != io.EOF {
 		return fmt.Errorf("format %s: %w", dev, err)
 	}
-	if _, err := dst.WriteAt(make([]byte, n), 0); err != nil {
-		return fmt.Errorf("format %s: %w", dev, err)
+	// Nearly all of it is zeros, which many disks write by themselves.
+	zeroed := zeroOut(dst, templateSize) == nil
+	if !zeroed {
+		if _, err := dst.WriteAt(make([]byte, n), 0); err != nil {
+			return fmt.Errorf("format %s: %w", dev, err)
+		}
 	}
-	if _, err := dst.Seek(int64(n), io.SeekStart); err != nil {
-		return fmt.Errorf("format %s: %w", dev, err)
+	for at, b := int64(n), make([]byte, 1<<20); err == nil; at += int64(len(b)) {
+		var m int
+		m, err = fill(z, b)
+		if m > 0 && (!zeroed || at+int64(m) > templateSize || len(bytes.Trim(b[:m], "\x00")) > 0) {
+			if _, err := dst.WriteAt(b[:m], at); err != nil {
+				return fmt.Errorf("format %s: %w", dev, err)
+			}
+		}
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{z}, make([]byte, 1<<20)); err != nil {
+	if err != io.EOF {
 		return fmt.Errorf("format %s: %w", dev, err)
 	}
 	if err := dst.Sync(); err != nil {
@@ -209,6 +219,30 @@ func formatFrom(dev string, src io.Reader) error {
 	}
 	if err := dst.Sync(); err != nil {
 		return fmt.Errorf("format %s: %w", dev, err)
+	}
+	return nil
+}
+
+// fill reads until b is full or r ends. Unlike io.ReadFull it tells the end of
+// r (io.EOF) from the error of a stream that breaks off.
+func fill(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	return n, err
+}
+
+// templateSize is how large the empty file system of the image is.
+const templateSize = 64 << 20
+
+// zeroOut has the first n bytes of a disk written with zeros by the kernel
+// (BLKZEROOUT).
+func zeroOut(f *os.File, n uint64) error {
+	r := [2]uint64{0, n}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&r))); e != 0 {
+		return e
 	}
 	return nil
 }
@@ -285,8 +319,11 @@ func copyTree(from, to string) error {
 			return nil
 		}
 		rel, err := filepath.Rel(from, p)
-		if err != nil || rel == "." || rel == "lost+found" {
+		if err != nil || rel == "." {
 			return err
+		}
+		if rel == "lost+found" {
+			return fs.SkipDir
 		}
 		st, err := d.Info()
 		if err != nil {

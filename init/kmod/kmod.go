@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,10 @@ type Loader struct {
 	mu      sync.Mutex
 	done    map[string]bool // by path: loaded, or about to be
 	counter int
+
+	// Trace, when set before the first load, is told of each module and how long
+	// the kernel took for it.
+	Trace func(name string, took time.Duration)
 }
 
 type alias struct{ pattern, prefix, name string }
@@ -231,8 +236,12 @@ func (l *Loader) loadNew(p string, depth int) error {
 			return fmt.Errorf("kmod: %s needs %s: %w", name, stem(d), err)
 		}
 	}
+	begin := time.Now()
 	if err := l.insert(filepath.Join(l.dir, p), l.params[name]); err != nil {
 		return fmt.Errorf("kmod: load %s: %w", name, err)
+	}
+	if l.Trace != nil {
+		l.Trace(name, time.Since(begin))
 	}
 	l.counter++
 	for _, s := range l.soft[name].post {

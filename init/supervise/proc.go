@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// figures reads what /proc tells of a process: resident and proportional set
+// Figures reads what /proc tells of a process: resident and proportional set
 // size in bytes, and the processor time used. Zeros when it has ended.
-func figures(pid int) (rss, pss uint64, cpu time.Duration) {
+func Figures(pid int) (rss, pss uint64, cpu time.Duration) {
 	if pid <= 0 {
 		return 0, 0, 0
 	}

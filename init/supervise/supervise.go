@@ -262,7 +262,7 @@ func (s *Supervisor) State() []status.Process {
 	}
 	s.mu.Unlock()
 	for i := range out {
-		out[i].RSS, out[i].PSS, out[i].CPU = figures(out[i].PID)
+		out[i].RSS, out[i].PSS, out[i].CPU = Figures(out[i].PID)
 	}
 	return out
 }

@@ -101,6 +101,12 @@ func (x *box) expect(within time.Duration, texts ...string) {
 	defer stop()
 	for _, s := range texts {
 		pos, err := x.WaitConsole(ctx, x.pos, s)
+		if all := x.Console(); err != nil && x.pos < len(all) {
+			// A machine that ends may have said it with its last breath.
+			if i := strings.Index(all[x.pos:], s); i >= 0 {
+				pos, err = x.pos+i+len(s), nil
+			}
+		}
 		if err != nil {
 			x.t.Fatalf("waiting for %q: %v", s, err)
 		}
@@ -194,7 +200,7 @@ func TestLife(t *testing.T) {
 	if err := x.PowerButton(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	x.expect(30*time.Second, "power off, asked by power button", "vrrp stopped: exit 0", "notify stopped: exit 0", "conf stopped: exit 0", "power off")
+	x.expect(30*time.Second, "power off, asked by power button", "vrrp stopped: exit 0", "notify stopped: exit 0", "conf stopped: exit 0", "] power off")
 	x.ended(20 * time.Second)
 	if p := x.seen(`(?i)EXT4-fs.*(error|recovery)|did not end within|unmount /data`); p != "" {
 		t.Errorf("the end was not in order: %s", p)
