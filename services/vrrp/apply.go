@@ -1,8 +1,10 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"ballast/configs/model"
@@ -61,7 +63,6 @@ func (s *service) apply(gen uint64, c *config) {
 		r.reconfigure(changed[r])
 	}
 	s.applied = true
-	s.problem = ""
 	s.dropSockets()
 	s.settleGroups()
 	s.refresh() // removes what no instance wants any more
@@ -188,7 +189,7 @@ func (s *service) publishState() {
 	}
 	s.dirty, s.lastState = false, s.now
 	v := &status.VRRP{
-		Applied:     status.Applied{Config: s.gen, Error: s.problem},
+		Applied:     status.Applied{Config: s.gen, Error: s.problem()},
 		Transitions: slices.Clone(s.ring),
 		Resigned:    len(s.held) > 0,
 		Instances:   make([]status.VRRPInstance, 0, len(s.routers)),
@@ -206,6 +207,21 @@ func (s *service) publishState() {
 		v.Groups = append(v.Groups, status.VRRPGroup{Name: g.cfg.Name, State: g.state.String(), Since: g.since, Instances: g.cfg.Instances})
 	}
 	s.publish(v)
+}
+
+// problem is what of the configuration cannot be done now. It goes away when
+// it can.
+func (s *service) problem() string {
+	var list []string
+	for _, r := range s.routers {
+		switch {
+		case r.cfg.Interface != "" && r.link == nil:
+			list = append(list, fmt.Sprintf("%s: interface %s is not there", r.cfg.Name, r.cfg.Interface))
+		case r.trouble != "":
+			list = append(list, r.cfg.Name+": "+r.trouble)
+		}
+	}
+	return strings.Join(list, "; ")
 }
 
 func (r *router) status() status.VRRPInstance {

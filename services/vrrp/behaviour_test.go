@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ballast/configs/model"
+	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 )
 
@@ -160,6 +161,7 @@ func TestInterfaceThatComesLateAndGoes(t *testing.T) {
 	if d := cmp.Diff([]string{"interface eth0 is not there"}, i.Faults); d != "" {
 		t.Error(d)
 	}
+	d.await(quick.down(), "it is told to conf", func(v status.VRRP) bool { return v.Error == "VI_1: interface eth0 is not there" })
 	for n := range 2 {
 		l.run("sw", "ip link add p1 type veth peer name eth0 address "+macA+" netns "+l.ns("a"))
 		l.run("sw", "ip link set p1 master br0 up")
@@ -468,4 +470,19 @@ func cpu(t *testing.T, d *director) time.Duration {
 	fmt.Sscan(f[11], &user)
 	fmt.Sscan(f[12], &system)
 	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// Without conf and notify it waits, answers, and ends when it is told to.
+func TestWaitsForItsConfiguration(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	l.host("a", 1)
+	d := &director{l: l, host: "a", dir: ipc.Dir(t.TempDir()), out: &syncBuffer{}}
+	d.start()
+	d.await(quick.down(), "a state", func(v status.VRRP) bool { return v.Config == 0 })
+	cmd := d.cmd
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, d.out.String())
+	}
 }

@@ -38,7 +38,6 @@ type service struct {
 
 	gen     uint64 // of the configuration applied
 	applied bool
-	problem string        // why it could not be applied in full
 	startup time.Duration // vrrp_startup_delay
 	routers []*router     // in the order of the configuration
 	groups  []*group

@@ -151,10 +151,17 @@ func (r *router) receive(p *kernel.Received, at time.Duration) {
 		return
 	}
 	r.stats.AdvertRcvd++
+	lists, intervals := r.stats.AddrListErr, r.stats.AdvertIntervalErr
 	a, bad := check(&r.cfg, r.auth, arrival{p.Src, p.Dst, p.TTL, p.Payload}, &r.stats)
 	if bad != "" {
 		r.s.log.limitedRouter(r, "packet from %s %s, ignored", p.Src, bad)
 		return
+	}
+	if lists != r.stats.AddrListErr {
+		r.s.log.limitedRouter(r, "%s advertises other virtual addresses than are configured here", p.Src)
+	}
+	if intervals != r.stats.AdvertIntervalErr {
+		r.s.log.limitedRouter(r, "%s has advert_int %s, here it is %s", p.Src, a.AdvertInt, r.cfg.AdvertInt)
 	}
 	if a.Priority == 0 {
 		r.stats.PriZeroRcvd++

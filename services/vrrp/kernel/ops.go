@@ -50,6 +50,9 @@ func (o Op) String() string { return o.what }
 // must fit into the socket's receive buffer.
 const batchSize = 100
 
+// maxErrors is how many failures of one batch are told.
+const maxErrors = 20
+
 // Batch does all ops, several a send, and goes on after a failure. What was
 // so already is no error.
 func (r *Rtnl) Batch(ops []Op) error {
@@ -62,10 +65,17 @@ func (r *Rtnl) Batch(ops []Op) error {
 			msgs = append(msgs, o.msg)
 		}
 		if _, err := r.c.SendMessages(msgs); err != nil {
-			return errors.Join(append(errs, fmt.Errorf("%s and %d more: %w", ops[0].what, len(ops)-1, err))...)
+			return errors.Join(append(errs, fmt.Errorf("%s and %d more: %w", ops[0].what, len(ops)-1, err), r.dial())...)
 		}
 		for _, o := range ops[:n] {
-			if _, err := r.c.Receive(); err != nil && !errors.Is(err, o.ok) && len(errs) < 20 {
+			_, err := r.c.Receive()
+			if err == nil || errors.Is(err, o.ok) {
+				continue
+			}
+			if errors.Is(err, unix.ENOBUFS) { // acknowledgements are lost, nobody knows which
+				return errors.Join(append(errs, fmt.Errorf("%s or one after it: %w", o.what, unix.ENOBUFS), r.dial())...)
+			}
+			if len(errs) < maxErrors {
 				errs = append(errs, fmt.Errorf("%s: %w", o.what, errno(err)))
 			}
 		}

@@ -27,16 +27,30 @@ type Rtnl struct{ c *netlink.Conn }
 
 // DialRtnl opens a socket in the thread's network namespace.
 func DialRtnl() (*Rtnl, error) {
+	r := &Rtnl{}
+	if err := r.dial(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// dial opens the socket anew. After a failure answers may still be on their way
+// that would be taken for those of later questions.
+func (r *Rtnl) dial() error {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink: %w", err)
+		return fmt.Errorf("open rtnetlink: %w", err)
 	}
 	// Errors come without the whole request behind them.
 	if err := c.SetOption(netlink.CapAcknowledge, true); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("rtnetlink: short acknowledgements: %w", err)
+		return fmt.Errorf("rtnetlink: short acknowledgements: %w", err)
 	}
-	return &Rtnl{c}, nil
+	if r.c != nil {
+		r.c.Close()
+	}
+	r.c = c
+	return nil
 }
 
 // Close closes the socket.
@@ -115,7 +129,7 @@ func (r *Rtnl) dump(typ uint16, body []byte) ([]netlink.Message, error) {
 		case err == nil:
 			err = unix.EINTR
 		case !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN):
-			return nil, err
+			return nil, errors.Join(err, r.dial())
 		}
 	}
 	return nil, err
