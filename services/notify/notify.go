@@ -17,10 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
@@ -71,15 +68,7 @@ func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Opt
 
 // RunWith is Run for tests, which are no director.
 func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
-	dropAmbient()
 	return newService(env, o).serve(ctx)
-}
-
-// dropAmbient keeps capabilities from reaching scripts: ambient ones survive
-// both setuid (between two users that are not root) and exec.
-func dropAmbient() {
-	// ENOTSUP in a cgo build, which only tests are.
-	syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 }
 
 func newService(env *ipc.Env, o Options) *service {

@@ -50,10 +50,18 @@ func newRunner(o Options) *runner {
 	if o.Path != "" {
 		r.path = o.Path
 	}
+	dropAmbient()
 	if maySetUser() {
 		r.cred = &syscall.Credential{Uid: ipc.UIDScript, Gid: ipc.UIDScript}
 	}
 	return r
+}
+
+// dropAmbient keeps capabilities from reaching scripts: ambient ones survive
+// both setuid (between two users that are not root) and exec.
+func dropAmbient() {
+	// ENOTSUP in a cgo build, which only tests are.
+	syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 }
 
 // maySetUser reports whether this process may start others as the script user.
