@@ -354,8 +354,9 @@ edit destination [10.0.1.2]:tcp:80 of [10.0.0.1]:tcp:80: weight 1 -> 0 (drain)
 		"removed virtual server that hides a new one": {
 			have: state(table(base)), want: table(config(vs("10.0.0.1", func(v *model.VirtualServer) {
 				v.Services[0].Port, v.Persistence, v.Granularity = 0, time.Minute, 32
-			}))),
+			}, rs("10.0.1.1", 1)))),
 			text: `add service [10.0.0.1]:tcp:0 wrr persistent 60 /32
+add destination [10.0.1.1]:tcp:80 of [10.0.0.1]:tcp:0 DR weight 1
 delete service [10.0.0.1]:tcp:80 (drain)
 `},
 		"daemon defaults are equal": {

@@ -69,6 +69,9 @@ func Compile(c *model.Config) (*Plan, error) {
 	owner := map[model.ServiceID]string{}
 	for i := range c.VirtualServers {
 		vs := &c.VirtualServers[i]
+		if len(vs.Real) == 0 && vs.Sorry == nil {
+			continue // as keepalived: a service that nobody can serve is left out
+		}
 		v := Virtual{Name: vs.Name, Quorum: int64(vs.Quorum), SorryInhibit: vs.SorryInhibit}
 		for _, id := range vs.Services {
 			s, err := service(vs, id)
