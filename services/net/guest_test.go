@@ -106,7 +106,7 @@ func TestFirmwareKernel(t *testing.T) {
 	if got := readFile(t, "/sys/class/net/eth1/address"); linkNamed(st, "eth1").PermMAC == "" && got == "" {
 		t.Errorf("eth1 has no address")
 	}
-	for key, want := range map[string]string{"sync_threshold": "0\t0", "sync_refresh_period": "10", "sloppy_tcp": "1", "expire_nodest_conn": "1", "drop_entry": "1", "nat_icmp_send": "1"} {
+	for key, want := range map[string]string{"sync_threshold": "0\t0", "sync_refresh_period": "10", "sloppy_tcp": "1", "expire_nodest_conn": "1", "drop_entry": "1", "nat_icmp_send": "0"} {
 		if got := readFile(t, "/proc/sys/net/ipv4/vs/"+key); got != want {
 			t.Errorf("%s = %q, want %q", key, got, want)
 		}

@@ -80,7 +80,9 @@ func Sysctls(c model.Config, links []Link) []Sysctl {
 	set(vs+"expire_quiescent_template", "1")
 	set(vs+"sloppy_tcp", sloppy)
 	set(vs+"sloppy_sctp", sloppy)
-	set(vs+"nat_icmp_send", "1")
+	// With 1 the kernel refuses whatever a NAT real server sends outside of a
+	// balanced connection: the answers to our own health checks too.
+	set(vs+"nat_icmp_send", "0")
 	out = append(out, Sysctl{Key: vs + "drop_entry", Value: "1", Or: "2"}) // 2: under attack now
 	set(vs+"sync_threshold", "0 0")
 	set(vs+"sync_refresh_period", "10")
