@@ -124,7 +124,7 @@ func TestLinkFlap(t *testing.T) {
 			l, a, b := pair(t, k, nil)
 			a.start()
 			b.start()
-			l.capture()
+			l.captureOn("a", "eth0") // the switch's port forwards a moment later than the link is up
 			a.awaitState(k.down(), status.VRRPMaster)
 			b.awaitState(k.down(), status.VRRPBackup)
 			for range 2 {

@@ -122,10 +122,12 @@ func sh(t *testing.T, cmd string) string {
 }
 
 // capture records everything on the switch from now on.
-func (l *lan) capture() {
+func (l *lan) capture() { l.captureOn("sw", "br0") }
+
+func (l *lan) captureOn(host, link string) {
 	l.t.Helper()
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
-	l.dump = exec.Command("ip", "netns", "exec", l.ns("sw"), "tcpdump", "-i", "br0", "-U", "-n", "--immediate-mode", "-w", l.pcap)
+	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "--immediate-mode", "-w", l.pcap)
 	var errs syncBuffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
