@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +34,26 @@ func TestMain(m *testing.M) {
 		fmt.Println("here")
 		os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
+	}
+	// A PID namespace of our own: what else runs on this machine (a director in a
+	// test of somebody else, say) must not answer to killall.
+	if os.Getenv("BALLAST_TEST_INSIDE") == "" {
+		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.Env = append(os.Environ(), "BALLAST_TEST_INSIDE=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Run(); cmd.ProcessState == nil {
+			fmt.Fprintln(os.Stderr, "namespace:", err)
+			os.Exit(2)
+		}
+		os.Exit(cmd.ProcessState.ExitCode())
+	}
+	if err := errors.Join(
+		syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+		syscall.Mount("proc", "/proc", "proc", 0, ""),
+	); err != nil {
+		fmt.Fprintln(os.Stderr, "mount /proc:", err)
+		os.Exit(2)
 	}
 	os.Exit(m.Run())
 }
@@ -147,7 +169,7 @@ func pretend(t *testing.T, argv ...string) int {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(link)
-	cmd.Args, cmd.Env = argv, []string{"BALLAST_TEST_SLEEP=1"}
+	cmd.Args, cmd.Env = argv, []string{"BALLAST_TEST_SLEEP=1"} // nothing else of ours
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,65 @@
+package applet
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestCurlAndNC(t *testing.T) {
+	b := newBox(t, newDirector(t))
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ok":
+			fmt.Fprintf(w, "hello %s %s", r.Method, r.Host)
+		case "/moved":
+			http.Redirect(w, r, "/ok", http.StatusFound)
+		default:
+			http.Error(w, "no", http.StatusServiceUnavailable)
+		}
+	}))
+	defer web.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("tls")) }))
+	defer secure.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := l.Addr().String()
+	l.Close()
+	host, port, _ := net.SplitHostPort(strings.TrimPrefix(web.URL, "http://"))
+	_, none, _ := net.SplitHostPort(closed)
+	for _, c := range []struct {
+		argv []string
+		code int
+		out  string
+	}{
+		{[]string{"curl", "-s", web.URL + "/ok"}, 0, "hello GET " + host + ":" + port},
+		{[]string{"curl", "-s", "-H", "Host: www.example.com", web.URL + "/ok"}, 0, "hello GET www.example.com"},
+		{[]string{"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", web.URL + "/ok"}, 0, "200"},
+		{[]string{"curl", "-so/dev/null", "-w", `%{http_code}\n`, web.URL + "/bad"}, 0, "503\n"},
+		{[]string{"curl", "-sf", web.URL + "/bad"}, 22, ""},
+		{[]string{"curl", "-sSf", web.URL + "/bad"}, 22, "curl: (22) The requested URL returned error: 503\n"},
+		{[]string{"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", web.URL + "/moved"}, 0, "302"},
+		{[]string{"curl", "-sL", "-o", "/dev/null", "-w", "%{http_code}", web.URL + "/moved"}, 0, "200"},
+		{[]string{"curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://" + closed + "/"}, 7, "000"},
+		{[]string{"curl", "-sk", "--max-time=2", secure.URL}, 0, "tls"},
+		{[]string{"curl", "-s", secure.URL}, 60, ""},
+		{[]string{"curl", "-s"}, 2, ""},
+		{[]string{"nc", "-z", host, port}, 0, ""},
+		{[]string{"nc", "-zw", "1", host, none}, 1, ""},
+		{[]string{"nc", "-z", "-w1", host, none}, 1, ""},
+	} {
+		code, out := b.do(t, "", c.argv...)
+		if code != c.code || out != c.out {
+			t.Errorf("%q: code %d, %q; want %d, %q", c.argv, code, out, c.code, c.out)
+		}
+	}
+	code, out := b.do(t, "GET /ok HTTP/1.0\r\n\r\n", "nc", host, port)
+	if code != 0 || !strings.Contains(out, "hello GET") {
+		t.Errorf("code %d, %q", code, out)
+	}
+}
