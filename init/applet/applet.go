@@ -44,7 +44,7 @@ func init() {
 		"sh": shell, "bash": shell, "ash": shell, "dash": shell,
 		"killall": killall, "pidof": pidof, "pgrep": pgrep, "pkill": pgrep, "ps": ps, "kill": kill,
 		"systemctl": systemctl, "service": service,
-		"mail": sendMail, "mailx": sendMail, "logger": logger, "ping": ping, "ping6": ping, "curl": curl, "nc": nc,
+		"mail": sendMail, "mailx": sendMail, "logger": logger, "ping": ping, "ping6": ping, "curl": curl, "nc": nc, "cut": cut,
 	}
 	for n := range commands {
 		Names = append(Names, n)

@@ -63,3 +63,26 @@ func TestCurlAndNC(t *testing.T) {
 		t.Errorf("code %d, %q", code, out)
 	}
 }
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		args, in, out string
+		code          int
+	}{
+		{"-d: -f1", "root:x:0\nplain\n", "root\nplain\n", 0},
+		{"-d : -f 1,3", "root:x:0\n", "root:0\n", 0},
+		{"-s -d: -f2-", "a:b:c\nplain\n", "b:c\n", 0},
+		{"-f-2", "a\tb\tc\n", "a\tb\n", 0},
+		{"-c1-3,5", "abcdef\n", "abce\n", 0},
+		{"-c 2", "äöü\n", "ö\n", 0},
+		{"-f 0", "", "", 1},
+		{"-f 3-1", "", "", 1},
+		{"-d:", "", "", 1},
+	} {
+		var out, errs strings.Builder
+		code, _ := Main("cut", strings.Fields(c.args), strings.NewReader(c.in), &out, &errs)
+		if code != c.code || out.String() != c.out {
+			t.Errorf("cut %s: code %d, %q; want %d, %q", c.args, code, out.String(), c.code, c.out)
+		}
+	}
+}
