@@ -322,14 +322,12 @@ func (k *keepalived) start() {
 	os.Remove(p("v.pid"))
 	k.cmd = exec.Command("ip", "netns", "exec", k.l.ns(k.host), "keepalived", "-n", "-l", "-P", "-f", p("k.conf"), "-p", p("k.pid"), "-r", p("v.pid"))
 	k.cmd.Stdout, k.cmd.Stderr = k.out, k.out
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := k.cmd.Start(); err != nil {
 		k.l.t.Fatal(err)
 	}
 }
 
-// kill ends keepalived's processes at once, by their own process group. The
-// VRRP child leaves it, so it is killed by its pid file first.
+// kill ends keepalived's two processes at once.
 func (k *keepalived) kill() {
 	if k.cmd == nil {
 		return
@@ -338,10 +336,13 @@ func (k *keepalived) kill() {
 	if b, err := os.ReadFile(filepath.Join(k.dir, "v.pid")); err == nil {
 		fmt.Sscan(string(b), &child)
 	}
-	k.cmd.Process.Kill()
+	// The child resigns when its parent dies, the parent starts another child:
+	// stopped, it does neither.
+	k.cmd.Process.Signal(syscall.SIGSTOP)
 	if child > 1 {
 		syscall.Kill(child, syscall.SIGKILL)
 	}
+	k.cmd.Process.Kill()
 	k.cmd.Wait()
 	k.cmd = nil
 }
