@@ -227,6 +227,9 @@ func (l *lan) director(host string, c model.Config) *director {
 	d.commit(c)
 	l.t.Cleanup(func() {
 		d.kill(syscall.SIGKILL)
+		if out := d.out.String(); strings.Contains(out, "DATA RACE") || strings.Contains(out, "panic:") {
+			l.t.Error("the process of " + host + " went wrong")
+		}
 		if l.t.Failed() {
 			l.t.Logf("log of %s:\n%s", host, d.out.String())
 		}
