@@ -267,6 +267,8 @@ func (c *conf) complaints(ctx context.Context, services []string) map[string]str
 // await waits until every service has applied generation n and returns what
 // went wrong. A complaint that a service had before is a warning: otherwise one
 // lasting fault would forbid every commit, the one that mends half of it too.
+// A new complaint may be about what another service is still doing (the name
+// that net gives to an interface in a moment), so it has SettleBound to go away.
 func (c *conf) await(ctx context.Context, services []string, n uint64, before, warnings map[string]string) []string {
 	verdicts := make([]string, len(services))
 	var wg sync.WaitGroup
@@ -276,6 +278,7 @@ func (c *conf) await(ctx context.Context, services []string, n uint64, before, w
 			ctx, cancel := context.WithTimeout(ctx, c.ApplyBound)
 			defer cancel()
 			verdicts[i] = fmt.Sprintf("%s did not apply it within %v", name, c.ApplyBound)
+			var settle *time.Timer
 			ipc.Watch(ctx, c.client(name), func(_ uint64, a status.Applied) {
 				if a.Config < n || ctx.Err() != nil {
 					return
@@ -290,9 +293,16 @@ func (c *conf) await(ctx context.Context, services []string, n uint64, before, w
 					mu.Unlock()
 				default:
 					verdicts[i] = name + ": " + a.Error
+					if settle == nil {
+						settle = time.AfterFunc(c.SettleBound, cancel)
+					}
+					return
 				}
 				cancel()
 			})
+			if settle != nil {
+				settle.Stop()
+			}
 		})
 	}
 	wg.Wait()

@@ -43,6 +43,9 @@ type Options struct {
 	Services []string
 	// PrepareBound and ApplyBound are how long one service may take; default 10 s and 20 s.
 	PrepareBound, ApplyBound time.Duration
+	// SettleBound is how long a service may complain about a configuration that
+	// it has applied before that counts; default 3 s.
+	SettleBound time.Duration
 	// NICs lists the physical network interfaces; default: those of the kernel.
 	NICs func() []string
 }
@@ -68,6 +71,9 @@ func (o Options) withDefaults(data string) Options {
 	}
 	if o.ApplyBound == 0 {
 		o.ApplyBound = 20 * time.Second
+	}
+	if o.SettleBound == 0 {
+		o.SettleBound = 3 * time.Second
 	}
 	if o.NICs == nil {
 		o.NICs = kernelNICs
