@@ -50,7 +50,7 @@ func TestFailover(t *testing.T) {
 		}, resigned},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := scenario{t, s.Lab, s.ctx}
+			s := s.in(t)
 			s.settle()
 			r := s.probe(wire.Probe{Kind: "http", Target: site, Every: every, Timeout: 500 * time.Millisecond}, func(ctx context.Context) {
 				s.must(c.do(ctx))
@@ -109,7 +109,7 @@ func TestProcessKilled(t *testing.T) {
 	s.settle()
 	for _, name := range []string{"vrrp", "ipvs", "health", "net", "conf", "notify"} {
 		t.Run(name, func(t *testing.T) {
-			s := scenario{t, s.Lab, s.ctx}
+			s := s.in(t)
 			d := s.Directors[a]
 			before := s.process(d, name)
 			changes := len(s.Roles.Events())

@@ -17,7 +17,7 @@ func web() []byte {
 		"vrrp_sync_group pair {\n    group {\n        outside\n        inside\n    }\n}\n",
 		vrrp("outside", 51, "eth0", "10.10.0.80/24", "10.10.0.81/24"),
 		vrrp("inside", 52, "eth1", "10.20.0.1/24"),
-		vrrp("six", 53, "eth0", "fd00:10::80/64"),
+		vrrp("six", 53, "eth0", "fd00:10::80"),
 		service("10.10.0.80", 80, "DR", "10.10.0.11", "10.10.0.12"),
 		service("10.10.0.80", 8080, "NAT", "10.20.0.11", "10.20.0.12"),
 		service("10.10.0.81", 80, "TUN", "10.10.0.21", "10.10.0.22"),
@@ -43,7 +43,7 @@ func TestForwarding(t *testing.T) {
 		"DR": "10.10.0.80:80", "NAT": "10.10.0.80:8080", "TUN": "10.10.0.81:80", "IPv6 DR": "[fd00:10::80]:80",
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-			s := scenario{t, s.Lab, s.ctx}
+			s := s.in(t)
 			s.answers(target, 30*time.Second, anybody)
 			servers := map[string]int{}
 			s.until("both real servers answer", 20*time.Second, func() (bool, string) {
@@ -60,7 +60,7 @@ func TestForwarding(t *testing.T) {
 		})
 	}
 	t.Run("UDP", func(t *testing.T) {
-		s := scenario{t, s.Lab, s.ctx}
+		s := s.in(t)
 		r := s.probe(wire.Probe{Kind: "udp", Target: "10.10.0.80:5353", Every: 20 * time.Millisecond}, func(context.Context) {
 			time.Sleep(time.Second)
 		})

@@ -44,7 +44,8 @@ func TestMain(m *testing.M) {
 type scenario struct {
 	*testing.T
 	*lab.Lab
-	ctx context.Context
+	ctx   context.Context
+	began time.Time
 }
 
 // begin brings the pair into a known state with a configuration: both boxes on,
@@ -76,7 +77,7 @@ func begin(t *testing.T, o lab.Options, vrids ...uint8) scenario {
 	if pairErr != nil {
 		t.Fatal(pairErr)
 	}
-	s := scenario{t, thePair, ctx}
+	s := scenario{t, thePair, ctx, time.Now()}
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.tell()
@@ -113,6 +114,9 @@ func (s scenario) tell() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for _, e := range s.Roles.Events() {
+		if e.At.Before(s.began) {
+			continue
+		}
 		s.Log(e.At.Format("15:04:05.000 "), e)
 	}
 	for _, d := range s.Directors {
@@ -130,6 +134,12 @@ func (s scenario) waitMaster(vrid uint8, d int) {
 	ctx, cancel := context.WithTimeout(s.ctx, 60*time.Second)
 	defer cancel()
 	s.must(s.Roles.WaitMaster(ctx, vrid, d))
+}
+
+// in is the scenario in a subtest.
+func (s scenario) in(t *testing.T) scenario {
+	s.T = t
+	return s
 }
 
 // until polls what nothing announces.
