@@ -14,9 +14,14 @@ import (
 // self is the path of this program in the VM.
 const self = "/init"
 
+// rc is a program that init starts, where the VM has one, before the agent:
+// what a machine of its own kind does at its boot.
+const rc = "/bin/rc"
+
 // initVM is PID 1. Its only child is the agent, so that it can reap whatever
 // else comes without taking somebody's exit status away.
 func initVM() error {
+	fmt.Println("node: PID 1")
 	for _, m := range []struct{ source, target, kind string }{
 		{"proc", "/proc", "proc"}, {"sysfs", "/sys", "sysfs"}, {"devtmpfs", "/dev", "devtmpfs"},
 		{"devpts", "/dev/pts", "devpts"}, {"tmpfs", "/run", "tmpfs"}, {"tmpfs", "/tmp", "tmpfs"},
@@ -42,6 +47,13 @@ func initVM() error {
 	fmt.Printf("node: %d modules in %v\n", n, time.Since(t).Round(time.Millisecond))
 	if err != nil {
 		fmt.Printf("node: %v\n", err)
+	}
+	if _, err := os.Stat(rc); err == nil {
+		first := exec.Command(rc, "boot")
+		first.Stdout, first.Stderr = os.Stdout, os.Stderr
+		if err := first.Start(); err != nil {
+			fmt.Printf("node: %v\n", err)
+		}
 	}
 	cmd := exec.Command(self, "agent")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

@@ -270,6 +270,8 @@ type server struct {
 	used    bool // the director sends to it
 	known   bool // whether used is known
 	sorry   bool
+	// stranger is somebody who answers and should not be there.
+	stranger bool
 }
 
 // service is one service in a snapshot.
@@ -325,11 +327,11 @@ func (s *state) snapshot() snapshot {
 	}
 	for _, srv := range s.l.Node.Servers() {
 		used, known := s.table[srv.Name], s.table != nil
-		v.servers = append(v.servers, server{srv.Name, total[srv.Name], srv.Running(), used, known, srv.Sorry})
+		v.servers = append(v.servers, server{name: srv.Name, rate: total[srv.Name], running: srv.Running(), used: used, known: known, sorry: srv.Sorry})
 		delete(total, srv.Name)
 	}
-	for _, n := range slices.Sorted(maps.Keys(total)) { // answers from somebody who should not be there
-		v.servers = append(v.servers, server{name: "?" + n, rate: total[n]})
+	for _, n := range slices.Sorted(maps.Keys(total)) {
+		v.servers = append(v.servers, server{name: n, rate: total[n], stranger: true})
 	}
 	if f := s.last; f != nil {
 		for _, t := range s.traffic {

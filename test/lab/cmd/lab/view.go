@@ -163,7 +163,7 @@ func (v view) View() string {
 func (v snapshot) draw(selected, width, height int, extra []string) string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	add("Ballast lab   up %v   master on the wire: %s", v.up, v.master)
+	add("Ballast lab, up %v   on the wire: %s", v.up, v.master)
 	for i, b := range v.boxes {
 		mark := " "
 		if i == selected {
@@ -175,12 +175,12 @@ func (v snapshot) draw(selected, width, height int, extra []string) string {
 	for _, s := range v.services {
 		fail := ""
 		if s.failing > 0 {
-			fail = fmt.Sprintf("  FAILING %.0f/s", s.failing)
+			fail = fmt.Sprintf("  failing %.0f/s", s.failing)
 		}
 		if s.silent > 2*time.Second {
-			fail += fmt.Sprintf("  no answer for %v", s.silent.Round(100*time.Millisecond))
+			fail = fmt.Sprintf("  NO ANSWER for %.0f s", s.silent.Seconds())
 		}
-		add("  %-28s %6.1f answers/s   %d failed%s", s.target, s.rate, s.failed, fail)
+		add("  %-24s %6.1f answers/s  %d failed%s", s.target, s.rate, s.failed, fail)
 	}
 	most := 1.0
 	for _, s := range v.servers {
@@ -195,20 +195,18 @@ func (v snapshot) draw(selected, width, height int, extra []string) string {
 	} else {
 		add("no failover yet")
 	}
-	keys := []string{"", "a b select director  k kill  s stop  u unplug  r restart  1-9 real server  c consoles  q quit"}
-	keys[1] = strings.Join(wrap(keys[1], width), "\n")
 	bottom := extra
 	if bottom == nil {
 		bottom = v.events
 	}
-	room := height - len(lines) - 1 - len(wrap("x", width)) - 2
+	room := height - len(lines) - 2 // the keys, and the cursor's line
 	if room = max(room, 1); len(bottom) > room {
 		bottom = bottom[len(bottom)-room:]
 	}
 	for _, e := range bottom {
 		lines = append(lines, "  "+e)
 	}
-	lines = append(lines, keys[1])
+	lines = append(lines, "a/b box  k kill  s stop  u unplug  r restart  1-9 server  c consoles  q quit")
 	for i, l := range lines {
 		if extra == nil || !slices.Contains(extra, strings.TrimSpace(l)) { // commands are to be copied whole
 			lines[i] = cut(l, width)
@@ -239,6 +237,8 @@ func (b box) state() string {
 
 func (s server) state() string {
 	switch {
+	case s.stranger:
+		return "not of this lab"
 	case !s.running && s.known && s.used:
 		return "stopped, not noticed yet"
 	case !s.running:
