@@ -5,7 +5,9 @@
 // Defaults are applied by the binder, so a service never fills in a default:
 // the zero value of a field means zero, not "unset", unless its comment says
 // otherwise. Durations are time.Duration; addresses are netip values; a list
-// keeps the order of the file.
+// keeps the order of the file. Fields travel between processes as JSON, where
+// a field with its zero value is left out: of a table with 10,000 real servers
+// two thirds are zeros.
 package model
 
 import (
@@ -15,42 +17,42 @@ import (
 
 // Config is one whole, checked configuration.
 type Config struct {
-	Global         Global
-	Scripts        []Script        // vrrp_script, by name
-	Instances      []Instance      // vrrp_instance
-	SyncGroups     []SyncGroup     // vrrp_sync_group
-	VirtualServers []VirtualServer // virtual_server, groups already expanded
-	StaticAddrs    []Address       // static_ipaddress
-	StaticRoutes   []Route         // static_routes, and the appliance's route lines
-	System         System          // the appliance's own blocks from here on
-	Interfaces     []Interface
-	Bonds          []Bond
-	VLANs          []VLAN
-	Marks          []Mark
+	Global         Global          `json:",omitzero"`
+	Scripts        []Script        `json:",omitzero"` // vrrp_script, by name
+	Instances      []Instance      `json:",omitzero"` // vrrp_instance
+	SyncGroups     []SyncGroup     `json:",omitzero"` // vrrp_sync_group
+	VirtualServers []VirtualServer `json:",omitzero"` // virtual_server, groups already expanded
+	StaticAddrs    []Address       `json:",omitzero"` // static_ipaddress
+	StaticRoutes   []Route         `json:",omitzero"` // static_routes, and the appliance's route lines
+	System         System          `json:",omitzero"` // the appliance's own blocks from here on
+	Interfaces     []Interface     `json:",omitzero"`
+	Bonds          []Bond          `json:",omitzero"`
+	VLANs          []VLAN          `json:",omitzero"`
+	Marks          []Mark          `json:",omitzero"`
 }
 
 // Global is global_defs.
 type Global struct {
-	RouterID              string   // name in mail subjects; empty: the host name
-	NotificationEmail     []string // recipients
-	NotificationEmailFrom string   // empty: keepalived@host name
-	SMTPServer            string   // host:port; empty: no mail is sent
-	SMTPHELO              string   // empty: the host name
-	SMTPConnectTimeout    time.Duration
-	SMTPAlert             Tristate // default of every smtp_alert
-	SMTPAlertVRRP         Tristate
-	SMTPAlertChecker      Tristate
-	NoEmailFaults         bool
+	RouterID              string        `json:",omitzero"` // name in mail subjects; empty: the host name
+	NotificationEmail     []string      `json:",omitzero"` // recipients
+	NotificationEmailFrom string        `json:",omitzero"` // empty: keepalived@host name
+	SMTPServer            string        `json:",omitzero"` // host:port; empty: no mail is sent
+	SMTPHELO              string        `json:",omitzero"` // empty: the host name
+	SMTPConnectTimeout    time.Duration `json:",omitzero"`
+	SMTPAlert             Tristate      `json:",omitzero"` // default of every smtp_alert
+	SMTPAlertVRRP         Tristate      `json:",omitzero"`
+	SMTPAlertChecker      Tristate      `json:",omitzero"`
+	NoEmailFaults         bool          `json:",omitzero"`
 
-	ScriptUser           string // user that scripts run as; empty: keepalived_script
-	EnableScriptSecurity bool
+	ScriptUser           string `json:",omitzero"` // user that scripts run as; empty: keepalived_script
+	EnableScriptSecurity bool   `json:",omitzero"`
 
-	DynamicInterfaces bool
-	StartupDelay      time.Duration // vrrp_startup_delay
+	DynamicInterfaces bool          `json:",omitzero"`
+	StartupDelay      time.Duration `json:",omitzero"` // vrrp_startup_delay
 
 	// LVS
-	SyncDaemon *SyncDaemon // lvs_sync_daemon; nil: off
-	Timeouts   Timeouts    // lvs_timeouts; zero fields leave the kernel's value
+	SyncDaemon *SyncDaemon `json:",omitzero"` // lvs_sync_daemon; nil: off
+	Timeouts   Timeouts    `json:",omitzero"` // lvs_timeouts; zero fields leave the kernel's value
 }
 
 // Tristate is a setting that may be unset, so that a default further up counts.
@@ -65,13 +67,13 @@ const (
 
 // SyncDaemon is lvs_sync_daemon: IPVS connection synchronisation in the kernel.
 type SyncDaemon struct {
-	Interface string
-	Instance  string     // VRRP instance whose role picks master or backup; empty: both daemons always
-	ID        uint8      // syncid 0..255; default the instance's VRID
-	MaxLen    uint16     // sync_maxlen in bytes, 0: kernel's default
-	Port      uint16     // UDP, 0: 8848
-	TTL       uint8      // 0: kernel's default (1)
-	Group     netip.Addr // multicast group; invalid: 224.0.0.81
+	Interface string     `json:",omitzero"`
+	Instance  string     `json:",omitzero"` // VRRP instance whose role picks master or backup; empty: both daemons always
+	ID        uint8      `json:",omitzero"` // syncid 0..255; default the instance's VRID
+	MaxLen    uint16     `json:",omitzero"` // sync_maxlen in bytes, 0: kernel's default
+	Port      uint16     `json:",omitzero"` // UDP, 0: 8848
+	TTL       uint8      `json:",omitzero"` // 0: kernel's default (1)
+	Group     netip.Addr `json:",omitzero"` // multicast group; invalid: 224.0.0.81
 }
 
 // Timeouts are the IPVS connection timeouts (lvs_timeouts), whole seconds.
@@ -79,12 +81,12 @@ type Timeouts struct{ TCP, TCPFin, UDP time.Duration }
 
 // Command is a script line: argv, split as keepalived splits it, and its user.
 type Command struct {
-	Argv []string
-	User string // empty: Global.ScriptUser
+	Argv []string `json:",omitzero"`
+	User string   `json:",omitzero"` // empty: Global.ScriptUser
 	// Shell is set when the command must be handed to the shell as one line
 	// (it uses shell words such as "[ -e x ] && exit 1" that keepalived's exec
 	// would not run, or the "</dev/tcp" form).
-	Shell string
+	Shell string `json:",omitzero"`
 }
 
 // IsZero reports whether no command is configured.
@@ -92,15 +94,15 @@ func (c Command) IsZero() bool { return len(c.Argv) == 0 && c.Shell == "" }
 
 // Script is vrrp_script.
 type Script struct {
-	Name     string
-	Command  Command
-	Interval time.Duration // default 1 s
-	Timeout  time.Duration // default Interval
-	Weight   int           // -253..253; 0: failure means FAULT
-	Reverse  bool
-	Rise     int // successes to be OK, >= 1
-	Fall     int // failures to be KO, >= 1
-	InitFail bool
+	Name     string        `json:",omitzero"`
+	Command  Command       `json:",omitzero"`
+	Interval time.Duration `json:",omitzero"` // default 1 s
+	Timeout  time.Duration `json:",omitzero"` // default Interval
+	Weight   int           `json:",omitzero"` // -253..253; 0: failure means FAULT
+	Reverse  bool          `json:",omitzero"`
+	Rise     int           `json:",omitzero"` // successes to be OK, >= 1
+	Fall     int           `json:",omitzero"` // failures to be KO, >= 1
+	InitFail bool          `json:",omitzero"`
 }
 
 // State is the configured start state; only a hint.
@@ -114,116 +116,116 @@ const (
 
 // Instance is vrrp_instance with every default applied.
 type Instance struct {
-	Name             string
-	State            State
-	Interface        string
-	VRID             uint8
-	Priority         uint8         // base priority 1..255
-	Version          int           // 2 or 3
-	AdvertInt        time.Duration // v2: whole seconds; v3: 10 ms steps, 10 ms..40.95 s
-	NoPreempt        bool
-	PreemptDelay     time.Duration
-	DownTimerAdverts int // default 3
+	Name             string        `json:",omitzero"`
+	State            State         `json:",omitzero"`
+	Interface        string        `json:",omitzero"`
+	VRID             uint8         `json:",omitzero"`
+	Priority         uint8         `json:",omitzero"` // base priority 1..255
+	Version          int           `json:",omitzero"` // 2 or 3
+	AdvertInt        time.Duration `json:",omitzero"` // v2: whole seconds; v3: 10 ms steps, 10 ms..40.95 s
+	NoPreempt        bool          `json:",omitzero"`
+	PreemptDelay     time.Duration `json:",omitzero"`
+	DownTimerAdverts int           `json:",omitzero"` // default 3
 
-	IPv6             bool       // family of the instance (of its first VIP, or of its source)
-	SrcIP            netip.Addr // mcast_src_ip or unicast_src_ip; invalid: primary address of Interface
-	McastGroup       netip.Addr // 224.0.0.18 or ff02::12
-	Unicast          bool       // unicast_peer present
-	Peers            []Peer
-	UnicastTTL       int // 0: not set (IPv4 255, IPv6 kernel default 64)
-	TrackSrcIP       bool
-	CheckUnicastSrc  bool
-	SkipCheckAdvAddr bool
-	Strict           bool
+	IPv6             bool       `json:",omitzero"` // family of the instance (of its first VIP, or of its source)
+	SrcIP            netip.Addr `json:",omitzero"` // mcast_src_ip or unicast_src_ip; invalid: primary address of Interface
+	McastGroup       netip.Addr `json:",omitzero"` // 224.0.0.18 or ff02::12
+	Unicast          bool       `json:",omitzero"` // unicast_peer present
+	Peers            []Peer     `json:",omitzero"`
+	UnicastTTL       int        `json:",omitzero"` // 0: not set (IPv4 255, IPv6 kernel default 64)
+	TrackSrcIP       bool       `json:",omitzero"`
+	CheckUnicastSrc  bool       `json:",omitzero"`
+	SkipCheckAdvAddr bool       `json:",omitzero"`
+	Strict           bool       `json:",omitzero"`
 
-	AuthPass []byte // PASS: at most 8 bytes; nil: no authentication
+	AuthPass []byte `json:",omitzero"` // PASS: at most 8 bytes; nil: no authentication
 
-	VIPs          []Address // advertised
-	ExcludedVIPs  []Address // managed, not advertised
-	VirtualRoutes []Route
+	VIPs          []Address `json:",omitzero"` // advertised
+	ExcludedVIPs  []Address `json:",omitzero"` // managed, not advertised
+	VirtualRoutes []Route   `json:",omitzero"`
 
-	DontTrackPrimary bool
-	TrackInterfaces  []TrackInterface
-	TrackScripts     []TrackScript
+	DontTrackPrimary bool             `json:",omitzero"`
+	TrackInterfaces  []TrackInterface `json:",omitzero"`
+	TrackScripts     []TrackScript    `json:",omitzero"`
 
-	GARPMasterDelay         time.Duration // second burst, 0: none; default 5 s
-	GARPMasterRepeat        int           // per burst; default 5
-	GARPMasterRefresh       time.Duration // 0: off
-	GARPMasterRefreshRepeat int
-	GARPLowerPrioDelay      time.Duration
-	GARPLowerPrioRepeat     int
-	GARPInterval            time.Duration // gap between two gratuitous ARPs on one interface
-	GNAInterval             time.Duration
-	LowerPrioNoAdvert       bool
-	HigherPrioSendAdvert    bool
-	NoAccept                bool
-	ChecksumNoPseudo        bool // v3_checksum_as_v2: v3 IPv4 checksum without the pseudo header
+	GARPMasterDelay         time.Duration `json:",omitzero"` // second burst, 0: none; default 5 s
+	GARPMasterRepeat        int           `json:",omitzero"` // per burst; default 5
+	GARPMasterRefresh       time.Duration `json:",omitzero"` // 0: off
+	GARPMasterRefreshRepeat int           `json:",omitzero"`
+	GARPLowerPrioDelay      time.Duration `json:",omitzero"`
+	GARPLowerPrioRepeat     int           `json:",omitzero"`
+	GARPInterval            time.Duration `json:",omitzero"` // gap between two gratuitous ARPs on one interface
+	GNAInterval             time.Duration `json:",omitzero"`
+	LowerPrioNoAdvert       bool          `json:",omitzero"`
+	HigherPrioSendAdvert    bool          `json:",omitzero"`
+	NoAccept                bool          `json:",omitzero"`
+	ChecksumNoPseudo        bool          `json:",omitzero"` // v3_checksum_as_v2: v3 IPv4 checksum without the pseudo header
 
-	Notify    Notify
-	SMTPAlert bool
+	Notify    Notify `json:",omitzero"`
+	SMTPAlert bool   `json:",omitzero"`
 }
 
 // Notify holds the notify_* commands of an instance or a sync group.
 type Notify struct {
-	Master, Backup, Fault, Stop, Deleted, MasterRxLowerPri Command
-	Any                                                    Command // "notify": gets INSTANCE|GROUP NAME STATE PRIO appended
+	Master, Backup, Fault, Stop, Deleted, MasterRxLowerPri Command `json:",omitzero"`
+	Any                                                    Command `json:",omitzero"` // "notify": gets INSTANCE|GROUP NAME STATE PRIO appended
 }
 
 // Peer is one unicast_peer line. MinTTL and MaxTTL are -1 when not set.
 type Peer struct {
-	Addr           netip.Addr
-	MinTTL, MaxTTL int
+	Addr           netip.Addr `json:",omitzero"`
+	MinTTL, MaxTTL int        `json:",omitzero"`
 }
 
 // TrackInterface is one line of track_interface.
 type TrackInterface struct {
-	Interface string
-	Weight    int // 0: down means FAULT
-	Reverse   bool
+	Interface string `json:",omitzero"`
+	Weight    int    `json:",omitzero"` // 0: down means FAULT
+	Reverse   bool   `json:",omitzero"`
 }
 
 // TrackScript is one line of track_script; the weight is resolved already.
 type TrackScript struct {
-	Script  string
-	Weight  int
-	Reverse bool
+	Script  string `json:",omitzero"`
+	Weight  int    `json:",omitzero"`
+	Reverse bool   `json:",omitzero"`
 }
 
 // SyncGroup is vrrp_sync_group.
 type SyncGroup struct {
-	Name            string
-	Instances       []string
-	TrackInterfaces []TrackInterface
-	TrackScripts    []TrackScript
-	Notify          Notify
-	SMTPAlert       bool
+	Name            string           `json:",omitzero"`
+	Instances       []string         `json:",omitzero"`
+	TrackInterfaces []TrackInterface `json:",omitzero"`
+	TrackScripts    []TrackScript    `json:",omitzero"`
+	Notify          Notify           `json:",omitzero"`
+	SMTPAlert       bool             `json:",omitzero"`
 }
 
 // Address is an address line.
 type Address struct {
-	Prefix        netip.Prefix // address with length; /32 or /128 when the line has none
-	Interface     string       // dev; the instance's interface when the line has none
-	Label         string
-	Broadcast     netip.Addr // invalid: none
-	Scope         uint8      // RT_SCOPE_*
-	Peer          netip.Prefix
-	NoTrack       bool
-	NoPrefixRoute bool
+	Prefix        netip.Prefix `json:",omitzero"` // address with length; /32 or /128 when the line has none
+	Interface     string       `json:",omitzero"` // dev; the instance's interface when the line has none
+	Label         string       `json:",omitzero"`
+	Broadcast     netip.Addr   `json:",omitzero"` // invalid: none
+	Scope         uint8        `json:",omitzero"` // RT_SCOPE_*
+	Peer          netip.Prefix `json:",omitzero"`
+	NoTrack       bool         `json:",omitzero"`
+	NoPrefixRoute bool         `json:",omitzero"`
 }
 
 // Route is a route line. Only unicast and blackhole-like types.
 type Route struct {
-	Type      string       // "", "blackhole", "unreachable", "prohibit", "throw"
-	Dst       netip.Prefix // 0.0.0.0/0 or ::/0 for default
-	Via       netip.Addr   // invalid: on link
-	Interface string       // empty: the kernel picks it by Via
-	Src       netip.Addr
-	Table     uint32 // 0: main
-	Metric    uint32
-	MTU       uint32
-	Scope     uint8
-	OnLink    bool
-	NoTrack   bool
+	Type      string       `json:",omitzero"` // "", "blackhole", "unreachable", "prohibit", "throw"
+	Dst       netip.Prefix `json:",omitzero"` // 0.0.0.0/0 or ::/0 for default
+	Via       netip.Addr   `json:",omitzero"` // invalid: on link
+	Interface string       `json:",omitzero"` // empty: the kernel picks it by Via
+	Src       netip.Addr   `json:",omitzero"`
+	Table     uint32       `json:",omitzero"` // 0: main
+	Metric    uint32       `json:",omitzero"`
+	MTU       uint32       `json:",omitzero"`
+	Scope     uint8        `json:",omitzero"`
+	OnLink    bool         `json:",omitzero"`
+	NoTrack   bool         `json:",omitzero"`
 }
 
 // Protocol of a virtual server: an IP protocol number.
@@ -264,18 +266,18 @@ func (f Forward) String() string { return [...]string{"NAT", "DR", "TUN"}[f] }
 
 // Tunnel is the encapsulation of TUN.
 type Tunnel struct {
-	Type string // "ipip", "gue", "gre"
-	Port uint16 // gue
-	Csum string // "", "nocsum", "csum", "remcsum"
+	Type string `json:",omitzero"` // "ipip", "gue", "gre"
+	Port uint16 `json:",omitzero"` // gue
+	Csum string `json:",omitzero"` // "", "nocsum", "csum", "remcsum"
 }
 
 // ServiceID names one IPVS service. Exactly one of Mark and Addr is set.
 type ServiceID struct {
-	Addr     netip.Addr
-	Port     uint16
-	Protocol Protocol
-	Mark     uint32
-	IPv6     bool // family of a Mark service
+	Addr     netip.Addr `json:",omitzero"`
+	Port     uint16     `json:",omitzero"`
+	Protocol Protocol   `json:",omitzero"`
+	Mark     uint32     `json:",omitzero"`
+	IPv6     bool       `json:",omitzero"` // family of a Mark service
 }
 
 // String prints as keepalived does: "[10.0.0.1]:tcp:80", "FWM 7".
@@ -301,45 +303,45 @@ func utoa(v uint64) string {
 // VirtualServer is virtual_server. A group was expanded by the binder: Services
 // then has several entries that share the real servers and their health.
 type VirtualServer struct {
-	Name        string // as keepalived prints it; unique in the configuration
-	Services    []ServiceID
-	Scheduler   string   // ipvsadm name: rr, wrr, …
-	SchedFlags  []string // flag-1 flag-2 flag-3 sh-port sh-fallback mh-port mh-fallback hashed
-	OnePacket   bool     // ops
-	Forward     Forward
-	Tunnel      Tunnel
-	Persistence time.Duration // 0: off
+	Name        string        `json:",omitzero"` // as keepalived prints it; unique in the configuration
+	Services    []ServiceID   `json:",omitzero"`
+	Scheduler   string        `json:",omitzero"` // ipvsadm name: rr, wrr, …
+	SchedFlags  []string      `json:",omitzero"` // flag-1 flag-2 flag-3 sh-port sh-fallback mh-port mh-fallback hashed
+	OnePacket   bool          `json:",omitzero"` // ops
+	Forward     Forward       `json:",omitzero"`
+	Tunnel      Tunnel        `json:",omitzero"`
+	Persistence time.Duration `json:",omitzero"` // 0: off
 	// Granularity is the client prefix length of persistence: 0..32 or 1..128.
-	Granularity       int
-	PersistenceEngine string
+	Granularity       int    `json:",omitzero"`
+	PersistenceEngine string `json:",omitzero"`
 
-	Quorum               int
-	Hysteresis           int
-	Alpha, Omega         bool
-	HASuspend            bool
-	QuorumUp, QuorumDown Command
-	SMTPAlert            bool
+	Quorum               int     `json:",omitzero"`
+	Hysteresis           int     `json:",omitzero"`
+	Alpha, Omega         bool    `json:",omitzero"`
+	HASuspend            bool    `json:",omitzero"`
+	QuorumUp, QuorumDown Command `json:",omitzero"`
+	SMTPAlert            bool    `json:",omitzero"`
 
-	Sorry        *RealServer // sorry_server; nil: none
-	SorryInhibit bool
-	Real         []RealServer
+	Sorry        *RealServer  `json:",omitzero"` // sorry_server; nil: none
+	SorryInhibit bool         `json:",omitzero"`
+	Real         []RealServer `json:",omitzero"`
 }
 
 // RealServer is real_server, or a sorry server (then it has no checks).
 type RealServer struct {
-	Addr netip.Addr
-	Port uint16 // as programmed: for DR and TUN the service's port
+	Addr netip.Addr `json:",omitzero"`
+	Port uint16     `json:",omitzero"` // as programmed: for DR and TUN the service's port
 	// ConfPort is the port as written in the file; it differs from Port where
 	// DR or TUN cannot rewrite it, and is the default port of the checks.
-	ConfPort               uint16
-	Weight                 int
-	Forward                Forward
-	Tunnel                 Tunnel
-	InhibitOnFailure       bool
-	UThreshold, LThreshold uint32
-	NotifyUp, NotifyDown   Command
-	SMTPAlert              bool
-	Checks                 []Check
+	ConfPort               uint16  `json:",omitzero"`
+	Weight                 int     `json:",omitzero"`
+	Forward                Forward `json:",omitzero"`
+	Tunnel                 Tunnel  `json:",omitzero"`
+	InhibitOnFailure       bool    `json:",omitzero"`
+	UThreshold, LThreshold uint32  `json:",omitzero"`
+	NotifyUp, NotifyDown   Command `json:",omitzero"`
+	SMTPAlert              bool    `json:",omitzero"`
+	Checks                 []Check `json:",omitzero"`
 }
 
 // CheckKind is the type of a health check.
@@ -360,41 +362,41 @@ const (
 // Check is one health check, inheritance already resolved
 // (checker -> real server -> virtual server -> default).
 type Check struct {
-	Kind             CheckKind
-	Addr             netip.Addr // connect_ip, default the real server
-	Port             uint16     // connect_port, default RealServer.ConfPort
-	BindAddr         netip.Addr // bindto; invalid: any
-	BindPort         uint16
-	BindInterface    string
-	Mark             uint32
-	ConnectTimeout   time.Duration // also of each later I/O step
-	Retry            int
-	DelayBeforeRetry time.Duration
-	DelayLoop        time.Duration
-	Warmup           time.Duration // first probe at random in 0..Warmup; -1 is not used: default is DelayLoop
-	Alpha            bool
+	Kind             CheckKind     `json:",omitzero"`
+	Addr             netip.Addr    `json:",omitzero"` // connect_ip, default the real server
+	Port             uint16        `json:",omitzero"` // connect_port, default RealServer.ConfPort
+	BindAddr         netip.Addr    `json:",omitzero"` // bindto; invalid: any
+	BindPort         uint16        `json:",omitzero"`
+	BindInterface    string        `json:",omitzero"`
+	Mark             uint32        `json:",omitzero"`
+	ConnectTimeout   time.Duration `json:",omitzero"` // also of each later I/O step
+	Retry            int           `json:",omitzero"`
+	DelayBeforeRetry time.Duration `json:",omitzero"`
+	DelayLoop        time.Duration `json:",omitzero"`
+	Warmup           time.Duration `json:",omitzero"` // first probe at random in 0..Warmup; -1 is not used: default is DelayLoop
+	Alpha            bool          `json:",omitzero"`
 
 	// HTTP_GET, SSL_GET
-	HTTPProtocol string // "1.0", "1.0C", "1.0c", "1.1"
-	SNI          bool
-	SNIName      string // server name to send; empty with SNI: none
-	FastRecovery bool
-	URLs         []URL
+	HTTPProtocol string `json:",omitzero"` // "1.0", "1.0C", "1.0c", "1.1"
+	SNI          bool   `json:",omitzero"`
+	SNIName      string `json:",omitzero"` // server name to send; empty with SNI: none
+	FastRecovery bool   `json:",omitzero"`
+	URLs         []URL  `json:",omitzero"`
 
 	// MISC_CHECK
-	Command     Command
-	MiscTimeout time.Duration
-	Dynamic     bool
+	Command     Command       `json:",omitzero"`
+	MiscTimeout time.Duration `json:",omitzero"`
+	Dynamic     bool          `json:",omitzero"`
 }
 
 // URL is one url block of HTTP_GET or SSL_GET.
 type URL struct {
-	Path         string
-	Digest       string // MD5 in lower-case hex; empty: not checked
-	Status       []StatusRange
-	VirtualHost  string // Host header; empty: address:port
-	Regex        string // RE2 text; empty: not checked
-	RegexNoMatch bool
+	Path         string        `json:",omitzero"`
+	Digest       string        `json:",omitzero"` // MD5 in lower-case hex; empty: not checked
+	Status       []StatusRange `json:",omitzero"`
+	VirtualHost  string        `json:",omitzero"` // Host header; empty: address:port
+	Regex        string        `json:",omitzero"` // RE2 text; empty: not checked
+	RegexNoMatch bool          `json:",omitzero"`
 }
 
 // StatusRange is an inclusive range of HTTP status codes.
@@ -402,31 +404,31 @@ type StatusRange struct{ From, To int }
 
 // System is the appliance's own "system" block.
 type System struct {
-	HostName string
-	Logins   []Login
-	DNS      []netip.Addr
-	NTP      []string
-	Syslog   []string // host:port
+	HostName string       `json:",omitzero"`
+	Logins   []Login      `json:",omitzero"`
+	DNS      []netip.Addr `json:",omitzero"`
+	NTP      []string     `json:",omitzero"`
+	Syslog   []string     `json:",omitzero"` // host:port
 }
 
 // Login is one console user.
 type Login struct {
-	Name string
-	Keys []string // authorized_keys lines
-	Role string   // "admin", "operate", "view"
+	Name string   `json:",omitzero"`
+	Keys []string `json:",omitzero"` // authorized_keys lines
+	Role string   `json:",omitzero"` // "admin", "operate", "view"
 }
 
 // Interface is the appliance's "interface NAME { … }" block. A name that the
 // kernel does not know is given to the NIC that Match picks.
 type Interface struct {
-	Name      string
-	Match     Match
-	Addresses []netip.Prefix
-	DHCP      bool
-	DHCP6     bool
-	MTU       int // 0: leave
-	Disabled  bool
-	Accept    RAMode // IPv6 router advertisements
+	Name      string         `json:",omitzero"`
+	Match     Match          `json:",omitzero"`
+	Addresses []netip.Prefix `json:",omitzero"`
+	DHCP      bool           `json:",omitzero"`
+	DHCP6     bool           `json:",omitzero"`
+	MTU       int            `json:",omitzero"` // 0: leave
+	Disabled  bool           `json:",omitzero"`
+	Accept    RAMode         `json:",omitzero"` // IPv6 router advertisements
 }
 
 // RAMode says whether router advertisements are accepted.
@@ -440,40 +442,40 @@ const (
 
 // Match picks a NIC. The first field that is set counts.
 type Match struct {
-	MAC string // permanent or current address, lower case with colons
-	PCI string // "0000:00:02.0"
+	MAC string `json:",omitzero"` // permanent or current address, lower case with colons
+	PCI string `json:",omitzero"` // "0000:00:02.0"
 }
 
 // Bond is "bond NAME { … }".
 type Bond struct {
-	Name       string
-	Mode       string // "active-backup", "802.3ad", "balance-rr", "balance-xor", "broadcast", "balance-tlb", "balance-alb"
-	Members    []string
-	MIIMon     time.Duration // default 100 ms
-	Primary    string
-	HashPolicy string // xmit_hash_policy
-	LACPRate   string
+	Name       string        `json:",omitzero"`
+	Mode       string        `json:",omitzero"` // "active-backup", "802.3ad", "balance-rr", "balance-xor", "broadcast", "balance-tlb", "balance-alb"
+	Members    []string      `json:",omitzero"`
+	MIIMon     time.Duration `json:",omitzero"` // default 100 ms
+	Primary    string        `json:",omitzero"`
+	HashPolicy string        `json:",omitzero"` // xmit_hash_policy
+	LACPRate   string        `json:",omitzero"`
 }
 
 // VLAN is "vlan NAME { link IF; id N }".
 type VLAN struct {
-	Name string
-	Link string
-	ID   int // 1..4094
+	Name string `json:",omitzero"`
+	Link string `json:",omitzero"`
+	ID   int    `json:",omitzero"` // 1..4094
 }
 
 // Mark is "mark N { … }": packets that match get firewall mark N before IPVS
 // looks at them.
 type Mark struct {
-	Mark  uint32
-	Rules []MarkRule
+	Mark  uint32     `json:",omitzero"`
+	Rules []MarkRule `json:",omitzero"`
 }
 
 // MarkRule selects packets by destination.
 type MarkRule struct {
-	Protocol Protocol
-	Dst      netip.Prefix
-	Ports    []PortRange // empty: any
+	Protocol Protocol     `json:",omitzero"`
+	Dst      netip.Prefix `json:",omitzero"`
+	Ports    []PortRange  `json:",omitzero"` // empty: any
 }
 
 // PortRange is an inclusive range of ports.

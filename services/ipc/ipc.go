@@ -107,11 +107,7 @@ func (s *Server) snapshot() ([]byte, <-chan struct{}, error) {
 		if err != nil {
 			return nil, s.changed, fmt.Errorf("%s: marshal state: %w", s.name, err)
 		}
-		b, err := json.Marshal(Envelope{s.gen, raw})
-		if err != nil {
-			return nil, s.changed, err
-		}
-		s.cache = append(b, '\n')
+		s.cache = fmt.Appendf(nil, `{"generation":%d,"state":%s}`+"\n", s.gen, raw)
 	}
 	return s.cache, s.changed, nil
 }
@@ -266,11 +262,11 @@ func (c *Client) State(ctx context.Context, v any) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var e Envelope
+	e := struct { // Envelope, decoded in one pass: a configuration has megabytes
+		Generation uint64 `json:"generation"`
+		State      any    `json:"state"`
+	}{State: v}
 	if err := json.Unmarshal(b, &e); err != nil {
-		return 0, fmt.Errorf("%s: state: %w", c.service, err)
-	}
-	if err := json.Unmarshal(e.State, v); err != nil {
 		return 0, fmt.Errorf("%s: state: %w", c.service, err)
 	}
 	return e.Generation, nil
@@ -382,13 +378,15 @@ func watchOnce[T any](ctx context.Context, c *Client, fn func(uint64, T)) bool {
 	}()
 	got := false
 	for b := range lines {
-		var e Envelope
-		var v T
-		if json.Unmarshal(b, &e) != nil || json.Unmarshal(e.State, &v) != nil {
+		var e struct { // Envelope, decoded in one pass
+			Generation uint64 `json:"generation"`
+			State      T      `json:"state"`
+		}
+		if json.Unmarshal(b, &e) != nil {
 			continue
 		}
 		got = true
-		fn(e.Generation, v)
+		fn(e.Generation, e.State)
 	}
 	return got
 }
