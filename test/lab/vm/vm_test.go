@@ -1,0 +1,137 @@
+package vm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/test/lab/wire"
+)
+
+func TestLock(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	unlock, err := Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Lock(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another lab") {
+		t.Errorf("a second lab: %v", err)
+	}
+	unlock()
+	again, err := Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
+
+// TestLockOfParent: "flock FILE go test" must not wait for itself.
+func TestLockOfParent(t *testing.T) {
+	if os.Getenv("BALLAST_TEST_LOCK") != "" {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		unlock, err := Lock(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		return
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	cmd := exec.Command("flock", LockFile(), os.Args[0], "-test.run", "^TestLockOfParent$", "-test.v")
+	cmd.Env = append(os.Environ(), "BALLAST_TEST_LOCK=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestArgs(t *testing.T) {
+	t.Setenv(EnvAccel, "")
+	a := strings.Join(Config{
+		Name: "x", Dir: "/d", Kernel: "/k", Initrd: "/i", Append: "console=ttyS0 a b", Agent: true, Watchdog: true, NoReboot: true,
+		NICs:  []NIC{{"socket,udp=127.0.0.1:1,localaddr=127.0.0.1:2", "52:54:00:00:00:01"}, {"user", "52:54:00:00:00:02"}},
+		Disks: []Disk{{"/disk", "serial"}}, Extra: []string{"-icount", "shift=1"},
+	}.Args(), "\n")
+	for _, want := range []string{
+		"-accel\ntcg,thread=multi", "-append\nconsole=ttyS0 a b", "-m\n384", "-smp\n1", "-no-reboot",
+		"-netdev\nsocket,id=net0,udp=127.0.0.1:1,localaddr=127.0.0.1:2\n-device\nvirtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01,romfile=",
+		"-netdev\nuser,id=net1\n",
+		"if=none,id=disk0,format=raw,file=/disk\n-device\nvirtio-blk-pci,drive=disk0,serial=serial",
+		"virtserialport,chardev=agent,name=" + wire.Port, "-device\ni6300esb\n-action\nwatchdog=reset", "-icount\nshift=1",
+		"logfile=/d/x.console",
+	} {
+		if !strings.Contains(a, want) {
+			t.Errorf("no %q in:\n%s", want, a)
+		}
+	}
+	t.Setenv(EnvAccel, "kvm")
+	if !slices.Contains(Config{}.Args(), "kvm") {
+		t.Error(EnvAccel + " is not heard")
+	}
+}
+
+// TestQMP speaks with a monitor that has other things to tell in between.
+func TestQMP(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, "x.qmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprintln(c, `{"QMP": {"version": {}}}`)
+		for s := bufio.NewScanner(c); s.Scan(); {
+			fmt.Fprintln(c, `{"event": "NIC_RX_FILTER_CHANGED"}`)
+			if strings.Contains(s.Text(), "set_link") {
+				fmt.Fprintln(c, `{"error": {"class": "GenericError", "desc": "no such link"}}`)
+			} else {
+				fmt.Fprintln(c, `{"return": {}}`)
+			}
+		}
+	}()
+	v := &VM{Name: "x", dir: dir, exited: make(chan struct{}), stderr: &tail{max: 100}}
+	if err := v.Pause(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := v.SetLink(t.Context(), 0, false); err == nil || !strings.Contains(err.Error(), "no such link") {
+		t.Errorf("set_link: %v", err)
+	}
+	v.stderr.Write([]byte("qemu: could not do it"))
+	close(v.exited)
+	if err := v.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "could not do it") {
+		t.Errorf("a machine that has ended: %v", err)
+	}
+	if _, err := v.WaitConsole(t.Context(), 0, "login"); err == nil {
+		t.Error("a machine that has ended shows a login")
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	if cmd, pkg := Missing(); cmd != "" {
+		t.Skipf("%s is not installed: apt-get install %s", cmd, pkg)
+	}
+	v, err := Start(Config{Name: "x", Dir: t.TempDir(), Kernel: "/nonexistent", Initrd: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Kill()
+	if _, err := v.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "nonexistent") {
+		t.Errorf("no kernel: %v, want QEMU's own words", err)
+	}
+}
