@@ -187,7 +187,7 @@ func build(ctx context.Context, root, dir string, o Options) (string, error) {
 		}
 	}
 	for _, b := range o.Binaries {
-		if err := addProgram(ctx, a, b); err != nil {
+		if err := AddProgram(ctx, a, b); err != nil {
 			return "", err
 		}
 	}
@@ -227,9 +227,9 @@ func addTree(a *archive.Archive, root string) error {
 	})
 }
 
-// addProgram takes a program of this machine along, with what ldd says that it
-// loads.
-func addProgram(ctx context.Context, a *archive.Archive, name string) error {
+// AddProgram takes a program of this machine along, in /bin, with what ldd says
+// that it loads.
+func AddProgram(ctx context.Context, a *archive.Archive, name string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		return fmt.Errorf("guest: %w", err)

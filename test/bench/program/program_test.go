@@ -1,0 +1,358 @@
+// Package program holds the part of the bench that runs inside a virtual
+// machine: it puts 1,000 virtual servers into the kernel with the product's own
+// processes, with ipvsadm and with keepalived.
+package program
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/configs"
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+	"ballast/services/ipvs/ipvsnl"
+	"ballast/test/bench/program/figure"
+	"ballast/test/guest"
+)
+
+var runs = flag.Int("runs", 1, "how often each figure is taken")
+
+const services, servers = 1000, 10
+
+// text is the configuration. weight is that of the last real server.
+func text(weight int) string {
+	var b strings.Builder
+	b.WriteString("global_defs {\n    router_id BENCH\n}\n")
+	for i := range services {
+		a := last(i)
+		fmt.Fprintf(&b, "virtual_server %s 80 {\n    lb_algo rr\n    lb_kind DR\n    protocol TCP\n", a)
+		for j := range servers {
+			w := 1
+			if i == services-1 && j == servers-1 {
+				w = weight
+			}
+			fmt.Fprintf(&b, "    real_server 10.%d.%d.%d 80 {\n        weight %d\n    }\n", 1+i/250, i%250, j+1, w)
+		}
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+// last is the address of virtual server i.
+func last(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 100, byte(i / 250), byte(1 + i%250)}) }
+
+// TestFigures prints them; the bench reads them.
+func TestFigures(t *testing.T) {
+	if !guest.Inside() {
+		t.Skip("runs in the virtual machine, started by the bench")
+	}
+	for range *runs {
+		for _, f := range []func(*testing.T){apply, commit, restore, keepalived} {
+			// The kernel keeps deleted destinations for two minutes and searches
+			// them at each addition, so nothing is ever deleted: each has a network
+			// namespace, and with it a table, of its own.
+			inNamespace(t, f)
+		}
+	}
+}
+
+func print(name string, took time.Duration) {
+	b, _ := json.Marshal(figure.Figure{Name: name, Seconds: took.Seconds()})
+	fmt.Println(figure.Mark + string(b))
+}
+
+// inNamespace runs f, and what it starts, in a new network namespace.
+func inNamespace(t *testing.T, f func(*testing.T)) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := exec.Command("/init", "ping", "127.0.0.1", "1ms").Run(); err == nil {
+			t.Log("loopback is up already")
+		}
+		f(t)
+	}()
+	<-done
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// process starts a service as init does: descriptor 3 its listener, 4 the pipe
+// to init, the environment of the table of services.
+func process(t *testing.T, dir ipc.Dir, data, name, gogc, limit string) (stop func()) {
+	t.Helper()
+	l, err := net.Listen("unix", dir.Path(name))
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	lf, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	go io.Copy(io.Discard, r)
+	var words bytes.Buffer
+	cmd := exec.Command("/bin/ballast", "run", name)
+	cmd.ExtraFiles = []*os.File{lf, w}
+	cmd.Stderr = &words
+	cmd.Env = []string{"PATH=/bin:/sbin", ipc.EnvDir + "=" + string(dir), ipc.EnvData + "=" + data, "GOGC=" + gogc, "GOMEMLIMIT=" + limit}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	lf.Close()
+	w.Close()
+	return func() {
+		cmd.Process.Signal(syscall.SIGKILL)
+		cmd.Wait()
+		r.Close()
+		l.Close()
+		if t.Failed() {
+			t.Logf("%s:\n%s", name, words.String())
+		}
+	}
+}
+
+// apply is the ipvs process alone, with this test in conf's place.
+func apply(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	env, err := ipc.NewEnv(dir, "conf", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	conf := ipc.NewServer("conf")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	go conf.Serve(ctx, env.Listener)
+	conf.Publish(status.Conf{Generation: 1})
+	defer process(t, dir, "", "ipvs", "50", "32MiB")()
+	if !applied(ctx, t, dir, 1) {
+		return
+	}
+	cfg, problems := configs.Load("bench.conf", []byte(text(1)), configs.Options{ConfigID: "bench"})
+	for _, p := range problems {
+		if p.Severity == model.Error {
+			t.Error(p)
+			return
+		}
+	}
+	start := time.Now()
+	conf.Publish(status.Conf{Generation: 2, Config: cfg})
+	if applied(ctx, t, dir, 2) {
+		print(figure.Apply, time.Since(start))
+	}
+	complete(t)
+}
+
+// applied waits until the ipvs process has applied a generation.
+func applied(ctx context.Context, t *testing.T, dir ipc.Dir, n uint64) bool {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var got status.Applied
+	ipc.Watch(ctx, dir.Client("ipvs"), func(_ uint64, a status.Applied) {
+		if got = a; a.Config >= n {
+			cancel()
+		}
+	})
+	if got.Config < n || got.Error != "" {
+		t.Errorf("ipvs: %+v, want generation %d", got, n)
+		return false
+	}
+	return true
+}
+
+// complete checks that the kernel of this namespace holds the whole table.
+func complete(t *testing.T) {
+	t.Helper()
+	c, err := ipvsnl.Dial()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	s, err := c.Services()
+	if err != nil || len(s) != services {
+		t.Errorf("%d services: %v", len(s), err)
+		return
+	}
+	for _, i := range []int{0, services / 2, services - 1} {
+		if d, err := c.Dests(id(i)); err != nil || len(d) != servers {
+			t.Errorf("virtual server %d: %d destinations: %v", i, len(d), err)
+		}
+	}
+}
+
+func id(i int) model.ServiceID {
+	return ipvsnl.Canonical(model.ServiceID{Addr: last(i), Port: 80, Protocol: model.TCP})
+}
+
+// commit is the product: all processes that a commit waits for.
+func commit(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	data := t.TempDir()
+	for _, p := range [][3]string{
+		{"conf", "50", "48MiB"}, {"net", "50", "24MiB"}, {"vrrp", "off", "8MiB"}, {"ipvs", "50", "32MiB"}, {"health", "50", "32MiB"}, {"notify", "50", "24MiB"},
+	} {
+		own := filepath.Join(data, p[0])
+		if err := os.MkdirAll(own, 0o755); err != nil {
+			t.Error(err)
+			return
+		}
+		defer process(t, dir, own, p[0], p[1], p[2])()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	call := func(name string, weight int) {
+		start := time.Now()
+		var r status.CommitResult
+		if err := dir.Client("conf").Call(ctx, "commit", status.Candidate{Text: text(weight), Name: "bench.conf", Author: "bench"}, &r); err != nil {
+			t.Errorf("commit: %v", err)
+			return
+		}
+		if name != "" {
+			print(name, time.Since(start))
+		}
+		if len(r.Warnings) > 0 {
+			t.Errorf("warnings: %v", r.Warnings)
+		}
+	}
+	// The first commit finds every process at work.
+	var r status.CommitResult
+	if err := dir.Client("conf").Call(ctx, "commit", status.Candidate{Text: "global_defs {\n    router_id BENCH\n}\n", Author: "bench"}, &r); err != nil {
+		t.Errorf("the first, empty, commit: %v", err)
+		return
+	}
+	call(figure.Commit, 1)
+	complete(t)
+	call(figure.Weight, 2)
+	if w := weight(t); w != 2 {
+		t.Errorf("the weight is %d after the commit", w)
+	}
+}
+
+// weight is that of the last real server in the kernel, -1 when it is not there.
+func weight(t *testing.T) int {
+	t.Helper()
+	c, err := ipvsnl.Dial()
+	if err != nil {
+		return -1
+	}
+	defer c.Close()
+	d, err := c.Dests(id(services - 1))
+	if err != nil || len(d) != servers {
+		return -1
+	}
+	return int(d[servers-1].Weight)
+}
+
+// restore is ipvsadm with the same table.
+func restore(t *testing.T) {
+	var b strings.Builder
+	for i := range services {
+		fmt.Fprintf(&b, "-A -t %s:80 -s rr\n", last(i))
+		for j := range servers {
+			fmt.Fprintf(&b, "-a -t %s:80 -r 10.%d.%d.%d:80 -g -w 1\n", last(i), 1+i/250, i%250, j+1)
+		}
+	}
+	cmd := exec.Command("/bin/ipvsadm", "--restore")
+	cmd.Stdin = strings.NewReader(b.String())
+	start := time.Now()
+	out, err := cmd.CombinedOutput()
+	took := time.Since(start)
+	if err != nil {
+		t.Errorf("ipvsadm --restore: %v: %s", err, out)
+		return
+	}
+	print(figure.IPVSAdm, took)
+	complete(t)
+}
+
+// poll is how often the table is looked at: one small question, so that the
+// looking costs the looked at little.
+const poll = 20 * time.Millisecond
+
+// keepalived is the daemon from its start to the last real server.
+func keepalived(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "keepalived.conf")
+	write := func(weight int) bool {
+		if err := os.WriteFile(file, []byte(text(weight)), 0o644); err != nil {
+			t.Error(err)
+			return false
+		}
+		return true
+	}
+	if !write(1) {
+		return
+	}
+	pid := filepath.Join(dir, "pid")
+	cmd := exec.Command("/bin/keepalived", "--dont-fork", "--use-file", file, "--pid", pid,
+		"--checkers_pid", pid+".checkers", "--vrrp_pid", pid+".vrrp")
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+	}()
+	if !becomes(t, 1) {
+		return
+	}
+	print(figure.Keepalived, time.Since(start))
+	complete(t)
+	time.Sleep(2 * time.Second) // its start is over
+	if !write(2) {
+		return
+	}
+	start = time.Now()
+	cmd.Process.Signal(syscall.SIGHUP)
+	if becomes(t, 2) {
+		print(figure.Reload, time.Since(start))
+	}
+}
+
+func becomes(t *testing.T, want int) bool {
+	t.Helper()
+	for range int(4 * time.Minute / poll) {
+		if weight(t) == want {
+			return true
+		}
+		time.Sleep(poll)
+	}
+	t.Errorf("keepalived: weight %d is not in the kernel", want)
+	return false
+}
