@@ -165,6 +165,8 @@ func Start(ctx context.Context, o Options) (l *Lab, err error) {
 		return nil, err
 	}
 	removeStale()
+	ctx, cancel := context.WithTimeout(ctx, bootBound)
+	defer cancel()
 	l = &Lab{opts: o, plan: p, unlock: unlock}
 	defer func() {
 		if err != nil {
@@ -210,6 +212,9 @@ func Start(ctx context.Context, o Options) (l *Lab, err error) {
 	o.Log(fmt.Sprintf("all up after %v", time.Since(start).Round(100*time.Millisecond)))
 	return l, nil
 }
+
+// bootBound is how long everything may take to boot, once it is the lab's turn.
+const bootBound = 5 * time.Minute
 
 func (l *Lab) bootDirector(ctx context.Context, i int, texts [2][]byte) error {
 	seed := l.opts.Seeds[i]

@@ -55,8 +55,6 @@ func begin(t *testing.T, o lab.Options, vrids ...uint8) scenario {
 	if testing.Short() {
 		t.Skip("a pair of virtual machines takes too long for -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	t.Cleanup(cancel)
 	if o.Name == "" {
 		o.Name = t.Name()
 	}
@@ -66,10 +64,8 @@ func begin(t *testing.T, o lab.Options, vrids ...uint8) scenario {
 		o := o
 		o.Image = *imageDir
 		start := time.Now()
-		// The pair outlives this test, but not a boot that hangs.
-		bctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		defer cancel()
-		if thePair, pairErr = lab.Start(bctx, o); pairErr != nil {
+		// The pair outlives this test, and may have to wait for its turn.
+		if thePair, pairErr = lab.Start(context.Background(), o); pairErr != nil {
 			thePair = nil
 		}
 		t.Logf("the pair is up after %v", time.Since(start).Round(100*time.Millisecond))
@@ -77,6 +73,8 @@ func begin(t *testing.T, o lab.Options, vrids ...uint8) scenario {
 	if pairErr != nil {
 		t.Fatal(pairErr)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Cleanup(cancel)
 	s := scenario{t, thePair, ctx, time.Now()}
 	t.Cleanup(func() {
 		if t.Failed() {
