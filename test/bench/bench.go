@@ -120,7 +120,6 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Runs: o.Runs,
 		Ballast:    firstLine(ctx, o.Binary, "version"),
 		Keepalived: keepalivedVersion(ctx),
-		IPVSAdm:    firstLine(ctx, "ipvsadm", "--version"),
 		QEMU:       firstLine(ctx, vm.Binary, "--version"),
 	}}
 	start := time.Now()

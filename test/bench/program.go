@@ -38,6 +38,9 @@ func (r *run) program(ctx context.Context) error {
 	}
 	got := map[string]*Series{}
 	for line := range strings.Lines(out.String()) {
+		if _, v, ok := strings.Cut(line, figure.Version); ok {
+			r.report.IPVSAdm = "ipvsadm " + versionWord.FindString(v)
+		}
 		_, text, ok := strings.Cut(line, figure.Mark)
 		if !ok {
 			continue

@@ -22,7 +22,11 @@ var groups = []struct{ name, title string }{
 // Text writes the report as a table.
 func (r *Report) Text(w io.Writer) error {
 	fmt.Fprintf(w, "Ballast and keepalived %s in one lab, %s\n", r.Keepalived, r.Date.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(w, "%s; %s; %s\n%s; %d runs; took %s\n", r.Ballast, r.IPVSAdm, r.QEMU, r.Machine, r.Runs, r.Took)
+	tools := r.QEMU
+	if r.IPVSAdm != "" {
+		tools = r.IPVSAdm + "; " + tools
+	}
+	fmt.Fprintf(w, "%s; %s\n%s; %d runs; took %s\n", r.Ballast, tools, r.Machine, r.Runs, r.Took)
 	fmt.Fprintf(w, "median (min-max); ratio: ours / theirs, below 1 is better; witness: the longest stall of the lab's own clocks, ours / theirs\n")
 	for _, g := range groups {
 		rows := slices.DeleteFunc(slices.Clone(r.Rows), func(x Row) bool { return x.Group != g.name })

@@ -296,6 +296,9 @@ func restore(t *testing.T) {
 		return
 	}
 	print(figure.IPVSAdm, took)
+	if out, err := exec.Command("/bin/ipvsadm", "--version").Output(); err == nil {
+		fmt.Println(figure.Version + string(bytes.TrimSpace(out)))
+	}
 	complete(t)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,11 @@ func ConsoleLog(dir, name string) string { return filepath.Join(dir, name+".cons
 // Args returns QEMU's arguments.
 func (c Config) Args() []string {
 	accel := os.Getenv(EnvAccel)
-	if accel == "" {
+	switch {
+	case accel != "":
+	case slices.Contains(c.Extra, "-icount"): // counts on one thread only
+		accel = "tcg"
+	default:
 		accel = "tcg,thread=multi"
 	}
 	a := []string{

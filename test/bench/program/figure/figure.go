@@ -1,8 +1,12 @@
 // Package figure is what the test inside the guest prints for the bench.
 package figure
 
-// Mark comes before each Figure in JSON.
-const Mark = "FIGURE "
+// Mark comes before each Figure in JSON, Version before that of ipvsadm, which
+// only tells it where there is IPVS.
+const (
+	Mark    = "FIGURE "
+	Version = "IPVSADM "
+)
 
 // Names of figures.
 const (
