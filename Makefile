@@ -2,7 +2,7 @@
 
 BOARD ?= qemu
 
-.PHONY: all ballast image kernel-pin check lab lab-tools test
+.PHONY: all ballast image kernel-pin check lab lab-tools test bench soak
 
 all: ballast image
 
@@ -39,3 +39,15 @@ lab-tools:
 test: lab-tools image
 	go test $$(go list ./... | grep -v /test/scenario)
 	go test -timeout 40m ./test/scenario
+
+# Figures of ours beside the keepalived found on this machine, in one lab; the
+# table is also in out/bench.txt. BENCHFLAGS=-quick is two rows, -n 3 three runs.
+bench: lab-tools ballast image
+	@command -v keepalived >/dev/null && command -v ipvsadm >/dev/null || \
+		{ echo "bench compares with keepalived: apt-get install keepalived ipvsadm" >&2; exit 1; }
+	go run ./test/bench/cmd/bench $(BENCHFLAGS)
+
+# Break a pair at random for an hour and see that it recovers.
+# SOAKFLAGS="-duration 24h -seed 7" for other lengths, or for the same faults again.
+soak: lab-tools image
+	go run ./test/bench/cmd/soak $(SOAKFLAGS)
