@@ -31,22 +31,26 @@ import (
 	"ballast/services/ipvs/ipvsnl"
 	"ballast/test/bench/program/figure"
 	"ballast/test/guest"
+	"ballast/test/lab"
 )
 
-var runs = flag.Int("runs", 1, "how often each figure is taken")
+var (
+	runs     = flag.Int("runs", 1, "how often each figure is taken")
+	services = flag.Int("services", 1000, "virtual servers")
+)
 
-const services, servers = 1000, 10
+const servers = 10
 
 // text is the configuration. weight is that of the last real server.
 func text(weight int) string {
 	var b strings.Builder
 	b.WriteString("global_defs {\n    router_id BENCH\n}\n")
-	for i := range services {
+	for i := range *services {
 		a := last(i)
 		fmt.Fprintf(&b, "virtual_server %s 80 {\n    lb_algo rr\n    lb_kind DR\n    protocol TCP\n", a)
 		for j := range servers {
 			w := 1
-			if i == services-1 && j == servers-1 {
+			if i == *services-1 && j == servers-1 {
 				w = weight
 			}
 			fmt.Fprintf(&b, "    real_server 10.%d.%d.%d 80 {\n        weight %d\n    }\n", 1+i/250, i%250, j+1, w)
@@ -59,10 +63,21 @@ func text(weight int) string {
 // last is the address of virtual server i.
 func last(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 100, byte(i / 250), byte(1 + i%250)}) }
 
-// TestFigures prints them; the bench reads them.
+// TestFigures prints them; the bench, which starts it inside the virtual
+// machine, reads them. Outside it only tries whether they can be had.
 func TestFigures(t *testing.T) {
 	if !guest.Inside() {
-		t.Skip("runs in the virtual machine, started by the bench")
+		for _, p := range []string{"keepalived", "ipvsadm"} {
+			if _, err := exec.LookPath(p); err != nil {
+				t.Skipf("this machine has no %s to compare with", p)
+			}
+		}
+		guest.Run(t, guest.Options{
+			Package: "./test/bench/program", Args: []string{"-test.run", "^TestFigures$", "-test.v", "-services", "20"},
+			Binaries: []string{filepath.Join("..", "..", "..", lab.DefaultImage, "ballast"), "keepalived", "ipvsadm"},
+			Modules:  []string{"ip_vs", "ip_vs_rr"},
+		})
+		return
 	}
 	for range *runs {
 		for _, f := range []func(*testing.T){apply, commit, restore, keepalived} {
@@ -203,11 +218,11 @@ func complete(t *testing.T) {
 	}
 	defer c.Close()
 	s, err := c.Services()
-	if err != nil || len(s) != services {
+	if err != nil || len(s) != *services {
 		t.Errorf("%d services: %v", len(s), err)
 		return
 	}
-	for _, i := range []int{0, services / 2, services - 1} {
+	for _, i := range []int{0, *services / 2, services - 1} {
 		if d, err := c.Dests(id(i)); err != nil || len(d) != servers {
 			t.Errorf("virtual server %d: %d destinations: %v", i, len(d), err)
 		}
@@ -280,7 +295,7 @@ func weight(t *testing.T) int {
 // restore is ipvsadm with the same table.
 func restore(t *testing.T) {
 	var b strings.Builder
-	for i := range services {
+	for i := range *services {
 		fmt.Fprintf(&b, "-A -t %s:80 -s rr\n", last(i))
 		for j := range servers {
 			fmt.Fprintf(&b, "-a -t %s:80 -r 10.%d.%d.%d:80 -g -w 1\n", last(i), 1+i/250, i%250, j+1)
