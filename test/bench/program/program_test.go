@@ -285,7 +285,7 @@ func weight(t *testing.T) int {
 		return -1
 	}
 	defer c.Close()
-	d, err := c.Dests(id(services - 1))
+	d, err := c.Dests(id(*services - 1))
 	if err != nil || len(d) != servers {
 		return -1
 	}
