@@ -19,8 +19,9 @@ image:
 kernel-pin:
 	go run ./image/mkimage pin
 
-# Build, vet, staticcheck and unit tests.
-check:
+# Build, vet, staticcheck and unit tests. The tests of VRRP, of links and of
+# marks work in network namespaces: run it as root.
+check: test-tools
 	go build ./...
 	go vet ./...
 	go tool staticcheck ./...
@@ -31,20 +32,22 @@ check:
 lab: lab-tools image
 	go run ./test/lab/cmd/lab $(if $(CONFIG),-config $(CONFIG)) $(if $(PEER),-peer $(PEER)) $(LABFLAGS)
 
-# Install what the lab and the tests need (QEMU) where that is missing.
+# Install what the lab needs (QEMU) where it is missing.
 lab-tools:
 	go run ./test/lab/cmd/lab -install
 
+# And what the tests need: keepalived, tshark, ipvsadm, nft and so on.
+test-tools:
+	go run ./test/lab/cmd/lab -install -tests
+
 # Everything: unit tests, virtual machines, and the scenarios on a director pair.
-test: lab-tools image
+test: test-tools image
 	go test $$(go list ./... | grep -v /test/scenario)
 	go test -timeout 40m ./test/scenario
 
 # Figures of ours beside the keepalived found on this machine, in one lab; the
 # table is also in out/bench.txt. BENCHFLAGS=-quick is two rows, -n 3 three runs.
-bench: lab-tools ballast image
-	@command -v keepalived >/dev/null && command -v ipvsadm >/dev/null || \
-		{ echo "bench compares with keepalived: apt-get install keepalived ipvsadm" >&2; exit 1; }
+bench: test-tools ballast image
 	go run ./test/bench/cmd/bench $(BENCHFLAGS)
 
 # Break a pair at random for an hour and see that it recovers.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -17,19 +18,39 @@ type tool struct {
 var tools = []tool{
 	{"qemu-system-x86_64", "qemu-system-x86", false},
 	{"dpkg-deb", "dpkg", false},
+	{"mke2fs", "e2fsprogs", false},
 	{"ssh", "openssh-client", true},
 	{"socat", "socat", true},
 }
 
+// testTools are what the tests run besides: keepalived as the peer, tshark and
+// nft to look at what was sent and made, ipvsadm to compare with.
+var testTools = []tool{
+	{"keepalived", "keepalived", false},
+	{"ipvsadm", "ipvsadm", false},
+	{"tshark", "tshark", false},
+	{"tcpdump", "tcpdump", false},
+	{"nft", "nftables", false},
+	{"ip", "iproute2", false},
+	{"nsenter", "util-linux", false},
+	{"ldd", "libc-bin", false},
+	{"ssh", "openssh-client", false},
+	{"mke2fs", "e2fsprogs", false},
+	{"e2fsck", "e2fsprogs", false},
+	{"git", "git", false},
+}
+
 // missing returns the packages that this machine lacks.
-func missing(look func(string) (string, error)) (must, may []string) {
-	for _, t := range tools {
+func missing(look func(string) (string, error), more ...tool) (must, may []string) {
+	for _, t := range append(more, tools...) {
 		if _, err := look(t.command); err == nil {
 			continue
 		}
-		if t.optional {
+		switch {
+		case slices.Contains(must, t.pkg):
+		case t.optional:
 			may = append(may, t.pkg)
-		} else {
+		default:
 			must = append(must, t.pkg)
 		}
 	}
@@ -38,8 +59,8 @@ func missing(look func(string) (string, error)) (must, may []string) {
 
 // install gets what is missing from the machine's own package sources. Without
 // the right to do so it says what to type.
-func install(ctx context.Context) error {
-	must, may := missing(exec.LookPath)
+func install(ctx context.Context, more ...tool) error {
+	must, may := missing(look, more...)
 	if len(must)+len(may) == 0 {
 		return nil
 	}
@@ -61,6 +82,17 @@ func install(ctx context.Context) error {
 		return err
 	}
 	return apt(ctx, append([]string{"install", "-y", "--no-install-recommends"}, append(must, may...)...)...)
+}
+
+// look finds a program, also where only root's PATH leads.
+func look(name string) (string, error) {
+	p, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if err != nil {
+			p, err = exec.LookPath(dir + "/" + name)
+		}
+	}
+	return p, err
 }
 
 func apt(ctx context.Context, args ...string) error {

@@ -6,6 +6,7 @@
 //	                          director-b gets the same file in the other role
 //	lab -config FILE -peer FILE
 //	lab -install              install what the lab needs, and nothing else
+//	lab -install -tests       and what the tests need
 //	lab -plan -config FILE    only print how the lab would be laid out
 //
 // Without a terminal it prints a line a second instead of the view.
@@ -17,7 +18,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string) error {
 	image := fs.String("image", lab.DefaultImage, "folder with vmlinuz and initramfs.zst")
 	capture := fs.String("capture", "", "write each segment's packets to a pcap file in this folder")
 	onlyInstall := fs.Bool("install", false, "install what the lab needs and end")
+	tests := fs.Bool("tests", false, "with -install: also what the tests need")
 	onlyPlan := fs.Bool("plan", false, "print how the lab would be laid out and end")
 	plain := fs.Bool("plain", false, "a line a second even on a terminal")
 	rate := fs.Int("rate", 20, "requests a second to each service")
@@ -59,6 +60,9 @@ func run(ctx context.Context, args []string) error {
 		return errors.New("no further arguments, and -rate from 1 to 1000; see -help")
 	}
 	if *onlyInstall {
+		if *tests {
+			return install(ctx, testTools...)
+		}
 		return install(ctx)
 	}
 	o := lab.Options{Name: "default.conf", Config: lab.DefaultConfig, Image: *image, Log: func(s string) { fmt.Println(s) }}
@@ -84,7 +88,7 @@ func run(ctx context.Context, args []string) error {
 	if *onlyPlan {
 		return nil
 	}
-	if must, _ := missing(exec.LookPath); len(must) > 0 {
+	if must, _ := missing(look); len(must) > 0 {
 		if err := install(ctx); err != nil {
 			return err
 		}
