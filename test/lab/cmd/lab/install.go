@@ -35,7 +35,6 @@ var testTools = []tool{
 	{"nsenter", "util-linux", false},
 	{"ldd", "libc-bin", false},
 	{"ssh", "openssh-client", false},
-	{"mke2fs", "e2fsprogs", false},
 	{"e2fsck", "e2fsprogs", false},
 	{"git", "git", false},
 }
