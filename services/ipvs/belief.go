@@ -3,6 +3,7 @@ package ipvs
 import (
 	"net/netip"
 
+	"ballast/services/ipc/status"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -270,18 +271,35 @@ func (b *Beliefs) Hear(p *Plan, h *Health, trust bool) (_ *Beliefs, held bool) {
 
 // instances lists the roles of VRRP instances.
 type instances struct {
+	Config    uint64 `json:"config"` // generation applied; 0: vrrp has none yet
 	Instances []struct {
 		Name  string `json:"name"`
 		State string `json:"state"`
 	} `json:"instances"`
 }
 
-func (v instances) roles(master string) Roles {
-	r := Roles{Known: true, Master: map[string]bool{}}
+// learn takes in a state of vrrp and reports whether it says anything. A vrrp
+// that has just started and has no configuration yet does not: its instances,
+// and the addresses that they hold, are as the process before it left them.
+func (r *reconciler) learn(v *instances) bool {
+	if v.Config == 0 {
+		return false
+	}
+	r.roles, r.rolesConfig = Roles{Known: true, Master: map[string]bool{}}, v.Config
 	for _, i := range v.Instances {
-		if i.State == master {
-			r.Master[i.Name] = true
+		r.roles.Master[i.Name] = i.State == status.VRRPMaster
+	}
+	return true
+}
+
+// role is what is known about the roles now. An instance that vrrp does not
+// have may come with the configuration that it has not taken over yet.
+func (r *reconciler) role() Roles {
+	roles := r.roles
+	if d := r.plan.Daemon; d != nil && roles.Known && r.rolesConfig < r.config {
+		if _, listed := roles.Master[d.Instance]; !listed {
+			roles.Known = false
 		}
 	}
-	return r
+	return roles
 }

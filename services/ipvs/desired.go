@@ -31,7 +31,7 @@ type Entry struct {
 // Roles are the states of the VRRP instances, as far as they matter here.
 type Roles struct {
 	Known  bool
-	Master map[string]bool // by instance
+	Master map[string]bool // by instance that vrrp has: whether it is master
 }
 
 // Desired says what IPVS should hold. It is pure; b must be made for p.

@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -471,6 +472,47 @@ func TestRestartChangesNothing(t *testing.T) {
 				t.Errorf("operations after a restart:\n%s", got)
 			}
 		})
+	}
+}
+
+// A vrrp that starts anew says for a moment that it has no instances, and one
+// that has not yet taken over a commit lacks the instance of the sync daemon.
+func TestSyncDaemonKeepsItsRole(t *testing.T) {
+	state := func(text string) *instances {
+		var v instances
+		if err := json.Unmarshal([]byte(text), &v); err != nil {
+			t.Fatal(err)
+		}
+		return &v
+	}
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1)))
+	c.Global.SyncDaemon = &model.SyncDaemon{Interface: "eth1", Instance: "VI_1", ID: 51}
+	w := newWorld(t)
+	w.r.configure(1, c)
+	tell := func(text string) string {
+		return w.do(func() {
+			if w.r.learn(state(text)) {
+				w.r.event()
+			}
+			w.full()
+		})
+	}
+	tell(`{"config":1,"instances":[{"name":"VI_1","state":"MASTER"}]}`)
+	for _, text := range []string{`{"config":0,"instances":null}`, `{"config":1,"instances":[{"name":"VI_1","state":"MASTER"}]}`} {
+		if got := tell(text); got != "" {
+			t.Errorf("after %s:\n%s", text, got)
+		}
+	}
+	c2 := *c
+	c2.Global.SyncDaemon = &model.SyncDaemon{Interface: "eth1", Instance: "VI_2", ID: 51}
+	if got := w.do(func() { w.r.configure(2, &c2); w.r.event(); w.full() }); got != "" {
+		t.Errorf("before vrrp has VI_2:\n%s", got)
+	}
+	if got := tell(`{"config":2,"instances":[{"name":"VI_2","state":"MASTER"}]}`); got != "" {
+		t.Errorf("VI_2 is master too:\n%s", got)
+	}
+	if d := cmp.Diff("start backup sync daemon on eth1 id 51\nstop master sync daemon on eth1 id 51\n", tell(`{"config":2,"instances":[{"name":"VI_2","state":"BACKUP"}]}`)); d != "" {
+		t.Error(d)
 	}
 }
 

@@ -58,9 +58,11 @@ type reconciler struct {
 	health  *Health
 	beliefs *Beliefs
 	roles   Roles
-	held    time.Time // since when a verdict is held back; zero: none is
-	adopted bool      // the first dump was taken in
-	settled bool      // existing services may be changed
+	// rolesConfig is the generation of the configuration that the roles are of.
+	rolesConfig uint64
+	held        time.Time // since when a verdict is held back; zero: none is
+	adopted     bool      // the first dump was taken in
+	settled     bool      // existing services may be changed
 
 	have    *State
 	want    *Table // of the last pass
@@ -155,7 +157,7 @@ func (r *reconciler) settle(now time.Time) {
 
 // desired is the table for now.
 func (r *reconciler) desired(now time.Time) *Table {
-	roles := r.roles
+	roles := r.role()
 	if !roles.Known && now.Sub(r.started) >= HealthWait && len(r.have.Daemons) == 0 {
 		roles.Known = true // vrrp does not speak and nothing runs: backup harms nobody
 	}

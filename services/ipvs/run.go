@@ -127,8 +127,7 @@ func (l *loop) mail(m mail) {
 		l.r.configure(m.conf.Generation, &m.conf.Config)
 		act = true
 	}
-	if m.vrrp != nil {
-		l.r.roles = m.vrrp.roles(status.VRRPMaster)
+	if m.vrrp != nil && l.r.learn(m.vrrp) {
 		act = true
 	}
 	if m.health != nil && l.r.hear(m.health) {

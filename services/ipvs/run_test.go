@@ -112,7 +112,7 @@ func TestRun(t *testing.T) {
 	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)))
 	c.Global.SyncDaemon = &model.SyncDaemon{Interface: "eth1", Instance: "VI_1"}
 	conf.Publish(status.Conf{Generation: 3, Config: *c})
-	vr.Publish(status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPMaster}}})
+	vr.Publish(status.VRRP{Applied: status.Applied{Config: 3}, Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPMaster}}})
 	k := &lockedKernel{k: &fakeKernel{t: t, strict: true}}
 
 	stop := start(t, dir, k, connTab)
@@ -127,7 +127,7 @@ func TestRun(t *testing.T) {
 	if tr := s.Transitions[len(s.Transitions)-1]; tr.Object != "[10.0.1.1]:tcp:80 of [10.0.0.1]:tcp:80" || tr.To != "absent" || tr.Reason != "health: down" {
 		t.Errorf("transition %+v", tr)
 	}
-	vr.Publish(status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPBackup}}})
+	vr.Publish(status.VRRP{Applied: status.Applied{Config: 3}, Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPBackup}}})
 	await(t, dir, "backup daemon", func(s status.IPVS) bool { return len(s.Daemons) == 1 && s.Daemons[0].Role == "backup" })
 
 	// A new process finds everything as it should be.
