@@ -37,34 +37,56 @@ type Data struct {
 	Warning   string // what a person must know, or ""
 }
 
-// MountData finds the data disk and mounts it on /data, after it has written
-// an empty file system to a blank one. A box without such a disk, or whose disk
-// cannot be used, gets a /data in memory: it works, and forgets.
-func MountData(d board.Data) (Data, error) {
-	if err := os.MkdirAll(DataDir, 0o755); err != nil {
-		return Data{}, err
-	}
-	dev := findData("/sys/class/block", d)
-	for end := time.Now().Add(d.Wait); dev == "" && time.Now().Before(end); {
-		time.Sleep(100 * time.Millisecond) // a disk behind USB: its driver looks for it in the background
-		dev = findData("/sys/class/block", d)
-	}
-	if dev == "" {
-		return memory("no data disk: the configuration must come with the image and changes are lost at a reboot")
-	}
-	r, err := mountDevice(dev)
-	if err != nil {
-		m, merr := memory(fmt.Sprintf("the data disk %s cannot be used: %v; changes are lost at a reboot", dev, err))
-		m.Device = dev
-		return m, merr
-	}
-	return r, nil
+// mounter is where MountData works. A test has places of its own.
+type mounter struct {
+	sys      string // block devices, as the kernel lists them
+	dir      string // where the disk is mounted
+	run      string // in memory: what was saved of a disk waits here
+	template string // an empty file system
 }
 
-func memory(why string) (Data, error) {
-	err := unix.Mount("tmpfs", DataDir, "tmpfs", careful|unix.MS_NOATIME, "mode=0755,size=64m")
+// MountData finds the data disk and mounts it on /data, after it has written
+// an empty file system to a blank one. A box without such a disk, or whose disk
+// cannot be used, gets a /data in memory: it works, and forgets. What could be
+// read of a disk that cannot be written is in it.
+func MountData(d board.Data) (Data, error) {
+	return mounter{"/sys/class/block", DataDir, "/run", dataTemplate}.mount(d)
+}
+
+func (m mounter) mount(d board.Data) (Data, error) {
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return Data{}, err
+	}
+	dev := findData(m.sys, d)
+	for end := time.Now().Add(d.Wait); dev == "" && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond) // a disk behind USB: its driver looks for it in the background
+		dev = findData(m.sys, d)
+	}
+	if dev == "" {
+		return m.memory("no data disk: the configuration must come with the image and changes are lost at a reboot")
+	}
+	r, saved, err := m.device(dev)
+	if saved != "" {
+		defer os.RemoveAll(saved)
+	}
+	if err == nil {
+		return r, nil
+	}
+	r, merr := m.memory(fmt.Sprintf("the data disk %s cannot be used: %v; changes are lost at a reboot", dev, err))
+	r.Device = dev
+	if merr == nil && saved != "" {
+		r.Warning += "; what was readable of its files is in use"
+		if err := copyTree(saved, m.dir); err != nil {
+			r.Warning += fmt.Sprintf(", but for: %v", err)
+		}
+	}
+	return r, merr
+}
+
+func (m mounter) memory(why string) (Data, error) {
+	err := unix.Mount("tmpfs", m.dir, "tmpfs", careful|unix.MS_NOATIME, "mode=0755,size=64m")
 	if err != nil {
-		return Data{}, fmt.Errorf("mount a /data in memory: %w", err)
+		return Data{}, fmt.Errorf("mount a %s in memory: %w", m.dir, err)
 	}
 	return Data{Stateless: true, Note: "in memory", Warning: why}, nil
 }
@@ -88,48 +110,80 @@ func findData(sys string, d board.Data) string {
 	return ""
 }
 
-func mountDevice(dev string) (Data, error) {
+// device mounts a disk. saved is a folder in memory with what was readable of
+// a disk that could not be mounted as it was; the caller removes it.
+func (m mounter) device(dev string) (r Data, saved string, err error) {
 	kind, err := probe(dev)
 	if err != nil {
-		return Data{}, err
+		return Data{}, "", err
 	}
-	r := Data{Device: dev}
-	if kind == isExt4 {
-		err := unix.Mount(dev, DataDir, "ext4", dataFlags, dataOptions)
+	r.Device = dev
+	switch kind {
+	case isExt4:
+		err := unix.Mount(dev, m.dir, "ext4", dataFlags, dataOptions)
 		if err == nil {
-			grown, err := grow(dev)
-			r.Note = dev + ", " + grown
-			return r, err
+			m.grown(&r, "")
+			return r, "", nil
+		}
+		saved, serr := m.rescue(dev)
+		if !damaged(err) {
+			// A write-protected disk, a driver that is not there: what is on it is
+			// good, and nothing here may take it away.
+			return Data{}, saved, fmt.Errorf("mount: %w", err)
 		}
 		r.Warning = fmt.Sprintf("the file system on %s is damaged (%v): made a new one", dev, err)
-	}
-	// What is still readable of a damaged one is kept.
-	saved := ""
-	if kind == isExt4 {
-		if saved, err = rescue(dev); err == nil {
+		if serr == nil {
 			r.Warning += ", and what was readable of its files was put back"
 		} else {
-			r.Warning += fmt.Sprintf("; its files are lost: %v", err)
+			r.Warning += fmt.Sprintf("; its files are lost: %v", serr)
 		}
-	}
-	if kind == isOther {
+		return m.fresh(r, saved)
+	case isOther:
 		r.Warning = fmt.Sprintf("%s is the data disk but held something else: made a new file system", dev)
 	}
-	if err := format(dev); err != nil {
-		return Data{}, err
+	return m.fresh(r, "")
+}
+
+// fresh makes and mounts a new file system with the saved files in it.
+func (m mounter) fresh(r Data, saved string) (Data, string, error) {
+	if err := m.format(r.Device); err != nil {
+		return Data{}, saved, err
 	}
-	if err := unix.Mount(dev, DataDir, "ext4", dataFlags, dataOptions); err != nil {
-		return Data{}, fmt.Errorf("mount the new file system: %w", err)
+	if err := unix.Mount(r.Device, m.dir, "ext4", dataFlags, dataOptions); err != nil {
+		return Data{}, saved, fmt.Errorf("mount the new file system: %w", err)
 	}
-	grown, err := grow(dev)
-	r.Note = dev + ", new, " + grown
+	m.grown(&r, "new, ")
 	if saved != "" {
-		if cerr := copyTree(saved, DataDir); cerr != nil {
-			r.Warning += fmt.Sprintf("; putting them back: %v", cerr)
+		if err := copyTree(saved, m.dir); err != nil {
+			r.Warning += fmt.Sprintf("; putting them back: %v", err)
 		}
-		os.RemoveAll(saved)
 	}
-	return r, err
+	return r, saved, nil
+}
+
+// grown lets the mounted file system fill its disk. One that stays small is
+// still one that works.
+func (m mounter) grown(r *Data, note string) {
+	size, err := m.grow(r.Device)
+	r.Note = r.Device + ", " + note + size
+	if err != nil {
+		if r.Warning != "" {
+			r.Warning += "; "
+		}
+		r.Warning += fmt.Sprintf("%s stays smaller than its disk: %v", m.dir, err)
+	}
+}
+
+// damaged reports whether an error of mount says that the file system itself
+// is no good: ext4 tells so by EUCLEAN (EFSCORRUPTED), EBADMSG (EFSBADCRC), EINVAL (its
+// superblock) and EIO (it cannot be read).
+func damaged(err error) bool {
+	for _, e := range []error{unix.EUCLEAN, unix.EBADMSG, unix.EINVAL, unix.EIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // What is on a disk.
@@ -165,8 +219,8 @@ func probeBytes(b []byte) int {
 }
 
 // format writes the empty file system of the image to a disk.
-func format(dev string) error {
-	src, err := os.Open(dataTemplate)
+func (m mounter) format(dev string) error {
+	src, err := os.Open(m.template)
 	if err != nil {
 		return fmt.Errorf("format: %w", err)
 	}
@@ -252,12 +306,12 @@ func zeroOut(f *os.File, n uint64) error {
 const ext4ResizeFS = 0x40086610
 
 // grow makes the mounted file system as large as its disk.
-func grow(dev string) (string, error) {
+func (m mounter) grow(dev string) (string, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(DataDir, &st); err != nil {
+	if err := unix.Statfs(m.dir, &st); err != nil {
 		return "", fmt.Errorf("grow: %w", err)
 	}
-	b, err := os.ReadFile("/sys/class/block/" + filepath.Base(dev) + "/size")
+	b, err := os.ReadFile(filepath.Join(m.sys, filepath.Base(dev), "size"))
 	if err != nil {
 		return "", fmt.Errorf("grow: %w", err)
 	}
@@ -272,7 +326,7 @@ func grow(dev string) (string, error) {
 	if st.Blocks >= want*9/10 {
 		return size, nil
 	}
-	d, err := os.Open(DataDir)
+	d, err := os.Open(m.dir)
 	if err != nil {
 		return size, fmt.Errorf("grow: %w", err)
 	}
@@ -288,22 +342,20 @@ func grow(dev string) (string, error) {
 const maxRescue = 32 << 20
 
 // rescue copies what can be read of a file system that cannot be mounted for
-// writing into memory.
-func rescue(dev string) (string, error) {
-	dir, err := os.MkdirTemp("/run", "rescue")
+// writing into memory, and returns where.
+func (m mounter) rescue(dev string) (string, error) {
+	dir, err := os.MkdirTemp(m.run, "rescue")
 	if err != nil {
 		return "", err
 	}
-	if err := unix.Mount(dev, DataDir, "ext4", unix.MS_RDONLY|dataFlags, "noload"); err != nil {
+	if err := unix.Mount(dev, m.dir, "ext4", unix.MS_RDONLY|dataFlags, "noload"); err != nil {
 		os.RemoveAll(dir)
 		return "", fmt.Errorf("it cannot be read either: %w", err)
 	}
-	err = copyTree(DataDir, dir)
-	if uerr := unix.Unmount(DataDir, 0); uerr != nil {
-		return "", fmt.Errorf("unmount: %w", uerr)
-	}
-	if err != nil {
-		return dir, nil // some of it is better than nothing
+	copyTree(m.dir, dir) // some of it is better than nothing
+	if err := unix.Unmount(m.dir, 0); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("unmount: %w", err)
 	}
 	return dir, nil
 }
