@@ -70,7 +70,10 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	a.File("init", initBytes, 0o755)
-	for _, name := range append([]string{"modprobe", "ballast"}, o.Applets...) {
+	// No modprobe: until init makes that link, what the kernel asks for while it
+	// starts fails at once, without a process for each (none of it is in the
+	// image, and they cost a second).
+	for _, name := range append([]string{"ballast"}, o.Applets...) {
 		a.Symlink("bin/"+name, "/init")
 	}
 	n, err := addModules(ctx, a, o.Board)

@@ -6,6 +6,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,9 +118,13 @@ var sysctl = [][2]string{
 	{"net/ipv4/ping_group_range", "0 2147483647"}, // ping needs no capability
 }
 
-// Sysctls applies them. All faults are returned.
+// Sysctls applies them, and makes the program that the kernel calls when it
+// wants a module. All faults are returned.
 func Sysctls() error {
 	var errs []error
+	if err := os.Symlink("/init", "/sbin/modprobe"); err != nil && !errors.Is(err, fs.ErrExist) {
+		errs = append(errs, fmt.Errorf("modprobe: %w", err))
+	}
 	for _, s := range sysctl {
 		if err := os.WriteFile("/proc/sys/"+s[0], []byte(s[1]), 0o644); err != nil && !os.IsNotExist(err) {
 			errs = append(errs, fmt.Errorf("sysctl %s: %w", s[0], err))

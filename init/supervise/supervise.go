@@ -77,7 +77,6 @@ type service struct {
 	progress time.Time
 	restarts int
 	lastExit string
-	running  chan struct{} // closed when this process has ended
 }
 
 // New makes the sockets' folder and returns a supervisor without services.

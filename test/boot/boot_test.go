@@ -52,11 +52,6 @@ func TestMain(m *testing.M) {
 // QEMU runs.
 func start(t *testing.T, extra *archive.Archive, disks ...vm.Disk) *box {
 	t.Helper()
-	unlock, err := vm.Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(unlock)
 	dir := t.TempDir()
 	b, err := os.ReadFile(filepath.Join(built, image.InitramfsFile))
 	if err != nil {
@@ -146,6 +141,19 @@ func (x *box) ended(within time.Duration) {
 	}
 }
 
+// lab skips where no machine may be booted, and waits until no other lab runs.
+func lab(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots machines")
+	}
+	unlock, err := vm.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
+}
+
 func blankDisk(t *testing.T, mib int64) vm.Disk {
 	t.Helper()
 	f := filepath.Join(t.TempDir(), "data")
@@ -170,9 +178,7 @@ const slow = 90 * time.Second // to boot on an emulated processor of a busy mach
 // The life of a box: first boot with a blank disk, services killed, power
 // button, second boot with what the disk kept, Ctrl-Alt-Del.
 func TestLife(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots machines")
-	}
+	lab(t)
 	disk := blankDisk(t, 256)
 	x := start(t, seed(), disk)
 	x.expect(slow, "watchdog: i6300ESB timer, 30s", "data: /dev/vda, new, 256 MiB, grown", "seed: found", "host name: box-a", "ready: ")
@@ -222,9 +228,7 @@ func TestLife(t *testing.T) {
 // A disk that holds something else, or a broken file system, is made anew and
 // the box says so; without one it works and says that it forgets.
 func TestDataDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots machines")
-	}
+	lab(t)
 	t.Run("none", func(t *testing.T) {
 		x := start(t, nil)
 		x.expect(slow, "no data disk", "data: in memory", "ready: ")
@@ -251,9 +255,7 @@ func TestDataDisk(t *testing.T) {
 
 // The hardware resets the machine when a service hangs, and not before.
 func TestWatchdog(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots machines")
-	}
+	lab(t)
 	exe := filepath.Join(t.TempDir(), "starve")
 	if err := buildStatic(t.Context(), exe, "ballast/test/boot/starve"); err != nil {
 		t.Fatal(err)

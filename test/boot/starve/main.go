@@ -14,6 +14,9 @@ import (
 )
 
 func main() {
+	if os.Getpid() != 1 { // the kernel's call for a module
+		os.Exit(1)
+	}
 	say := func(format string, a ...any) { fmt.Printf("starve: "+format+"\r\n", a...) }
 	if err := boot.Mounts(); err != nil {
 		say("%v", err)
@@ -27,9 +30,7 @@ func main() {
 	d, err := watchdog.Open("/dev/watchdog0", 10*time.Second)
 	if err != nil {
 		say("%v", err)
-		select {
-		case <-time.After(time.Hour):
-		}
+		time.Sleep(time.Hour) // PID 1 must not end
 	}
 	say("%s, timeout %v", d.Identity, d.Timeout)
 	begin := time.Now()
