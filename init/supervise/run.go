@@ -149,8 +149,8 @@ func (v *service) start() (*process, error) {
 
 	fds := []uintptr{null.Fd(), logW.Fd(), logW.Fd(), v.listen.Fd(), notifyW.Fd()}
 	env := slices.Concat(cfg.Env, v.spec.Env, []string{ipc.EnvDir + "=" + string(cfg.Dir)})
-	if cfg.Data != "" {
-		env = append(env, ipc.EnvData+"="+cfg.Data+"/"+v.spec.Name)
+	if v.data != "" {
+		env = append(env, ipc.EnvData+"="+v.data)
 	}
 	if v.spec.Files != nil {
 		files, err := v.spec.Files()

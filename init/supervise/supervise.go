@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ type Config struct {
 	Args    func(string) []string // argv for a service
 	Dir     ipc.Dir
 	Data    string // parent of the services' own folders; empty: none
+	Spare   string // the same in memory, for a service whose folder in Data cannot be made
 	Cgroup  string // parent of the services' cgroups; empty: none
 	GID     uint32 // group that may use the sockets
 	Env     []string
@@ -64,6 +66,7 @@ type service struct {
 	sup    *Supervisor
 	spec   Spec
 	listen *os.File
+	data   string // its own folder; empty: none
 	cgroup cgroup
 	stop   chan struct{} // closed: end and stay away
 	ended  chan struct{} // closed: run has returned
@@ -143,18 +146,39 @@ func (s *Supervisor) Add(spec Spec) error {
 		}
 	}
 	if s.cfg.Data != "" {
-		d := filepath.Join(s.cfg.Data, spec.Name)
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("supervise: %w", err)
-		}
-		if err := chown(d, spec.UID, spec.GID, 0o700); err != nil {
-			return err
+		v.data = filepath.Join(s.cfg.Data, spec.Name)
+		if err := folder(v.data, spec.UID, spec.GID); err != nil {
+			// A disk that is full or read-only costs what is kept, not the service.
+			s.cfg.Journal.Print(journal.Error, "%s keeps its files in memory, they are gone at a reboot: %v", spec.Name, err)
+			v.data = filepath.Join(s.cfg.Spare, spec.Name)
+			if err := folder(v.data, spec.UID, spec.GID); err != nil {
+				s.cfg.Journal.Print(journal.Error, "%s keeps nothing at all: %v", spec.Name, err)
+				v.data = ""
+			}
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.services = append(s.services, v)
 	return nil
+}
+
+// folder makes a service's own folder. It writes nothing when all is as it
+// should be: a disk that is read-only still has what it has.
+func folder(d string, uid, gid uint32) error {
+	st, err := os.Lstat(d)
+	if err == nil && st.IsDir() && st.Mode().Perm() == 0o700 {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid == uid && sys.Gid == gid {
+			return nil
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(d), 0o755); err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	if err := os.MkdirAll(d, 0o700); err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	return chown(d, uid, gid, 0o700)
 }
 
 // Start starts all services in the order in which they were added, without

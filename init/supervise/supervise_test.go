@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,7 +130,7 @@ func newFixture(t *testing.T, cgroup string) *fixture {
 	dir := ipc.Dir(filepath.Join(base, "run"))
 	s, err := New(Config{
 		Exe: exe, Args: func(n string) []string { return []string{"ballast", "service", n} },
-		Dir: dir, Data: filepath.Join(base, "data"), GID: ipc.GroupBallast, Cgroup: cgroup, Journal: j, Reaper: r,
+		Dir: dir, Data: filepath.Join(base, "data"), Spare: filepath.Join(base, "spare"), GID: ipc.GroupBallast, Cgroup: cgroup, Journal: j, Reaper: r,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -247,6 +248,50 @@ func TestRestart(t *testing.T) {
 	t.Logf("ready again after %v", time.Since(begin))
 	if q.PID == p.PID || q.Restarts != 1 || q.LastExit != "killed (SIGKILL)" {
 		t.Errorf("after the kill: %+v", q)
+	}
+}
+
+// A data disk that takes no new folder costs what is kept, never the service.
+func TestNoDataFolder(t *testing.T) {
+	f := newFixture(t, "")
+	if err := os.WriteFile(filepath.Join(f.cfg.Data, "net"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.add(t, Spec{Name: "net", UID: ipc.UIDNet, GID: ipc.GroupBallast})
+	f.Start()
+	f.await(t, "net", isReady)
+	var id identity
+	if _, err := f.dir.Client("net").State(t.Context(), &id); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(id.Data)
+	if err != nil || id.Data != filepath.Join(f.cfg.Spare, "net") || st.Mode().Perm() != 0o700 || st.Sys().(*syscall.Stat_t).Uid != ipc.UIDNet {
+		t.Errorf("its folder is %q: %v, %v", id.Data, st, err)
+	}
+	if l, _ := f.j.Lines(status.LogQuery{Service: "init"}); !strings.Contains(fmt.Sprint(l), "net keeps its files in memory") {
+		t.Errorf("log: %v", l)
+	}
+}
+
+// Nothing is written where all is as it should be: the disk may be read-only.
+func TestFolderReadOnly(t *testing.T) {
+	d := t.TempDir()
+	if err := folder(d, ipc.UIDNet, ipc.GroupBallast); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := folder(d, ipc.UIDNet, ipc.GroupBallast); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := before.Sys().(*syscall.Stat_t).Ctim, after.Sys().(*syscall.Stat_t).Ctim; a != b {
+		t.Errorf("its inode was written: %v, %v", a, b)
 	}
 }
 
