@@ -297,7 +297,12 @@ func weight(t *testing.T) int {
 	if err != nil || len(d) != servers {
 		return -1
 	}
-	return int(d[servers-1].Weight)
+	for _, x := range d { // in the kernel's order
+		if x.Addr.As4()[3] == servers {
+			return int(x.Weight)
+		}
+	}
+	return -1
 }
 
 // restore is ipvsadm with the same table.
