@@ -87,7 +87,7 @@ func TestConnectionsSurvive(t *testing.T) {
 		return true, ""
 	})
 	r := s.probe(wire.Probe{Kind: "held", Target: site, Every: 100 * time.Millisecond, Timeout: 15 * time.Second, Conns: 10}, func(ctx context.Context) {
-		time.Sleep(2 * time.Second) // some packets each, and a round of the sync daemon
+		time.Sleep(5 * time.Second) // the kernel sends what the other one should know after 2 to 3 s
 		s.Directors[a].Kill()
 		s.waitMaster(51, b)
 		s.answers(site, 10*time.Second, anybody)
