@@ -241,7 +241,7 @@ func (m *machine) startServices(ctx context.Context) error {
 	}
 	for _, s := range services {
 		spec := supervise.Spec{
-			Name: s.name, UID: s.uid, GID: ipc.GroupBallast, Caps: s.caps, ScriptCaps: s.scriptCaps,
+			Name: s.name, UID: s.uid, GID: ipc.GroupBallast, Caps: s.caps,
 			Memory: s.memory * mib, OOM: s.oom, Env: s.env(), StopTimeout: s.stopTime(),
 		}
 		if s.watched {

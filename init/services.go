@@ -28,10 +28,7 @@ type service struct {
 	name string
 	run  func(context.Context, *ipc.Env) error
 	uid  uint32
-	caps []uintptr // what the process itself may do
-	// scriptCaps are what a script that the configuration runs as root may do
-	// besides. Only notify starts programs.
-	scriptCaps []uintptr
+	caps []uintptr // what it, and all that it starts, may do
 
 	memory  int64 // of the cgroup, MiB
 	soft    int64 // what Go's collector keeps to, MiB
@@ -58,9 +55,7 @@ var services = []service{
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
 		memory: 256, soft: 32, gogc: "50", oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
-		// What notify_master scripts of root are for: routes, addresses of their own, pings.
-		scriptCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_DAC_OVERRIDE, unix.CAP_CHOWN},
-		memory:     256, soft: 24, gogc: "50", oom: 300, files: 4096},
+		memory: 256, soft: 24, gogc: "50", oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
 		memory: 128, soft: 24, gogc: "50", files: 1024},
 }

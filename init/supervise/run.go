@@ -169,8 +169,7 @@ func (v *service) start() (*process, error) {
 	defer closeCgroup()
 	c := command{
 		exe: cfg.Exe, args: cfg.Args(v.spec.Name), env: env, files: fds,
-		uid: v.spec.UID, gid: v.spec.GID, caps: v.spec.Caps, bound: v.spec.ScriptCaps,
-		locked: len(v.spec.ScriptCaps) == 0, cgroup: cg,
+		uid: v.spec.UID, gid: v.spec.GID, caps: v.spec.Caps, cgroup: cg,
 	}
 	// The state is set under the reaper's lock by nobody else, so a process that
 	// ends at once is seen as started first.

@@ -23,9 +23,7 @@ type command struct {
 	files  []uintptr // descriptors 0, 1, 2, …
 	uid    uint32
 	gid    uint32
-	caps   []uintptr // ambient
-	bound  []uintptr // bounding set besides caps
-	locked bool      // no_new_privs, no root magic
+	caps   []uintptr // ambient, and the whole bounding set
 	cgroup int       // descriptor of a cgroup's folder, -1: none
 }
 
@@ -94,15 +92,12 @@ var lastCap = sync.OnceValue(func() uintptr {
 // (capabilities(7)).
 func restrict(c command) error {
 	for n := uintptr(0); n <= lastCap(); n++ {
-		if slices.Contains(c.caps, n) || slices.Contains(c.bound, n) {
+		if slices.Contains(c.caps, n) {
 			continue
 		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, n, 0, 0, 0); err != nil {
 			return fmt.Errorf("drop capability %d: %w", n, err)
 		}
-	}
-	if !c.locked {
-		return nil
 	}
 	const noRoot = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock
 	if err := unix.Prctl(unix.PR_SET_SECUREBITS, noRoot, 0, 0, 0); err != nil {

@@ -12,12 +12,10 @@ type Spec struct {
 	GID  uint32
 
 	// Caps are the capabilities that the process has, and the only ones that it
-	// or anything it starts can ever have (numbers of linux/capability.h).
+	// or anything it starts can ever have (numbers of linux/capability.h). It
+	// runs with no_new_privs and without root's magic: a program that it starts
+	// as root has none of root's capabilities.
 	Caps []uintptr
-	// ScriptCaps are further capabilities for programs that it starts as root.
-	// A service with any may start programs as other users; all others run with
-	// no_new_privs and without root's magic.
-	ScriptCaps []uintptr
 
 	Memory int64 // limit of its cgroup in bytes; 0: none
 	OOM    int   // oom_score_adj, -1000 (never killed) to 1000

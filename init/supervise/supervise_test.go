@@ -190,7 +190,7 @@ func TestRights(t *testing.T) {
 	f := newFixture(t, "")
 	f.add(t, Spec{Name: "net", UID: ipc.UIDNet, GID: ipc.GroupBallast, Caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}},
 		Spec{Name: "conf", UID: ipc.UIDConf, GID: ipc.GroupBallast},
-		Spec{Name: "notify", UID: ipc.UIDNotify, GID: ipc.GroupBallast, Caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL}, ScriptCaps: []uintptr{unix.CAP_NET_RAW}})
+		Spec{Name: "notify", UID: ipc.UIDNotify, GID: ipc.GroupBallast, Caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL}})
 	f.Start()
 	if m := f.WaitReady(t.Context()); m != nil {
 		t.Fatal(m)
@@ -203,7 +203,7 @@ func TestRights(t *testing.T) {
 	}{
 		{"net", ipc.UIDNet, "0000000000003000", "0000000000003000", "1"},
 		{"conf", ipc.UIDConf, "0000000000000000", "0000000000000000", "1"},
-		{"notify", ipc.UIDNotify, "00000000000000e0", "00000000000020e0", "0"},
+		{"notify", ipc.UIDNotify, "00000000000000e0", "00000000000000e0", "1"},
 	} {
 		var id identity
 		if _, err := f.dir.Client(tt.name).State(t.Context(), &id); err != nil {
