@@ -90,7 +90,7 @@ func (m *machine) boot(ctx context.Context) {
 	})
 	run("random numbers", func() (string, error) { return "", boot.Entropy() })
 	run("modules", func() (string, error) { return m.modules(ctx) })
-	run("watchdog", m.openWatchdog)
+	run("watchdog", func() (string, error) { return m.openWatchdog("/dev/watchdog0") })
 	run("data", func() (string, error) {
 		var err error
 		d := m.board.Data
@@ -195,15 +195,17 @@ func (m *machine) openButtons(ctx context.Context) {
 	}
 }
 
-func (m *machine) openWatchdog() (string, error) {
+func (m *machine) openWatchdog(dev string) (string, error) {
 	if m.cmdline.Get("ballast.watchdog") == "off" {
 		m.dogState = "off: ballast.watchdog=off on the kernel's command line"
 		return m.dogState, nil
 	}
-	const dev = "/dev/watchdog0"
 	for _, driver := range m.board.Watchdogs {
 		if _, err := os.Stat(dev); err == nil {
 			break // its device was found with the others
+		}
+		if m.loader == nil {
+			break // no modules for this kernel: the phase before said so
 		}
 		if err := m.loader.Load(driver); err != nil {
 			m.journal.Print(journal.Warning, "%v", err)
