@@ -10,6 +10,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
 )
 
 // apply makes a configuration the running one. Instances that it does not
@@ -35,6 +36,7 @@ func (s *service) apply(gen uint64, c *config) {
 			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.Equal(r.cfg.VirtualRoutes, m.VirtualRoutes)
 			if changed[r] {
 				s.dropRoutes(r, m)
+				s.dropAltered(r, m)
 			}
 			r.configure(m)
 		} else {
@@ -110,6 +112,35 @@ func (s *service) dropRoutes(r *router, next *model.Instance) {
 		}
 	}
 	gone.removeVIPs()
+}
+
+// dropAltered removes the addresses of a master whose lines the new
+// configuration words otherwise: the kernel changes none in place. Of an IPv4
+// address with another length it holds both, so there the new one comes first,
+// and reconcile finds the old one.
+func (s *service) dropAltered(r *router, next *model.Instance) {
+	if r.st.Phase != core.Master {
+		return
+	}
+	lines := map[vipKey]*model.Address{}
+	to := *r
+	to.cfg = *next
+	to.allVIPs(func(v *model.Address) { lines[vipKey{to.place(v), v.Prefix.Addr()}] = v })
+	var ops []kernel.Op
+	r.allVIPs(func(v *model.Address) {
+		index := r.place(v)
+		n := lines[vipKey{index, v.Prefix.Addr()}]
+		if index == 0 || n == nil || v.Prefix.Addr().Is4() && heldAs(n) != heldAs(v) {
+			return
+		}
+		was, is := newAddr(v, index), newAddr(n, index)
+		if was != is {
+			ops = append(ops, kernel.UnsetAddr(was))
+		}
+	})
+	if err := s.rtnl.Batch(ops); err != nil {
+		s.log.warn("%s: %v", r.cfg.Name, err)
+	}
 }
 
 func (s *service) regroup(list []model.SyncGroup) {
@@ -220,6 +251,9 @@ func (s *service) problem() string {
 		case r.trouble != "":
 			list = append(list, r.cfg.Name+": "+r.trouble)
 		}
+		if r.routeTrouble != "" {
+			list = append(list, r.cfg.Name+": "+r.routeTrouble)
+		}
 	}
 	return strings.Join(list, "; ")
 }
@@ -240,6 +274,9 @@ func (r *router) status() status.VRRPInstance {
 		v.MasterPriority = int(r.st.Effective)
 		if r.trouble != "" {
 			v.Faults = append(v.Faults, r.trouble)
+		}
+		if r.routeTrouble != "" {
+			v.Faults = append(v.Faults, r.routeTrouble)
 		}
 	}
 	if r.st.Heard {

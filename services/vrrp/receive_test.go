@@ -9,6 +9,7 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/services/vrrp/kernel"
 	"ballast/services/vrrp/packet"
 )
 
@@ -119,6 +120,20 @@ func TestReceiveChecks(t *testing.T) {
 }
 
 func with(c model.Instance, fn func(*model.Instance)) model.Instance { fn(&c); return c }
+
+// Two routers of one VRID on one link are told apart by group or by peer.
+func TestPick(t *testing.T) {
+	other := netip.MustParseAddr("224.0.0.19")
+	a := &router{cfg: model.Instance{Name: "a", VRID: 51, McastGroup: group4}}
+	b := &router{cfg: model.Instance{Name: "b", VRID: 51, McastGroup: other}}
+	k := &sock{}
+	k.routers[51] = []*router{a, b}
+	for dst, want := range map[netip.Addr]*router{group4: a, other: b, netip.MustParseAddr("224.0.0.20"): nil} {
+		if got := k.pick(&kernel.Received{Src: peerAddr, Dst: dst, Payload: []byte{0x21, 51}}); got != want {
+			t.Errorf("to %s: %v", dst, got)
+		}
+	}
+}
 
 func TestReceiveDoesNotAllocate(t *testing.T) {
 	c := model.Instance{VRID: 51, Version: 2, AdvertInt: time.Second, VIPs: []model.Address{{Prefix: vip16}}}

@@ -31,12 +31,13 @@ type router struct {
 	buf   []byte
 	ipID  uint16
 
-	group     *group
-	trust     bool // adopted: a script without a result does not count yet
-	deafUntil time.Duration
-	faults    []string
-	trackers  []status.Tracker
-	trouble   string // addresses that could not be set
+	group        *group
+	trust        bool // adopted: a script without a result does not count yet
+	deafUntil    time.Duration
+	faults       []string
+	trackers     []status.Tracker
+	trouble      string // addresses that could not be set
+	routeTrouble string // routes that could not be set
 
 	stats     status.VRRPStats
 	reason    string

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
 	"ballast/services/vrrp/kernel"
@@ -30,6 +31,7 @@ type service struct {
 	addrs   []kernel.Addr
 	stale   bool          // links or addresses changed since the last dump
 	dumped  time.Duration // when that was begun
+	cameUp  map[int]bool  // links that came up since the last greet, by index
 
 	socks  map[sockKey]*sock
 	byFD   map[int]*sock
@@ -55,7 +57,7 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 		log: log, publish: publish, cmds: make(chan func(), 64),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
 		scripts: map[string]status.ScriptResult{}, held: map[string]string{},
-		stale: true, dirty: true,
+		stale: true, dirty: true, cameUp: map[int]bool{},
 	}
 	var err error
 	if s.loop, err = kernel.NewLoop(); err != nil {
@@ -239,6 +241,26 @@ func (s *service) refresh() {
 	}
 	s.dropSockets()
 	s.reconcile()
+	s.greet()
+}
+
+// greet announces the addresses of masters on links that came up, or got
+// another MAC address, while nobody tracked them: other switches, or the same
+// ones with empty tables, look for them.
+func (s *service) greet() {
+	if len(s.cameUp) == 0 {
+		return
+	}
+	for _, r := range s.routers {
+		there := false
+		if r.st.Phase == core.Master && !r.fresh() {
+			r.allVIPs(func(v *model.Address) { there = there || s.cameUp[r.place(v)] })
+		}
+		if there {
+			s.announce(r, max(r.cfg.GARPMasterRepeat, 1))
+		}
+	}
+	clear(s.cameUp)
 }
 
 // refreshTables dumps links and addresses.
@@ -268,6 +290,12 @@ func (s *service) refreshTables() bool {
 		if s.byIndex[index] == nil {
 			f.Close()
 			delete(s.frames, index)
+		}
+	}
+	for index, l := range s.byIndex {
+		old := was[index]
+		if l.Up && l.Run && (old == nil || !old.Up || !old.Run || old.MAC != l.MAC) {
+			s.cameUp[index] = true
 		}
 	}
 	for _, k := range s.socks {

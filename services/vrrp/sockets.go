@@ -127,12 +127,12 @@ func (s *service) drain(k *sock) {
 	}
 }
 
-// pick finds the router that a packet is for. Several unicast routers may share
-// a VRID; then the peers tell them apart.
+// pick finds the router that a packet is for. Several routers may share a VRID;
+// then the groups tell them apart, or the peers where they are unicast.
 func (k *sock) pick(p *kernel.Received) *router {
 	var found *router
 	for _, r := range k.routers[p.Payload[1]] {
-		if r.cfg.Unicast == p.Dst.IsMulticast() {
+		if r.cfg.Unicast == p.Dst.IsMulticast() || !r.cfg.Unicast && r.cfg.McastGroup != p.Dst {
 			continue
 		}
 		if peerOf(&r.cfg, p.Src) != nil {

@@ -1,8 +1,10 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +42,15 @@ func (r *router) place(v *model.Address) int {
 	return 0
 }
 
+// heldAs is how the kernel shows an address: with one length, which is the
+// peer's where there is one.
+func heldAs(v *model.Address) netip.Prefix {
+	if v.Peer.IsValid() {
+		return netip.PrefixFrom(v.Prefix.Addr(), v.Peer.Bits())
+	}
+	return v.Prefix
+}
+
 func newAddr(v *model.Address, index int) kernel.NewAddr {
 	return kernel.NewAddr{
 		Index: index, Prefix: v.Prefix, Peer: v.Peer, Broadcast: v.Broadcast, Label: v.Label,
@@ -59,9 +70,6 @@ func (r *router) addVIPs() {
 		}
 		ops = append(ops, kernel.SetAddr(newAddr(v, index)))
 	})
-	for i := range r.cfg.VirtualRoutes {
-		ops = append(ops, kernel.SetRoute(r.route(&r.cfg.VirtualRoutes[i])))
-	}
 	if err := r.s.rtnl.Batch(ops); err != nil {
 		trouble = err.Error()
 	}
@@ -69,7 +77,35 @@ func (r *router) addVIPs() {
 		r.s.log.warn("%s: %s", r.cfg.Name, trouble)
 	}
 	r.trouble = trouble
+	r.addRoutes()
 	r.s.dirty = true
+}
+
+// addRoutes adds all routes; what is there already stays as it is.
+func (r *router) addRoutes() {
+	var ops []kernel.Op
+	var faults []string
+	for i := range r.cfg.VirtualRoutes {
+		v := &r.cfg.VirtualRoutes[i]
+		if v.Interface != "" && r.s.links[v.Interface] == nil {
+			faults = append(faults, fmt.Sprintf("add route %s: interface %s is not there", v.Dst, v.Interface))
+			continue // without it the kernel would take another way
+		}
+		ops = append(ops, kernel.SetRoute(r.route(v)))
+	}
+	if err := r.s.rtnl.Batch(ops); err != nil {
+		faults = append(faults, strings.Split(err.Error(), "\n")...)
+	}
+	text := strings.Join(faults, "; ")
+	if text == r.routeTrouble {
+		return
+	}
+	r.routeTrouble, r.s.dirty = text, true
+	if text != "" {
+		r.s.log.warn("%s: %s", r.cfg.Name, text)
+	} else {
+		r.s.log.info("%s: all routes are set", r.cfg.Name)
+	}
 }
 
 // removeVIPs removes routes, then addresses. What another instance of this box
@@ -85,7 +121,7 @@ func (r *router) removeVIPs() {
 			ops = append(ops, kernel.UnsetAddr(newAddr(v, index)))
 		}
 	})
-	r.trouble = ""
+	r.trouble, r.routeTrouble = "", ""
 	if err := r.s.rtnl.Batch(ops); err != nil {
 		r.s.log.warn("%s: %v", r.cfg.Name, err)
 	}
@@ -154,13 +190,25 @@ func (s *service) reconcile() {
 			s.log.limitedRouter(r, "%d virtual addresses were gone from the kernel, set again", missing)
 			r.addVIPs()
 			s.announce(r, max(r.cfg.GARPMasterRepeat, 1))
+		} else if len(r.cfg.VirtualRoutes) > 0 && !r.fresh() {
+			r.addRoutes() // the kernel drops those of a link that goes down
 		}
 	}
-	wanted := s.wanted(nil)
+	// With its length: a line that was /32 and is /24 now left the /32 behind.
+	type held struct {
+		index  int
+		prefix netip.Prefix
+	}
+	wanted := map[held]bool{}
+	for _, r := range s.routers {
+		if r.st.Phase == core.Master {
+			r.allVIPs(func(v *model.Address) { wanted[held{r.place(v), heldAs(v)}] = true })
+		}
+	}
 	var ops []kernel.Op
 	for _, a := range s.addrs {
-		if a.Proto == status.AddrProtoVIP && !wanted[vipKey{a.Index, a.Prefix.Addr()}] {
-			ops = append(ops, kernel.UnsetAddr(kernel.NewAddr{Index: a.Index, Prefix: a.Prefix}))
+		if a.Proto == status.AddrProtoVIP && !wanted[held{a.Index, a.Prefix}] {
+			ops = append(ops, kernel.UnsetAddr(kernel.NewAddr{Index: a.Index, Prefix: a.Prefix, Peer: a.Peer}))
 		}
 	}
 	if len(ops) == 0 {

@@ -72,6 +72,7 @@ type Link struct {
 type Addr struct {
 	Index  int
 	Prefix netip.Prefix // address with the length of its subnet
+	Peer   netip.Prefix // far end of a point-to-point address; invalid: none
 	Proto  uint8        // IFA_PROTO, 0: not told
 	Flags  uint32       // IFA_F_*
 	Scope  uint8
@@ -213,5 +214,8 @@ func parseAddr(b []byte) (Addr, bool) {
 		return Addr{}, false
 	}
 	a.Prefix = netip.PrefixFrom(local, int(b[1]))
+	if address.IsValid() && address != local && address.Is4() == local.Is4() {
+		a.Peer = netip.PrefixFrom(address, int(b[1]))
+	}
 	return a, true
 }
