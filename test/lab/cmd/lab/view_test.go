@@ -137,13 +137,17 @@ func TestMissing(t *testing.T) {
 	}
 	for _, c := range []struct {
 		look      func(string) (string, error)
+		more      []tool
 		must, may string
 	}{
-		{has("qemu-system-x86_64", "dpkg-deb", "ssh", "socat"), "[]", "[]"},
-		{has("dpkg-deb"), "[qemu-system-x86]", "[openssh-client socat]"},
-		{has("qemu-system-x86_64", "dpkg-deb", "ssh"), "[]", "[socat]"},
+		{has("qemu-system-x86_64", "dpkg-deb", "mke2fs", "ssh", "socat"), nil, "[]", "[]"},
+		{has("dpkg-deb"), nil, "[qemu-system-x86 e2fsprogs]", "[openssh-client socat]"},
+		{has("qemu-system-x86_64", "dpkg-deb", "mke2fs", "ssh"), nil, "[]", "[socat]"},
+		// What must be there is asked for once, also when two lists name it.
+		{has("qemu-system-x86_64", "dpkg-deb", "mke2fs", "socat"), []tool{{"ssh", "openssh-client", false}, {"e2fsck", "e2fsprogs", false}},
+			"[openssh-client e2fsprogs]", "[]"},
 	} {
-		must, may := missing(c.look)
+		must, may := missing(c.look, c.more...)
 		if fmt.Sprint(must) != c.must || fmt.Sprint(may) != c.may {
 			t.Errorf("missing %v, %v; want %s, %s", must, may, c.must, c.may)
 		}
