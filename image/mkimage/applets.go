@@ -1,6 +1,6 @@
 package main
 
-import "ballast/init/applet"
+import "ballast/init/applet/names"
 
 // applets are the names that the binary answers to besides its own.
-var applets = applet.Names
+var applets = names.All

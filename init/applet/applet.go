@@ -12,7 +12,8 @@ package applet
 import (
 	"fmt"
 	"io"
-	"slices"
+
+	"ballast/init/applet/names"
 )
 
 // command is one applet. args are without the name.
@@ -37,7 +38,7 @@ func (e *env) fail(code int, format string, args ...any) int {
 var commands map[string]command
 
 // Names are the commands that the binary answers to, sorted.
-var Names []string
+var Names = names.All
 
 func init() {
 	commands = map[string]command{
@@ -46,10 +47,6 @@ func init() {
 		"systemctl": systemctl, "service": service,
 		"mail": sendMail, "mailx": sendMail, "logger": logger, "ping": ping, "ping6": ping, "curl": curl, "nc": nc, "cut": cut,
 	}
-	for n := range commands {
-		Names = append(Names, n)
-	}
-	slices.Sort(Names)
 }
 
 // Main runs the command of that name. args do not hold the name. ok is false

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -465,8 +466,8 @@ func TestMainUnknown(t *testing.T) {
 	if _, ok := Main("nginx", nil, strings.NewReader(""), &out, &out); ok {
 		t.Error("nginx is no command of this box")
 	}
-	if !slices.IsSorted(Names) {
-		t.Error("Names is not sorted")
+	if d := cmp.Diff(slices.Sorted(maps.Keys(commands)), Names); d != "" {
+		t.Errorf("the list of names is not that of the commands (-commands +names):\n%s", d)
 	}
 }
 

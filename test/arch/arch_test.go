@@ -70,8 +70,10 @@ var rules = []rule{
 	{"services/net", []string{"configs", "services/ipc", "services/firewall", "."}, false},
 	{"services", []string{"configs", "services/ipc", "."}, false},
 	{"console", []string{"configs", "services/ipc", "console"}, false},
-	// The programs that the one binary is under other names become links.
-	{"image", []string{"board", "image", "init/applet"}, false},
+	// The names that the one binary answers to become links of the image; a room
+	// of its own says that they are data only.
+	{"init/applet/names", nil, true},
+	{"image", []string{"board", "image", "init/applet/names"}, false},
 	{"board", []string{"board"}, true},
 	{"init", []string{"init", "configs", "services", "console", "board"}, false},
 	{"test", []string{""}, false},
