@@ -128,13 +128,13 @@ func TestCaseFTP(t *testing.T) {
 		t.Errorf("the second service: %+v, %v; FTP: %s, %v", g, err, control, ferr)
 	}
 	s.until("packets are counted by mark", 10*time.Second, func() (bool, string) {
-		marks, err := lab.Show[[]status.MarkCount](s.ctx, s.Directors[a], "marks")
+		st, err := lab.Show[status.Net](s.ctx, s.Directors[a], "marks")
 		s.must(err)
 		var packets uint64
-		for _, m := range marks {
+		for _, m := range st.Marks {
 			packets += m.Packets
 		}
-		return packets > 0, fmt.Sprint(marks)
+		return packets > 0, fmt.Sprint(st.Marks)
 	})
 	if _, err := s.Node.Get(s.ctx, vip+":7999", "/", time.Second); err == nil {
 		t.Error("a port outside the mark is answered")
