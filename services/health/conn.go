@@ -112,7 +112,7 @@ func (l *loop) connect(c *check, now time.Time) {
 		return
 	}
 	if err != unix.EINPROGRESS {
-		l.finish(c, outcome{local: isLocal(err), reason: explain(err)}, now)
+		l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
 		return
 	}
 	ev := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)}
@@ -236,6 +236,20 @@ func isLocal(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EAGAIN) ||
 		errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) ||
 		errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+// isAway tells that no route of this box leads to the server.
+func isAway(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.ENETDOWN)
+}
+
+// uptime is how long the box has been running.
+func uptime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
 
 // explain says in an operator's words what the kernel said.

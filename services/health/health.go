@@ -47,6 +47,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := newWorld()
+	w.booting = time.Now().Add(bootPatience - uptime())
 	l, err := newLoop(w, run)
 	if err != nil {
 		return err

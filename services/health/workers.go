@@ -88,10 +88,10 @@ func (l *loop) beginTLS(c *check) {
 	rule, u := &c.rules[i], &c.spec.URLs[i]
 	l.tls.do(func(ctx context.Context) {
 		began := time.Now() // time in the queue is ours, not the server's
-		ok, local, reason := probeTLS(ctx, spec, u, rule)
+		o := probeTLS(ctx, spec, u, rule)
 		l.post(func(now time.Time) {
 			c.edge.began = began
-			l.finish(c, outcome{ok: ok, local: local, reason: reason}, now)
+			l.finish(c, o, now)
 		})
 	})
 }
@@ -99,7 +99,7 @@ func (l *loop) beginTLS(c *check) {
 // probeTLS does one SSL_GET: connect, handshake, request, answer. Certificates
 // are not verified, as in keepalived: the check asks whether the service
 // answers, and real servers carry certificates for the virtual one.
-func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRule) (ok, local bool, reason string) {
+func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRule) outcome {
 	ctx, cancel := context.WithTimeout(ctx, patience(spec))
 	defer cancel()
 	var optErr error
@@ -111,7 +111,7 @@ func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRul
 	}}
 	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(spec.Addr, spec.Port).String())
 	if err != nil {
-		return false, optErr != nil || isLocal(err), netReason(err, spec)
+		return outcome{local: optErr != nil || isLocal(err), away: isAway(err), reason: netReason(err, spec)}
 	}
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
@@ -139,11 +139,11 @@ func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRul
 	}
 	step()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return false, false, "TLS handshake: " + netReason(err, spec)
+		return outcome{reason: "TLS handshake: " + netReason(err, spec)}
 	}
 	step()
 	if _, err := conn.Write(requestFor(spec, u)); err != nil {
-		return false, false, "request: " + netReason(err, spec)
+		return outcome{reason: "request: " + netReason(err, spec)}
 	}
 	a := newAnswer(rule)
 	buf := make([]byte, 16<<10)
@@ -159,14 +159,14 @@ func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRul
 		// Many servers close without close_notify; keepalived takes that as the end.
 		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			if ctx.Err() != nil && a.inBody {
-				return false, false, fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(spec), a.got)
+				return outcome{reason: fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(spec), a.got)}
 			}
-			return false, false, readReason(a, errors.New(netReason(err, spec)))
+			return outcome{reason: readReason(a, errors.New(netReason(err, spec)))}
 		}
 		break
 	}
-	ok, reason = a.end()
-	return ok, false, reason
+	ok, reason := a.end()
+	return outcome{ok: ok, reason: reason}
 }
 
 func netReason(err error, spec *model.Check) string {

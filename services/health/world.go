@@ -24,6 +24,13 @@ const (
 // notImplemented is the Detail of a check kind that this release treats as up.
 const notImplemented = "not implemented in this release"
 
+// Times of a box that has just booted: how long its own network may take, and
+// how often a check asks until it is there.
+const (
+	bootPatience = time.Minute
+	bootRetry    = time.Second
+)
+
 // world is every virtual server, its real servers, and the checks that decide
 // about them. It is pure: time is an argument, probes are done by the edge.
 type world struct {
@@ -34,6 +41,7 @@ type world struct {
 	probes  uint64
 	told    func(status.Transition) // called for each transition, nil: nobody
 	before  *remembered             // what the run before knew, until the first apply
+	booting time.Time               // until then the network may still be on its way
 }
 
 // check is one probe that runs, for all real servers that want the same one.
@@ -337,6 +345,7 @@ func adopt(id key, spec *model.Check, old, oldIdent map[key]*check) (*check, err
 type outcome struct {
 	ok     bool
 	local  bool   // it could not be done for a reason of our own: no verdict
+	away   bool   // this box has no network that leads there
 	weight int    // of a dynamic MISC_CHECK, -1: none
 	reason string // "connection refused", "status 200"
 	took   time.Duration
@@ -349,6 +358,12 @@ func (w *world) result(c *check, o outcome, now time.Time) (changed bool, next t
 	c.last, c.took, c.detail = now, o.took, o.reason
 	if o.local {
 		return false, max(c.spec.DelayLoop, minDelay)
+	}
+	if o.away && !c.m.known && now.Before(w.booting) {
+		// Our cable or address comes later than this process: that must not cost
+		// every real server a whole delay_loop.
+		c.detail += ", and this box has just started: asking again soon"
+		return false, min(max(c.spec.DelayLoop, minDelay), bootRetry)
 	}
 	if c.spec.Dynamic && o.ok {
 		changed = c.weight != o.weight

@@ -284,3 +284,33 @@ func TestStateSize(t *testing.T) {
 		t.Errorf("%s", b)
 	}
 }
+
+// A director whose own network comes late does not call its real servers dead:
+// not in its first minute, and not those that it has met.
+func TestNetworkComesLate(t *testing.T) {
+	w := newWorld()
+	w.booting = t0.Add(time.Minute)
+	cfg := &model.Config{VirtualServers: []model.VirtualServer{{Name: "v", Quorum: 1, Real: []model.RealServer{
+		{Addr: tcpCheck(5, false).Addr, Port: 80, ConfPort: 80, Weight: 1, Checks: []model.Check{tcpCheck(5, false)}},
+	}}}}
+	added, _, errs := w.apply(cfg, t0)
+	if len(added) != 1 || errs != nil {
+		t.Fatal(added, errs)
+	}
+	c, r := added[0], w.servers[0].real[0]
+	away := outcome{away: true, reason: "network is unreachable"}
+	if changed, next := w.result(c, away, t0); changed || next != bootRetry || !r.alive {
+		t.Errorf("at boot: changed %t, next in %s, alive %t", changed, next, r.alive)
+	}
+	if d := cmp.Diff("network is unreachable, and this box has just started: asking again soon", c.detail); d != "" {
+		t.Error(d)
+	}
+	if changed, _ := w.result(c, away, t0.Add(time.Minute)); !changed || r.alive {
+		t.Errorf("a minute later: changed %t, alive %t", changed, r.alive)
+	}
+	w.result(c, outcome{ok: true}, t0)
+	w.result(c, away, t0)
+	if changed, _ := w.result(c, away, t0); !changed || r.alive {
+		t.Errorf("a server that was met: changed %t, alive %t", changed, r.alive)
+	}
+}
