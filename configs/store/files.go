@@ -28,7 +28,7 @@ func (s *Store) AddBlob(path string, mode uint32, content []byte) (FileRef, erro
 	if _, err := s.blob(ref); err == nil {
 		return ref, nil
 	}
-	if err := writeAtomic(s.fs, s.path("blobs", ref.Sum), content); err != nil {
+	if err := s.write(s.path("blobs", ref.Sum), content, nil); err != nil {
 		return FileRef{}, fmt.Errorf("store file %s: %w", path, err)
 	}
 	return ref, nil
@@ -38,6 +38,13 @@ func (s *Store) AddBlob(path string, mode uint32, content []byte) (FileRef, erro
 func (s *Store) SetFiles(refs []FileRef) error {
 	if len(refs) > MaxFiles {
 		return fmt.Errorf("%d files are more than %d", len(refs), MaxFiles)
+	}
+	total := 0
+	for _, r := range refs {
+		total += r.Size
+	}
+	if total > MaxFilesTotal {
+		return fmt.Errorf("the files have %d bytes together; at most %d are possible: delete some", total, MaxFilesTotal)
 	}
 	refs = slices.Clone(refs)
 	slices.SortFunc(refs, func(a, b FileRef) int { return strings.Compare(a.Path, b.Path) })
@@ -73,10 +80,10 @@ func (s *Store) blob(ref FileRef) ([]byte, error) {
 	return b, nil
 }
 
-// pruneBlobs removes contents that no generation and not the working set name.
-func (s *Store) pruneBlobs() {
+// used are the contents that a generation, the working set or files name.
+func (s *Store) used(files []FileRef) map[string]bool {
 	used := map[string]bool{}
-	for _, r := range s.ptr.Files {
+	for _, r := range slices.Concat(s.ptr.Files, files) {
 		used[r.Sum] = true
 	}
 	for _, m := range s.metas {
@@ -84,6 +91,12 @@ func (s *Store) pruneBlobs() {
 			used[r.Sum] = true
 		}
 	}
+	return used
+}
+
+// pruneBlobs removes contents that nothing names.
+func (s *Store) pruneBlobs() {
+	used := s.used(nil)
 	names, err := s.fs.List(s.path("blobs"))
 	if err != nil {
 		return // again at the next commit

@@ -27,20 +27,24 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Limits of a store.
 const (
-	Keep         = 100       // generations kept besides the running one
-	MaxText      = 32 << 20  // bytes of one configuration
-	MaxFile      = 8 << 20   // bytes of one script file
-	MaxFiles     = 1024      // script files of one generation
-	maxHeader    = 4 << 20   // bytes of the header line
-	maxTotal     = 256 << 20 // bytes of all texts; older ones go first
-	keepAtLeast  = 5         // whatever their size
-	headerMagic  = "ballast generation 1\n"
-	pointerMagic = "ballast running 1\n"
+	Keep     = 100      // generations kept besides the running one
+	MaxText  = 32 << 20 // bytes of one configuration
+	MaxFile  = 8 << 20  // bytes of one script file
+	MaxFiles = 1024     // script files of one generation
+	// MaxFilesTotal bounds all of them together, in bytes: they lie in the
+	// memory of the box too, which counts towards the limit of conf.
+	MaxFilesTotal = 64 << 20
+	maxHeader     = 4 << 20   // bytes of the header line
+	maxTotal      = 256 << 20 // bytes of all texts; older ones go first
+	keepAtLeast   = 5         // whatever their size
+	headerMagic   = "ballast generation 1\n"
+	pointerMagic  = "ballast running 1\n"
 )
 
 // ErrDamaged is wrapped by the error of a read that found a torn or altered file.
@@ -325,7 +329,7 @@ func (s *Store) Put(g Generation) (uint64, error) {
 	}
 	// The number is spent even when the write fails: the file may be there.
 	s.ptr.Next++
-	if err := writeAtomic(s.fs, s.genPath(g.Generation), seal(headerMagic, head, []byte{'\n'}, []byte(g.Text))); err != nil {
+	if err := s.write(s.genPath(g.Generation), seal(headerMagic, head, []byte{'\n'}, []byte(g.Text)), g.Files); err != nil {
 		return 0, fmt.Errorf("store generation %d: %w", g.Generation, err)
 	}
 	s.metas[g.Generation] = g.Meta
@@ -382,13 +386,52 @@ func (s *Store) Drop(n uint64) error {
 func (s *Store) writePointer(p pointer) error {
 	b, err := json.Marshal(p)
 	if err == nil {
-		err = writeAtomic(s.fs, s.path("running"), seal(pointerMagic, b))
+		err = s.write(s.path("running"), seal(pointerMagic, b), p.Files)
 	}
 	if err != nil {
 		return fmt.Errorf("store pointer to generation %d: %w", p.Running, err)
 	}
 	s.ptr = p
 	return nil
+}
+
+// write is writeAtomic that makes room on a full disk: the oldest generations
+// go, but never what runs, the one before it, nor the contents of files. Called
+// with mu held.
+func (s *Store) write(path string, data []byte, files []FileRef) error {
+	for {
+		err := writeAtomic(s.fs, path, data)
+		if !errors.Is(err, syscall.ENOSPC) || !s.dropOldest(files) {
+			return err
+		}
+	}
+}
+
+// dropOldest forgets the oldest generation, with the contents that only it
+// named, and reports whether there was one.
+func (s *Store) dropOldest(files []FileRef) bool {
+	var oldest, previous uint64
+	for n := range s.metas {
+		if n < s.ptr.Running {
+			previous = max(previous, n)
+			if oldest == 0 || n < oldest {
+				oldest = n
+			}
+		}
+	}
+	if oldest == previous || s.fs.Remove(s.genPath(oldest)) != nil {
+		return false
+	}
+	gone := s.metas[oldest].Files
+	delete(s.metas, oldest)
+	used := s.used(files)
+	for _, r := range gone {
+		if !used[r.Sum] {
+			s.fs.Remove(s.path("blobs", r.Sum))
+		}
+	}
+	s.fs.SyncDir(s.path("generations")) // no more than the room is at stake
+	return true
 }
 
 // prune removes what is beyond the limits. What cannot be removed stays until

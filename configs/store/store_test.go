@@ -1,11 +1,13 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,4 +205,103 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("number %d was given out again", got)
 		}
 	})
+}
+
+// small is a disk of so many bytes.
+type small struct {
+	store.FS
+	room  int
+	sizes map[string]int
+}
+
+type smallFile struct {
+	store.File
+	disk *small
+	path string
+}
+
+func (f smallFile) Write(b []byte) (int, error) {
+	if f.disk.room < len(b) {
+		return 0, &os.PathError{Op: "write", Path: f.path, Err: syscall.ENOSPC}
+	}
+	f.disk.room -= len(b)
+	f.disk.sizes[f.path] += len(b)
+	return f.File.Write(b)
+}
+
+func (d *small) forget(path string) {
+	d.room += d.sizes[path]
+	delete(d.sizes, path)
+}
+
+func (d *small) Create(path string) (store.File, error) {
+	d.forget(path)
+	f, err := d.FS.Create(path)
+	return smallFile{f, d, path}, err
+}
+
+func (d *small) Rename(from, to string) error {
+	d.forget(to)
+	d.sizes[to] = d.sizes[from]
+	delete(d.sizes, from)
+	return d.FS.Rename(from, to)
+}
+
+func (d *small) Remove(path string) error {
+	d.forget(path)
+	return d.FS.Remove(path)
+}
+
+// History is worth less than the next commit: on a small disk older
+// generations make room for it.
+func TestFullDisk(t *testing.T) {
+	d := &small{store.Memory(), 100_000, map[string]int{}}
+	s := open(t, d, "/")
+	file := func(b byte) {
+		t.Helper()
+		ref, err := s.AddBlob("/opt/x", 0o755, bytes.Repeat([]byte{b}, 10_000))
+		if err == nil {
+			err = s.SetFiles([]store.FileRef{ref})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range byte(20) {
+		file(i)
+		put(t, s, strings.Repeat("x", 9_000))
+	}
+	s = open(t, d, "/")
+	if len(s.Faults()) > 0 || s.Running() != 20 || s.Previous() != 19 {
+		t.Fatalf("faults %v, running %d, previous %d", s.Faults(), s.Running(), s.Previous())
+	}
+	for _, m := range s.List() {
+		if g, err := s.Load(m.Generation); err != nil || len(g.Files) != 1 {
+			t.Errorf("generation %d: %v", m.Generation, err)
+		} else if _, err := s.Content(g.Files[0]); err != nil {
+			t.Errorf("generation %d: %v", m.Generation, err)
+		}
+	}
+	// What can never fit is an error, and what runs and the one before stay.
+	if _, err := s.Put(store.Generation{Text: strings.Repeat("x", 90_000)}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("90,000 bytes beside what must stay: %v", err)
+	}
+	if s.Running() != 20 || s.Previous() != 19 {
+		t.Errorf("running %d, previous %d", s.Running(), s.Previous())
+	}
+}
+
+// The files are also in the memory of the box, within the limit of conf.
+func TestFilesTogether(t *testing.T) {
+	s := open(t, store.Memory(), "/")
+	var refs []store.FileRef
+	for i := range store.MaxFilesTotal/store.MaxFile + 1 {
+		refs = append(refs, store.FileRef{Path: fmt.Sprintf("/opt/%d", i), Size: store.MaxFile})
+	}
+	if err := s.SetFiles(refs); err == nil || !strings.Contains(err.Error(), "together") {
+		t.Errorf("%d files of %d bytes: %v", len(refs), store.MaxFile, err)
+	}
+	if err := s.SetFiles(refs[1:]); err != nil {
+		t.Error(err)
+	}
 }

@@ -22,6 +22,10 @@ func (c *conf) boot() {
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
 	var problems []model.Problem
+	if c.noDisk != "" {
+		problems = append(problems, model.Problem{Severity: model.Error, File: "configuration store", Text: c.noDisk,
+			Fix: "look for the data disk in \"show log kernel\" and reboot"})
+	}
 	for _, f := range c.store.Faults() {
 		problems = append(problems, model.Problem{Severity: model.Warning, File: "configuration store", Text: f})
 	}
@@ -178,6 +182,7 @@ func readSmall(path string, limit int64) ([]byte, error) {
 // seedFiles stores the script files of the seed.
 func (c *conf) seedFiles() (refs []store.FileRef, problems []model.Problem) {
 	root := filepath.Join(c.Seed, "files")
+	total := 0
 	bad := func(path string, err error) {
 		problems = append(problems, model.Problem{Severity: model.Warning, File: "seed", Text: "file " + path + ": " + err.Error()})
 	}
@@ -197,6 +202,9 @@ func (c *conf) seedFiles() (refs []store.FileRef, problems []model.Problem) {
 		if err == nil {
 			b, err = readSmall(path, store.MaxFile)
 		}
+		if err == nil && total+len(b) > store.MaxFilesTotal {
+			err = fmt.Errorf("left out: all files together have more than %d bytes", store.MaxFilesTotal)
+		}
 		var ref store.FileRef
 		if err == nil {
 			ref, err = c.store.AddBlob(dest, 0o755, b) // the mode of the seed tells who may read the seed, no more
@@ -205,6 +213,7 @@ func (c *conf) seedFiles() (refs []store.FileRef, problems []model.Problem) {
 			bad(dest, err)
 			return nil
 		}
+		total += ref.Size
 		refs = append(refs, ref)
 		return nil
 	})

@@ -228,7 +228,12 @@ func TestDataFolderThatIsAFile(t *testing.T) {
 	b.data = filepath.Join(b.data, "file")
 	os.WriteFile(b.data, nil, 0o600)
 	b.start()
-	b.mustCommit("vs one\n")
+	if !hasProblem(b.state().Problems, "will not outlive a reboot") {
+		t.Errorf("whoever logs in is not told: %v", b.state().Problems)
+	}
+	if res, err := b.commit("vs one\n"); err != nil || !strings.Contains(res.Warnings["conf"], "will not outlive a reboot") {
+		t.Errorf("whoever commits is not told: %v, %v", res, err)
+	}
 	if !strings.Contains(b.log.String(), "will not outlive a reboot") {
 		t.Errorf("log:\n%s", b.log)
 	}

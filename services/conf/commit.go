@@ -142,6 +142,9 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 	if err != nil {
 		return res, err
 	}
+	if c.noDisk != "" {
+		warnings["conf"] = c.noDisk
+	}
 	m.Time, m.Files = start, k.files
 	n, err := c.store.Put(store.Generation{Meta: m, Text: k.text})
 	if err != nil {

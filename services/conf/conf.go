@@ -91,9 +91,12 @@ func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
 	c.verbs(ctx)
 	c.boot()
 	env.Ready()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.followNICs(ctx) })
 	err := c.server.Serve(ctx, env.Listener)
+	cancel() // a socket that fails ends the service, so that init starts it anew
 	wg.Wait()
 	select { // a commit under way sees ctx end and stops at a safe place
 	case c.turn <- struct{}{}:
@@ -113,6 +116,7 @@ type conf struct {
 	env    *ipc.Env
 	server *ipc.Server
 	store  *store.Store
+	noDisk string        // why the store is in memory although there is a data folder; empty: it is not
 	turn   chan struct{} // held by whoever changes anything; holds one
 
 	mu  sync.Mutex // guards now and clients
@@ -134,7 +138,7 @@ func (c *conf) openStore() {
 	}
 	s, err := store.Open(fs, dir)
 	if err != nil {
-		c.env.Log.Error("the data folder cannot be used, commits will not outlive a reboot: " + err.Error())
+		c.noDisk = "the data folder cannot be used, commits will not outlive a reboot: " + err.Error()
 		s, _ = store.Open(store.Memory(), "/") // memory does not fail
 	}
 	for _, f := range s.Faults() {
