@@ -46,8 +46,16 @@ func (s *ServiceState) find(k netip.AddrPort) *ipvsnl.DestState {
 // there before.
 type Op struct {
 	ipvsnl.Request
-	Was   ipvsnl.Request // of an edit; Verb is 0 otherwise
-	Drain bool           // ends or begins a drain
+	Was   *ipvsnl.Request // of an edit, otherwise nil
+	Drain bool            // ends or begins a drain
+}
+
+// was is what an edit found; zero where there is nothing to tell.
+func (o *Op) was() ipvsnl.Request {
+	if o.Was == nil {
+		return ipvsnl.Request{}
+	}
+	return *o.Was
 }
 
 // object names what an operation is about, for errors and back-off.
@@ -83,18 +91,18 @@ func (o *Op) String() string {
 	case ipvsnl.AddService:
 		return "add service " + o.object() + " " + serviceText(o.Service)
 	case ipvsnl.EditService:
-		return "edit service " + o.object() + ": " + serviceText(o.Was.Service) + " -> " + serviceText(o.Service)
+		return "edit service " + o.object() + ": " + serviceText(o.was().Service) + " -> " + serviceText(o.Service)
 	case ipvsnl.DelService:
 		what = "delete service " + o.object()
 	case ipvsnl.AddDest:
 		return "add destination " + o.object() + " " + destText(o.Dest)
 	case ipvsnl.EditDest:
-		was, is := o.Was.Dest, o.Dest
+		was, is := o.was().Dest, o.Dest
 		what = "edit destination " + o.object() + ": "
 		if was.Weight, is.Weight = 0, 0; was == is {
-			what += fmt.Sprintf("weight %d -> %d", o.Was.Dest.Weight, o.Dest.Weight)
+			what += fmt.Sprintf("weight %d -> %d", o.was().Dest.Weight, o.Dest.Weight)
 		} else {
-			what += destText(o.Was.Dest) + " -> " + destText(o.Dest)
+			what += destText(o.was().Dest) + " -> " + destText(o.Dest)
 		}
 	case ipvsnl.DelDest:
 		what = "delete destination " + o.object()
@@ -202,7 +210,14 @@ type Overdue func(id model.ServiceID, k netip.AddrPort) bool
 // and mh is lent to the service for the time of the drain; dh has none, so
 // there a destination goes at once.
 func Diff(have *State, want *Table, overdue Overdue) []Op {
-	var adds, edits, dels []Op
+	var edits, dels []Op
+	n := 8 // timeouts and daemons
+	for i := range want.Services {
+		if have.find(want.Services[i].ID) == nil {
+			n += 1 + len(want.Services[i].Dests)
+		}
+	}
+	adds := make([]Op, 0, n)
 	req := func(v ipvsnl.Verb, s ipvsnl.Service, d ipvsnl.Dest) Op {
 		return Op{Request: ipvsnl.Request{Verb: v, Service: s, Dest: d}}
 	}
@@ -245,7 +260,7 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 		}
 		if svc != h.Service {
 			op := req(ipvsnl.EditService, svc, ipvsnl.Dest{})
-			op.Was = ipvsnl.Request{Verb: ipvsnl.EditService, Service: h.Service}
+			op.Was = &ipvsnl.Request{Verb: ipvsnl.EditService, Service: h.Service}
 			// Lending the fallback flag and taking it back belong to a drain.
 			a, b := h.Service, w.Service
 			a.Flags, b.Flags = a.Flags|ipvsnl.FlagSched1, b.Flags|ipvsnl.FlagSched1
@@ -258,7 +273,7 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 				adds = append(adds, req(ipvsnl.AddDest, w.Service, d))
 			case hd.Dest != d:
 				op := req(ipvsnl.EditDest, w.Service, d)
-				op.Was = ipvsnl.Request{Verb: ipvsnl.EditDest, Dest: hd.Dest}
+				op.Was = &ipvsnl.Request{Verb: ipvsnl.EditDest, Dest: hd.Dest}
 				edits = append(edits, op)
 			}
 		}
@@ -292,7 +307,7 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 	// What gives weight comes before what takes it, so that a service always
 	// has somebody to serve.
 	slices.SortStableFunc(edits, func(a, b Op) int { return quenches(&a) - quenches(&b) })
-	return slices.Concat(adds, edits, dels)
+	return append(append(adds, edits...), dels...)
 }
 
 // quenches is 1 for an edit that takes a destination's weight away.
@@ -318,7 +333,7 @@ func drain(s ipvsnl.Service, d *ipvsnl.DestState, overdue Overdue) []Op {
 	switch {
 	case d.Weight != 0:
 		op.Verb, op.Dest.Weight = ipvsnl.EditDest, 0
-		op.Was = ipvsnl.Request{Verb: ipvsnl.EditDest, Dest: d.Dest}
+		op.Was = &ipvsnl.Request{Verb: ipvsnl.EditDest, Dest: d.Dest}
 	case d.Active+d.Inactive == 0, overdue(s.ID, key(d.Dest)):
 		op.Verb = ipvsnl.DelDest
 	default:

@@ -292,6 +292,9 @@ func (r *reconciler) plannedOps(have *State, want *Table, full bool, now time.Ti
 		if !r.settled && isService && have.find(o.Service.ID) != nil {
 			return true
 		}
+		if len(r.failed) == 0 {
+			return false
+		}
 		if f := r.failed[o.object()]; f != nil && now.Before(f.next) {
 			return true
 		}
@@ -334,31 +337,20 @@ func (r *reconciler) findRepairs(have *State, ids []model.ServiceID, ops []Op) m
 
 // apply sends the operations and looks at what came of them.
 func (r *reconciler) apply(ops []Op, repairs map[string]bool) {
-	reqs := make([]ipvsnl.Request, len(ops))
-	for i := range ops {
-		reqs[i] = ops[i].Request
-	}
-	errs, err := r.kernel.Do(reqs, r.tick)
-	if err != nil {
-		r.kernErr = err
-		r.log.Error(err.Error())
-	}
+	errs := r.send(ops)
 	now := r.now()
+	ids := touched(ops)
 	refused := map[model.ServiceID]bool{} // services that could not be added
-	done := ops[:0:0]
+	done := ops[:0]                       // in place: a large table is large twice
 	for i := range ops {
-		o := &ops[i]
-		var oerr error
-		if i < len(errs) {
-			oerr = errs[i]
-		} else if err != nil {
-			oerr = ipvsnl.ErrUnknown
-		}
+		o, oerr := &ops[i], errs[i]
 		switch {
 		case oerr == nil:
-			delete(r.failed, o.object())
+			if len(r.failed) > 0 {
+				delete(r.failed, o.object())
+			}
 			r.ops++
-			if repairs[o.String()] {
+			if len(repairs) > 0 && repairs[o.String()] {
 				r.repairs++
 			}
 			if o.Drain && o.Verb == ipvsnl.EditDest {
@@ -379,7 +371,34 @@ func (r *reconciler) apply(ops []Op, repairs map[string]bool) {
 		}
 	}
 	r.report(done, repairs, now)
-	r.refresh(ops)
+	r.refresh(ids)
+}
+
+// sendSize is how many operations are handed to the kernel's edge at one time.
+const sendSize = 1000
+
+// send gives the outcome of each operation.
+func (r *reconciler) send(ops []Op) []error {
+	errs := make([]error, len(ops))
+	reqs := make([]ipvsnl.Request, 0, min(len(ops), sendSize))
+	for from := 0; from < len(ops); from += sendSize {
+		part := ops[from:min(from+sendSize, len(ops))]
+		reqs = reqs[:0]
+		for i := range part {
+			reqs = append(reqs, part[i].Request)
+		}
+		got, err := r.kernel.Do(reqs, r.tick)
+		n := copy(errs[from:], got)
+		if err != nil {
+			r.kernErr = err
+			r.log.Error(err.Error())
+			for i := from + n; i < len(errs); i++ {
+				errs[i] = ipvsnl.ErrUnknown
+			}
+			break
+		}
+	}
+	return errs
 }
 
 // raced reports whether the kernel is already as the operation wants it.
@@ -433,23 +452,26 @@ func explain(o *Op, err error) error {
 	return fmt.Errorf("%s: %w", o.String(), err)
 }
 
-// refresh reads back the services that operations touched.
-func (r *reconciler) refresh(ops []Op) {
-	var ids []model.ServiceID
+// touched lists the services that operations are about; nil: everything.
+func touched(ops []Op) (ids []model.ServiceID) {
 	last := model.ServiceID{}
-	rest := false
 	for i := range ops {
 		if ops[i].Verb > ipvsnl.DelDest {
-			rest = true
-		} else if id := ops[i].Service.ID; id != last {
+			return nil
+		}
+		if id := ops[i].Service.ID; id != last {
 			ids, last = append(ids, id), id
 		}
 	}
 	slices.SortFunc(ids, ipvsnl.CompareID)
-	ids = slices.Compact(ids)
-	if rest || len(ids) > maxPartial {
-		ids = nil
+	if ids = slices.Compact(ids); len(ids) > maxPartial {
+		return nil
 	}
+	return ids
+}
+
+// refresh reads back the services that operations touched.
+func (r *reconciler) refresh(ids []model.ServiceID) {
 	dump, err := r.kernel.Dump(ids, r.tick)
 	switch {
 	case err != nil:

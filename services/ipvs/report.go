@@ -55,13 +55,13 @@ func (o *Op) transition() (kind, from, to string) {
 	case ipvsnl.AddService:
 		return "service", absent, serviceText(o.Service)
 	case ipvsnl.EditService:
-		return "service", serviceText(o.Was.Service), serviceText(o.Service)
+		return "service", serviceText(o.was().Service), serviceText(o.Service)
 	case ipvsnl.DelService:
 		return "service", serviceText(o.Service), absent
 	case ipvsnl.AddDest:
 		return "destination", absent, destText(o.Dest)
 	case ipvsnl.EditDest:
-		return "destination", destText(o.Was.Dest), destText(o.Dest)
+		return "destination", destText(o.was().Dest), destText(o.Dest)
 	case ipvsnl.DelDest:
 		return "destination", destText(o.Dest), absent
 	case ipvsnl.StartDaemon:
