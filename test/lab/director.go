@@ -38,7 +38,10 @@ type Director struct {
 	mu     sync.Mutex
 	vm     *vm.VM
 	booted time.Time
-	client *ssh.Client
+
+	dialing sync.Mutex // one attempt at a time; held while it lasts
+	cmu     sync.Mutex
+	client  *ssh.Client
 }
 
 // diskSize is that of a director's data disk. The file is sparse.
@@ -161,12 +164,14 @@ func (d *Director) Boot(ctx context.Context) error {
 
 // Kill pulls the power cord.
 func (d *Director) Kill() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.cmu.Lock()
 	if d.client != nil {
 		d.client.Close()
 		d.client = nil
 	}
+	d.cmu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.vm != nil {
 		d.vm.Kill()
 	}
@@ -234,10 +239,13 @@ func lastLines(s string, n int) string {
 
 // dial returns the box's SSH connection, a new one when there is none.
 func (d *Director) dial(ctx context.Context) (*ssh.Client, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.client != nil {
-		return d.client, nil
+	d.dialing.Lock()
+	defer d.dialing.Unlock()
+	d.cmu.Lock()
+	have := d.client
+	d.cmu.Unlock()
+	if have != nil {
+		return have, nil
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", d.SSHPort)
 	var nd net.Dialer
@@ -260,15 +268,18 @@ func (d *Director) dial(ctx context.Context) (*ssh.Client, error) {
 		return nil, err
 	}
 	c.SetDeadline(time.Time{})
-	d.client = ssh.NewClient(conn, channels, requests)
-	return d.client, nil
+	client := ssh.NewClient(conn, channels, requests)
+	d.cmu.Lock()
+	defer d.cmu.Unlock()
+	d.client = client
+	return client, nil
 }
 
 // hangUp forgets a connection that does not work.
 func (d *Director) hangUp(c *ssh.Client) {
 	c.Close()
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.cmu.Lock()
+	defer d.cmu.Unlock()
 	if d.client == c {
 		d.client = nil
 	}

@@ -32,6 +32,7 @@ type traffic struct {
 	good     uint64
 	failed   uint64
 	began    time.Time
+	base     time.Time // when the probe began, by our clock
 	lastGood time.Time
 	gaps     []gap
 }
@@ -107,7 +108,10 @@ func (s *state) ask(t plan.Target, every time.Duration) error {
 // add counts one request. A gap reaches from the sending of an answered request
 // to the sending of the next one that was answered.
 func (t *traffic) add(now time.Time, s wire.Sample) {
-	sent := now.Add(-s.Took)
+	if t.base.IsZero() {
+		t.base = now.Add(-s.Took - s.At)
+	}
+	sent := t.base.Add(s.At) // a report that comes late says when it was all the same
 	if s.Error != "" {
 		t.failed++
 		t.recent = append(t.recent, hit{at: sent})

@@ -97,16 +97,16 @@ func TestTraffic(t *testing.T) {
 	tr := &traffic{every: every, began: t0}
 	at := t0
 	for range 40 { // 2 s of answers
-		tr.add(at, wire.Sample{Server: "rs1"})
+		tr.add(at, wire.Sample{Server: "rs1", At: at.Sub(t0)})
 		at = at.Add(every)
 	}
 	for range 10 { // half a second without
-		tr.add(at.Add(time.Second), wire.Sample{Error: "timeout", Took: time.Second})
+		tr.add(at.Add(time.Second), wire.Sample{Error: "timeout", Took: time.Second, At: at.Sub(t0)})
 		at = at.Add(every)
 	}
 	back := at
 	for range 20 {
-		tr.add(at, wire.Sample{Server: "rs2"})
+		tr.add(at.Add(3*time.Second), wire.Sample{Server: "rs2", At: at.Sub(t0)}) // told late
 		at = at.Add(every)
 	}
 	if tr.good != 60 || tr.failed != 10 || len(tr.gaps) != 1 {
