@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ const (
 	maxSessions     = 32               // over SSH; the serial line is always free
 	maxConnections  = 64
 	maxLoggingIn    = 16 // connections that have not authenticated yet
+	maxLoggingFrom  = 4  // of them from one address
 	loginGrace      = 20 * time.Second
 	maxAuthTries    = 6
 	maxInput        = 32 << 20 // bytes of a configuration or file that is sent
@@ -56,7 +58,7 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	}
 	c := &console{
 		env: env, services: cli.NewIPC(env.Dir), hostKey: key, server: ipc.NewServer("console"),
-		limit: newLimiter(), changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idle,
+		limit: newLimiter(), loggingIn: map[netip.Prefix]int{}, changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idle,
 	}
 	c.publish()
 	ctx, cancel := context.WithCancel(ctx)
@@ -108,7 +110,7 @@ type console struct {
 	addresses []string    // "eth0  10.0.0.11/24 (dhcp)"
 	open      map[uint64]SessionInfo
 	lastID    uint64
-	loggingIn int
+	loggingIn map[netip.Prefix]int // connections that have not authenticated yet
 	conns     int
 }
 

@@ -519,3 +519,22 @@ func TestFailedLoginsAreSlowedDown(t *testing.T) {
 		t.Errorf("told %d times in the log, want once", n)
 	}
 }
+
+// Somebody who opens connections and says nothing takes the places of his own
+// address only.
+func TestSilentConnections(t *testing.T) {
+	l := newLab(t).start()
+	for range 2 * maxLoggingIn {
+		c, err := net.Dial("tcp", "127.0.0.1:"+l.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		// Served or dropped: its place is decided on when something comes back.
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		c.Read(make([]byte, 1))
+	}
+	if o := l.run("", append(l.sshArgs("admin", "-b", "127.0.0.9"), "admin@127.0.0.1", "show version")...); o.code != 0 {
+		t.Errorf("an administrator is kept out: %+v", o)
+	}
+}

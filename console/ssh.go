@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ import (
 // connection is one TCP connection of a client, from accept to close.
 type connection struct {
 	net.Conn
+	from   netip.Prefix
 	grace  *time.Timer // closes it when nobody has logged in in time
 	closed func()
 	once   sync.Once
@@ -85,15 +87,19 @@ func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conns >= maxConnections || c.loggingIn >= maxLoggingIn {
+	from, total := source(nc.RemoteAddr()), 0
+	for _, n := range c.loggingIn {
+		total += n
+	}
+	if c.conns >= maxConnections || total >= maxLoggingIn || c.loggingIn[from] >= maxLoggingFrom {
 		return nil
 	}
 	if c.conf.Generation == 0 {
 		return nil // no user is known yet: a refusal would count against who is only early
 	}
 	c.conns++
-	c.loggingIn++
-	conn := &connection{Conn: nc}
+	c.loggingIn[from]++
+	conn := &connection{Conn: nc, from: from}
 	conn.grace = time.AfterFunc(loginGrace, func() { nc.Close() })
 	conn.closed = func() {
 		conn.mu.Lock()
@@ -104,11 +110,18 @@ func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
 		defer c.mu.Unlock()
 		c.conns--
 		if !in {
-			c.loggingIn--
+			c.leave(from)
 		}
 	}
 	ctx.SetValue(connectionKey{}, conn)
 	return conn
+}
+
+// leave counts a connection that is no longer logging in. Called with mu held.
+func (c *console) leave(from netip.Prefix) {
+	if c.loggingIn[from]--; c.loggingIn[from] == 0 {
+		delete(c.loggingIn, from)
+	}
 }
 
 // config offers modern algorithms only, and follows each attempt to log in.
@@ -132,7 +145,7 @@ func (c *console) config(ctx ssh.Context) *gossh.ServerConfig {
 			if first {
 				conn.grace.Stop()
 				c.mu.Lock()
-				c.loggingIn--
+				c.leave(conn.from)
 				c.mu.Unlock()
 			}
 		},
