@@ -62,7 +62,7 @@ type Server struct {
 	mu      sync.Mutex
 	state   any // latest, marshalled only when somebody asks
 	gen     uint64
-	cache   []byte        // Envelope of gen, nil: not marshalled yet
+	cache   []byte        // State of gen in JSON, nil: not marshalled yet
 	changed chan struct{} // closed at the next Publish
 	verbs   map[string]verb
 }
@@ -76,6 +76,9 @@ type verb struct {
 func NewServer(name string) *Server {
 	return &Server{name: name, changed: make(chan struct{}), verbs: map[string]verb{}}
 }
+
+// Lazy is a state that is made only when somebody reads it: State answers it.
+type Lazy interface{ State() any }
 
 // Publish makes state the service's state. It never blocks on a reader. The
 // value must not be changed afterwards: it is marshalled later.
@@ -99,17 +102,22 @@ func (s *Server) Handle(name string, fn VerbFunc, allow ...uint32) {
 // AnyUID lets every caller use a verb.
 const AnyUID = ^uint32(0)
 
-func (s *Server) snapshot() ([]byte, <-chan struct{}, error) {
+// snapshot is the state in JSON and its generation.
+func (s *Server) snapshot() (raw []byte, gen uint64, changed <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cache == nil {
-		raw, err := json.Marshal(s.state)
-		if err != nil {
-			return nil, s.changed, fmt.Errorf("%s: marshal state: %w", s.name, err)
+		state := s.state
+		if l, ok := state.(Lazy); ok {
+			state = l.State()
 		}
-		s.cache = fmt.Appendf(nil, `{"generation":%d,"state":%s}`+"\n", s.gen, raw)
+		raw, err := json.Marshal(state)
+		if err != nil {
+			return nil, 0, s.changed, fmt.Errorf("%s: marshal state: %w", s.name, err)
+		}
+		s.cache = raw
 	}
-	return s.cache, s.changed, nil
+	return s.cache, s.gen, s.changed, nil
 }
 
 // Serve answers on l until ctx ends. It closes l.
@@ -180,12 +188,15 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 	_, watch := r.URL.Query()["watch"]
 	rc := http.NewResponseController(w)
 	for {
-		b, changed, err := s.snapshot()
+		raw, gen, changed, err := s.snapshot()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		if _, err := w.Write(b); err != nil || !watch {
+		// An Envelope in three pieces: a state may have megabytes.
+		fmt.Fprintf(w, `{"generation":%d,"state":`, gen)
+		w.Write(raw)
+		if _, err := io.WriteString(w, "}\n"); err != nil || !watch {
 			return
 		}
 		if rc.Flush() != nil {

@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -566,7 +567,7 @@ func TestKernelLarge(t *testing.T) {
 				t.Errorf("%d destinations", len(d))
 			}
 			timed("state as JSON", func() {
-				b, err := r.snapshot().MarshalJSON()
+				b, err := json.Marshal(r.snapshot().State())
 				if err != nil {
 					t.Error(err)
 				}

@@ -1,7 +1,6 @@
 package ipvs
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -33,8 +32,8 @@ func (r *reconciler) snapshot() *snapshot {
 	}}
 }
 
-// MarshalJSON renders the state as a status.IPVS.
-func (s *snapshot) MarshalJSON() ([]byte, error) { return json.Marshal(s.status()) }
+// State renders the state for ipc.
+func (s *snapshot) State() any { return s.status() }
 
 func (s *snapshot) status() *status.IPVS {
 	out := s.head
