@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -328,6 +329,9 @@ func (m *machine) awaitReady(ctx context.Context) {
 			return
 		}
 	}
+	// What the boot needed and the years after it do not goes back to the kernel.
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory()
 	up := journal.Uptime()
 	m.phases.Add(status.Phase{Name: "ready", Start: up})
 	m.console.SetLevel(journal.Warning)
