@@ -26,6 +26,7 @@ type mail struct {
 // Bounds of the mail queue.
 const (
 	mailQueue = 100
+	mailSize  = 1 << 20   // bytes of one message with its recipients
 	mailOld   = time.Hour // a message that could not be delivered that long is dropped
 	replyMax  = 4 << 10   // bytes of one SMTP reply
 )
@@ -82,7 +83,13 @@ func (p *postman) add(m mail) error {
 	if len(m.to) == 0 {
 		m.to = p.global.NotificationEmail
 	}
+	size := len(m.subject) + len(m.body)
+	for _, t := range m.to {
+		size += len(t)
+	}
 	switch {
+	case size > mailSize:
+		return fmt.Errorf("no mail is sent: the message has %d bytes, at most %d are possible", size, mailSize)
 	case p.global.SMTPServer == "":
 		return errors.New("no mail is sent: smtp_server is not set in global_defs")
 	case len(m.to) == 0:
@@ -172,7 +179,11 @@ func (p *postman) account(m mail, err error, drop bool) {
 		p.failed++
 	}
 	if !p.broken {
-		p.log.Warn("mail: " + p.last + "; kept for an hour")
+		fate := fmt.Sprintf("tried again for %v", mailOld)
+		if drop {
+			fate = "dropped"
+		}
+		p.log.Warn("mail: " + p.last + "; " + fate)
 	}
 	p.broken = true
 }

@@ -149,6 +149,12 @@ func TestMailTrouble(t *testing.T) {
 	if !strings.Contains(log.String(), "mail works again") {
 		t.Errorf("log:\n%s", log.String())
 	}
+	if l := log.String(); !strings.Contains(l, "550 no such user\"; dropped") || !strings.Contains(l, "421 try later\"; tried again for 1h0m0s") {
+		t.Errorf("what becomes of a message is not told:\n%s", l)
+	}
+	if err := p.add(mail{to: []string{"a@b"}, body: strings.Repeat("x", mailSize+1)}); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("a message of more than %d bytes: %v", mailSize, err)
+	}
 	full := newPostman(discard(), func() {})
 	full.configure(model.Global{SMTPServer: addr})
 	for range 3 * mailQueue {
