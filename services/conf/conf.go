@@ -44,7 +44,7 @@ type Options struct {
 	// PrepareBound and ApplyBound are how long one service may take; default 10 s and 20 s.
 	PrepareBound, ApplyBound time.Duration
 	// SettleBound is how long a service may complain about a configuration that
-	// it has applied before that counts; default 3 s.
+	// it has applied before that counts; default 5 s.
 	SettleBound time.Duration
 	// NICs lists the physical network interfaces; default: those of the kernel.
 	NICs func() []string
@@ -73,7 +73,7 @@ func (o Options) withDefaults(data string) Options {
 		o.ApplyBound = 20 * time.Second
 	}
 	if o.SettleBound == 0 {
-		o.SettleBound = 3 * time.Second
+		o.SettleBound = 5 * time.Second
 	}
 	if o.NICs == nil {
 		o.NICs = kernelNICs
