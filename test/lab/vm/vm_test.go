@@ -75,6 +75,9 @@ func TestArgs(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, a)
 		}
 	}
+	if !slices.Contains(Config{}.Args(), "tcg,thread=multi") {
+		t.Error("without -icount each processor has a thread")
+	}
 	t.Setenv(EnvAccel, "kvm")
 	if !slices.Contains(Config{}.Args(), "kvm") {
 		t.Error(EnvAccel + " is not heard")
