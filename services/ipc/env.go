@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Env is what init hands to each service process, and what a test hands to a
@@ -18,14 +19,16 @@ type Env struct {
 	Listener net.Listener // the service's own socket, already listening
 	Dir      Dir          // where the sockets of the others are
 	Data     string       // folder for the service's own files that outlive a reboot; empty: none
+	Run      string       // the same for files that are gone at a reboot; every user may look into it; empty: none
 	Log      *slog.Logger
 	// Files are further descriptors that init opened for this service, by name
 	// (the SSH listener and the serial line of console, for example).
 	Files map[string]*os.File
 
-	notify io.Writer
-	once   sync.Once
-	mu     sync.Mutex
+	process bool // this process is the service and nothing else
+	notify  io.Writer
+	once    sync.Once
+	mu      sync.Mutex
 }
 
 // Environment variables of a service process. Descriptor 3 is the listener,
@@ -33,16 +36,17 @@ type Env struct {
 const (
 	EnvDir   = "BALLAST_RUN"   // Dir
 	EnvData  = "BALLAST_DATA"  // Data
+	EnvOwn   = "BALLAST_OWN"   // Run
 	EnvFiles = "BALLAST_FILES" // "name:fd name:fd"
 )
 
-// NewEnv makes an Env for a test, without an init behind it.
+// NewEnv makes an Env for a test, without an init behind it. Its Run is dir.
 func NewEnv(dir Dir, service string, log *slog.Logger) (*Env, error) {
 	l, err := net.Listen("unix", dir.Path(service))
 	if err != nil {
 		return nil, fmt.Errorf("ipc: %w", err)
 	}
-	return &Env{Listener: l, Dir: dir, Log: log, notify: io.Discard}, nil
+	return &Env{Listener: l, Dir: dir, Run: string(dir), Log: log, notify: io.Discard}, nil
 }
 
 // FromInit takes over what init handed to this process.
@@ -59,8 +63,10 @@ func FromInit() (*Env, error) {
 	f.Close()
 	e := &Env{
 		Listener: l,
+		process:  true,
 		Dir:      Dir(dir),
 		Data:     os.Getenv(EnvData),
+		Run:      os.Getenv(EnvOwn),
 		Files:    map[string]*os.File{},
 		notify:   os.NewFile(4, "notify"),
 		Log:      slog.New(NewLogHandler(os.Stderr)),
@@ -83,7 +89,18 @@ func parseFiles(s string) map[string]uintptr {
 }
 
 // Ready tells init that the service does its job. Only the first call counts.
-func (e *Env) Ready() { e.once.Do(func() { e.say("ready\n") }) }
+func (e *Env) Ready() {
+	e.once.Do(func() {
+		e.say("ready\n")
+		if e.process {
+			time.AfterFunc(shedAfter, func() {
+				if err := Shed(); err != nil { // costs nothing but memory
+					e.Log.Info("the memory of the start is kept: " + err.Error())
+				}
+			})
+		}
+	})
+}
 
 // Progress tells init that the service's main loop went round. init feeds the
 // hardware watchdog only while vrrp, net and ipvs do this at least every 5 s.
