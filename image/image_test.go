@@ -112,7 +112,7 @@ func content(t *testing.T, initramfs []byte) {
 	for _, e := range entries {
 		files[e.Name] = e
 	}
-	for name, target := range map[string]string{"bin/sh": "/init", "bin/killall": "/init", "bin/ls": "/init", "bin/cat": "bb", "sbin": "bin", "usr/bin": "../bin"} {
+	for name, target := range map[string]string{"etc/resolv.conf": "/run/service/net/resolv.conf", "bin/sh": "/init", "bin/killall": "/init", "bin/ls": "/init", "bin/cat": "bb", "sbin": "bin", "usr/bin": "../bin"} {
 		if got := string(files[name].Data); got != target {
 			t.Errorf("%s points to %q, want %q", name, got, target)
 		}

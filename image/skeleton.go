@@ -40,7 +40,7 @@ func skeleton(a *archive.Archive, b board.Board, version string) {
 	// Scripts call programs by whichever path their author's machine had.
 	for link, target := range map[string]string{
 		"sbin": "bin", "usr/bin": "../bin", "usr/sbin": "../bin", "var/run": "/run", "var/lock": "/run/lock",
-		"etc/resolv.conf": "/run/ballast/resolv.conf", "etc/mtab": "/proc/self/mounts",
+		"etc/resolv.conf": "/run/service/net/resolv.conf", "etc/mtab": "/proc/self/mounts",
 	} {
 		a.Symlink(link, target)
 	}

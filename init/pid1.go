@@ -232,7 +232,7 @@ func (m *machine) startServices(ctx context.Context) error {
 	var err error
 	m.sup, err = supervise.New(supervise.Config{
 		Exe: "/proc/self/exe", Args: func(n string) []string { return []string{"ballast", "run", n} },
-		Dir: ipc.DefaultDir, Data: data, Spare: "/run/data", Cgroup: m.cgroup, GID: ipc.GroupBallast, Env: env,
+		Dir: ipc.DefaultDir, Data: data, Run: boot.RunDir, Cgroup: m.cgroup, GID: ipc.GroupBallast, Env: env,
 		Journal: m.journal, Reaper: reaper, Changed: m.touch,
 	})
 	if err != nil {

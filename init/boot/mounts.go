@@ -14,6 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// RunDir holds a folder for each service, its own, whose content is gone at a
+// reboot. /etc/resolv.conf of the image points into net's.
+const RunDir = "/run/service"
+
 type mount struct {
 	source, target, kind string
 	flags                uintptr

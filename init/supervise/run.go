@@ -149,6 +149,9 @@ func (v *service) start() (*process, error) {
 
 	fds := []uintptr{null.Fd(), logW.Fd(), logW.Fd(), v.listen.Fd(), notifyW.Fd()}
 	env := slices.Concat(cfg.Env, v.spec.Env, []string{ipc.EnvDir + "=" + string(cfg.Dir)})
+	if v.own != "" {
+		env = append(env, ipc.EnvOwn+"="+v.own)
+	}
 	if v.data != "" {
 		env = append(env, ipc.EnvData+"="+v.data)
 	}

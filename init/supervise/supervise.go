@@ -30,7 +30,7 @@ type Config struct {
 	Args    func(string) []string // argv for a service
 	Dir     ipc.Dir
 	Data    string // parent of the services' own folders; empty: none
-	Spare   string // the same in memory, for a service whose folder in Data cannot be made
+	Run     string // parent of their own folders in memory; empty: none
 	Cgroup  string // parent of the services' cgroups; empty: none
 	GID     uint32 // group that may use the sockets
 	Env     []string
@@ -67,6 +67,7 @@ type service struct {
 	spec   Spec
 	listen *os.File
 	data   string // its own folder; empty: none
+	own    string // its own folder in memory; empty: none
 	cgroup cgroup
 	stop   chan struct{} // closed: end and stay away
 	ended  chan struct{} // closed: run has returned
@@ -145,15 +146,25 @@ func (s *Supervisor) Add(spec Spec) error {
 			s.cfg.Journal.Print(journal.Error, "%v", err)
 		}
 	}
+	if s.cfg.Run != "" {
+		v.own = filepath.Join(s.cfg.Run, spec.Name)
+		if err := folder(v.own, spec.UID, spec.GID, 0o755); err != nil {
+			s.cfg.Journal.Print(journal.Error, "%s has no folder of its own: %v", spec.Name, err)
+			v.own = ""
+		}
+	}
 	if s.cfg.Data != "" {
 		v.data = filepath.Join(s.cfg.Data, spec.Name)
-		if err := folder(v.data, spec.UID, spec.GID); err != nil {
+		if err := folder(v.data, spec.UID, spec.GID, 0o700); err != nil {
 			// A disk that is full or read-only costs what is kept, not the service.
 			s.cfg.Journal.Print(journal.Error, "%s keeps its files in memory, they are gone at a reboot: %v", spec.Name, err)
-			v.data = filepath.Join(s.cfg.Spare, spec.Name)
-			if err := folder(v.data, spec.UID, spec.GID); err != nil {
-				s.cfg.Journal.Print(journal.Error, "%s keeps nothing at all: %v", spec.Name, err)
-				v.data = ""
+			v.data = ""
+			if v.own != "" {
+				v.data = filepath.Join(v.own, "data")
+				if err := folder(v.data, spec.UID, spec.GID, 0o700); err != nil {
+					s.cfg.Journal.Print(journal.Error, "%s keeps nothing at all: %v", spec.Name, err)
+					v.data = ""
+				}
 			}
 		}
 	}
@@ -165,9 +176,9 @@ func (s *Supervisor) Add(spec Spec) error {
 
 // folder makes a service's own folder. It writes nothing when all is as it
 // should be: a disk that is read-only still has what it has.
-func folder(d string, uid, gid uint32) error {
+func folder(d string, uid, gid uint32, mode os.FileMode) error {
 	st, err := os.Lstat(d)
-	if err == nil && st.IsDir() && st.Mode().Perm() == 0o700 {
+	if err == nil && st.IsDir() && st.Mode().Perm() == mode {
 		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid == uid && sys.Gid == gid {
 			return nil
 		}
@@ -178,7 +189,7 @@ func folder(d string, uid, gid uint32) error {
 	if err := os.MkdirAll(d, 0o700); err != nil {
 		return fmt.Errorf("supervise: %w", err)
 	}
-	return chown(d, uid, gid, 0o700)
+	return chown(d, uid, gid, mode)
 }
 
 // Start starts all services in the order in which they were added, without

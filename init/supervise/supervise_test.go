@@ -84,10 +84,11 @@ type identity struct {
 	Status   map[string]string
 	Session  bool
 	Data     string
+	Run      string
 }
 
 func self() identity {
-	id := identity{UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{}, Data: os.Getenv(ipc.EnvData)}
+	id := identity{UID: os.Getuid(), GID: os.Getgid(), Status: map[string]string{}, Data: os.Getenv(ipc.EnvData), Run: os.Getenv(ipc.EnvOwn)}
 	id.Groups, _ = os.Getgroups()
 	b, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(b)) {
@@ -130,7 +131,7 @@ func newFixture(t *testing.T, cgroup string) *fixture {
 	dir := ipc.Dir(filepath.Join(base, "run"))
 	s, err := New(Config{
 		Exe: exe, Args: func(n string) []string { return []string{"ballast", "service", n} },
-		Dir: dir, Data: filepath.Join(base, "data"), Spare: filepath.Join(base, "spare"), GID: ipc.GroupBallast, Cgroup: cgroup, Journal: j, Reaper: r,
+		Dir: dir, Data: filepath.Join(base, "data"), Run: filepath.Join(base, "own"), GID: ipc.GroupBallast, Cgroup: cgroup, Journal: j, Reaper: r,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -221,6 +222,11 @@ func TestRights(t *testing.T) {
 		if err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("%s: its folder %q: %v, %v", tt.name, id.Data, st, err)
 		}
+		// What it puts there (resolv.conf) may be for scripts too.
+		st, err = os.Stat(id.Run)
+		if err != nil || st.Mode().Perm() != 0o755 || int(st.Sys().(*syscall.Stat_t).Uid) != tt.uid {
+			t.Errorf("%s: its folder in memory %q: %v, %v", tt.name, id.Run, st, err)
+		}
 	}
 	// The limits belong to threads that are gone: init keeps everything.
 	if id := self(); id.Status["NoNewPrivs"] != "0" || strings.Trim(id.Status["CapBnd"], "0") == "" {
@@ -265,7 +271,7 @@ func TestNoDataFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := os.Stat(id.Data)
-	if err != nil || id.Data != filepath.Join(f.cfg.Spare, "net") || st.Mode().Perm() != 0o700 || st.Sys().(*syscall.Stat_t).Uid != ipc.UIDNet {
+	if err != nil || id.Data != filepath.Join(f.cfg.Run, "net", "data") || st.Mode().Perm() != 0o700 || st.Sys().(*syscall.Stat_t).Uid != ipc.UIDNet {
 		t.Errorf("its folder is %q: %v, %v", id.Data, st, err)
 	}
 	if l, _ := f.j.Lines(status.LogQuery{Service: "init"}); !strings.Contains(fmt.Sprint(l), "net keeps its files in memory") {
@@ -276,14 +282,14 @@ func TestNoDataFolder(t *testing.T) {
 // Nothing is written where all is as it should be: the disk may be read-only.
 func TestFolderReadOnly(t *testing.T) {
 	d := t.TempDir()
-	if err := folder(d, ipc.UIDNet, ipc.GroupBallast); err != nil {
+	if err := folder(d, ipc.UIDNet, ipc.GroupBallast, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := folder(d, ipc.UIDNet, ipc.GroupBallast); err != nil {
+	if err := folder(d, ipc.UIDNet, ipc.GroupBallast, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(d)

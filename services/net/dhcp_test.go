@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -185,6 +186,10 @@ func TestDHCP(t *testing.T) {
 	st := b.await("the first lease", has("10.7.0.7/24"))
 	if d := cmp.Diff("[192.0.2.53 10.7.0.53]", fmt.Sprint(st.DNS)); d != "" {
 		t.Errorf("DNS: %s", d)
+	}
+	text, err := os.ReadFile(filepath.Join(string(b.dir), "resolv.conf"))
+	if d := cmp.Diff("# written by net\nnameserver 192.0.2.53\nnameserver 10.7.0.53\n", string(text)); d != "" || err != nil {
+		t.Errorf("resolv.conf: %v: %s", err, d)
 	}
 	b.log.await(t, "dhcp eth0: 10.7.0.7/24 from 10.7.0.1 for 4s")
 

@@ -186,20 +186,27 @@ func (s *service) dns() []netip.Addr {
 	return out
 }
 
-// writeResolv keeps resolv.conf beside the sockets, where /etc/resolv.conf may
-// point. It is best effort: the state tells the same.
+// writeResolv keeps resolv.conf in net's own folder, where /etc/resolv.conf of
+// the image points.
 func (s *service) writeResolv() {
+	if s.env.Run == "" {
+		return
+	}
 	var b strings.Builder
 	b.WriteString("# written by net\n")
 	for _, a := range s.dns() {
 		b.WriteString("nameserver " + a.String() + "\n")
 	}
-	path := filepath.Join(string(s.env.Dir), "resolv.conf")
+	path := filepath.Join(s.env.Run, "resolv.conf")
 	if old, err := os.ReadFile(path); err == nil && string(old) == b.String() {
 		return
 	}
 	tmp := path + ".new"
-	if os.WriteFile(tmp, []byte(b.String()), 0o644) == nil && os.Rename(tmp, path) != nil {
-		os.Remove(tmp)
+	err := os.WriteFile(tmp, []byte(b.String()), 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		s.env.Log.Warn("names cannot be looked up: " + err.Error())
 	}
 }

@@ -46,8 +46,10 @@ func openMemory(env *ipc.Env) *memory {
 	if err == nil {
 		m.boot = strings.TrimSpace(string(b))
 	}
-	// /run first: it is memory, and this is written at each transition.
-	m.paths = append(m.paths, filepath.Join(string(env.Dir), "notify.seen"))
+	// Memory first: this is written at each transition.
+	if env.Run != "" {
+		m.paths = append(m.paths, filepath.Join(env.Run, "seen"))
+	}
 	if env.Data != "" {
 		m.paths = append(m.paths, filepath.Join(env.Data, "notify.seen"))
 	}
