@@ -225,7 +225,8 @@ type mark struct {
 func markOf(t status.Transition) mark { return mark{t.Seq, t.Time.UnixNano()} }
 
 // news are the transitions of a ring after a mark. A ring whose numbers begin
-// anew (its service was restarted) is news from where the clock says.
+// anew (its service was restarted) is news as a whole: had any of it been acted
+// on, the mark would be in it. The clock does not count; it may be set back.
 func news(ring []status.Transition, last mark) []status.Transition {
 	if len(ring) == 0 {
 		return nil
@@ -236,8 +237,11 @@ func news(ring []status.Transition, last mark) []status.Transition {
 			same = false
 		}
 	}
+	if !same {
+		return ring
+	}
 	for i, t := range ring {
-		if same && t.Seq > last.Seq || !same && t.Time.UnixNano() > last.Time {
+		if t.Seq > last.Seq {
 			return ring[i:]
 		}
 	}

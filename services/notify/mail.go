@@ -20,7 +20,8 @@ type mail struct {
 	to      []string
 	subject string
 	body    string
-	at      time.Time
+	at      time.Time // of what happened, by the box's clock
+	queued  time.Time // with the monotonic clock: setting the clock makes no message old
 }
 
 // Bounds of the mail queue.
@@ -102,6 +103,7 @@ func (p *postman) add(m mail) error {
 	if m.at.IsZero() {
 		m.at = time.Now()
 	}
+	m.queued = time.Now()
 	p.queue = append(p.queue, m)
 	select {
 	case p.kick <- struct{}{}:
@@ -142,7 +144,7 @@ func (p *postman) work(ctx context.Context) {
 			return
 		}
 		var perm permanent
-		drop := err == nil || errors.As(err, &perm) || time.Since(m.at) > mailOld
+		drop := err == nil || errors.As(err, &perm) || time.Since(m.queued) > mailOld
 		p.account(m, err, drop)
 		p.did()
 		if drop {

@@ -463,6 +463,7 @@ func TestNews(t *testing.T) {
 		{"the first ever", ring(1, 2, t0), mark{}, 2},
 		{"missed a whole ring", ring(900, 5, t0), mark{3, t0.Add(-time.Hour).UnixNano()}, 5},
 		{"restarted, lower numbers", ring(1, 2, t0), mark{40, t0.Add(-time.Minute).UnixNano()}, 2},
+		{"restarted, and the clock was set back", ring(1, 2, t0), mark{40, t0.Add(time.Hour).UnixNano()}, 2},
 		{"restarted, same numbers", ring(1, 3, t0), mark{2, t0.Add(-time.Minute).UnixNano()}, 3},
 	} {
 		if got := len(news(c.ring, c.last)); got != c.want {
