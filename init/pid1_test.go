@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"ballast/board"
+	"ballast/init/journal"
+	"ballast/services/ipc"
 )
 
 // A kernel whose modules are not in the image (a netboot server that took one
@@ -14,5 +18,21 @@ func TestNoModules(t *testing.T) {
 	m := &machine{board: board.QEMU}
 	if _, err := m.openWatchdog(filepath.Join(t.TempDir(), "watchdog0")); err == nil {
 		t.Error("a watchdog that is not there was opened")
+	}
+}
+
+// "restart conf signal 19" would leave the box without its configuration
+// service for good.
+func TestRestartSignals(t *testing.T) {
+	m := &machine{journal: journal.New(nil)}
+	for _, tt := range []struct{ body, want string }{
+		{`{"service":"conf","signal":19}`, "SIGSTOP"},
+		{`{"service":"conf","signal":64}`, "want 1 to 31"},
+		{`{"service":"conf","signal":-1}`, "want 1 to 31"},
+		{`x`, "argument"},
+	} {
+		if _, err := m.verbRestart(t.Context(), ipc.Peer{}, json.RawMessage(tt.body)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.body, err, tt.want)
+		}
 	}
 }

@@ -109,6 +109,11 @@ func (m *machine) verbRestart(_ context.Context, p ipc.Peer, body json.RawMessag
 	if sig < 0 || sig > 31 {
 		return nil, fmt.Errorf("signal %d: want 1 to 31, or 0 for SIGTERM", r.Signal)
 	}
+	switch sig {
+	case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		// Only vrrp, net and ipvs are missed when they stand still.
+		return nil, fmt.Errorf("signal %d (%s) does not restart %s, it leaves it standing: send 9 (SIGKILL) or none", r.Signal, unix.SignalName(sig), r.Service)
+	}
 	m.journal.Print(journal.Notice, "%s is sent %s, asked by user %d", r.Service, unix.SignalName(sig), p.UID)
 	return nil, m.sup.Signal(r.Service, sig)
 }
