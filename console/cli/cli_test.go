@@ -321,3 +321,20 @@ func FuzzRun(f *testing.F) {
 		}
 	})
 }
+
+// What a terminal would obey is never printed as it is, in JSON neither, and
+// means the same there.
+func TestJSONForTerminals(t *testing.T) {
+	const said = "220 \u009b2J\u007f\x1b]0;owned\a é"
+	got, err := indented(map[string]string{"detail": said})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(got, "\u009b\u007f\x1b\a") || !strings.Contains(got, "é") {
+		t.Errorf("%q", got)
+	}
+	var back map[string]string
+	if err := json.Unmarshal([]byte(got), &back); err != nil || back["detail"] != said {
+		t.Errorf("%q, %v", back, err)
+	}
+}

@@ -21,7 +21,26 @@ func indented(v any) (string, error) {
 	if err := e.Encode(v); err != nil {
 		return "", fmt.Errorf("json: %w", err)
 	}
-	return b.String(), nil
+	return escaped(b.String()), nil
+}
+
+// escaped writes the control characters that JSON leaves as they are (DEL and
+// the C1 set, which some terminals obey) as escapes: a real server's words may
+// be in a state.
+func escaped(s string) string {
+	control := func(r rune) bool { return r >= 0x7f && r < 0xa0 }
+	if strings.IndexFunc(s, control) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if control(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // raw prints the state of a service as it is.
