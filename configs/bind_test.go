@@ -22,6 +22,9 @@ func vs(lines, real string) string {
 	return "virtual_server 192.0.2.80 80 {\n lb_algo rr\n lb_kind NAT\n protocol TCP\n" + lines + "\n real_server 10.0.0.2 80 {\n" + real + "\n}\n}\n"
 }
 
+// inside is an instance with the gateway of vs's real server.
+const inside = "vrrp_instance IN {\n interface eth1\n virtual_router_id 9\n virtual_ipaddress { 10.0.0.1/24 }\n}\n"
+
 // words prints values with a blank between any two.
 func words(v ...any) string { return strings.TrimSuffix(fmt.Sprintln(v...), "\n") }
 
@@ -181,6 +184,10 @@ func TestValues(t *testing.T) {
 			func(c model.Config) any { return words(c.StaticAddrs[0].Interface, c.StaticRoutes[0].Via) }, "eth0 192.0.2.1", ""},
 		// across the whole
 		{vi("") + strings.Replace(vi(""), "V {\n interface eth0\n virtual_router_id 7", "W {\n interface eth0\n virtual_router_id 8", 1), nil, nil, "both carry 192.0.2.80"},
+		{vi("") + "static_ipaddress {\n 192.0.2.80/24\n}\n", nil, nil, "192.0.2.80 is in static_ipaddress and a VIP of V"},
+		{vi("") + inside + vs("", ""), nil, nil, "V and IN can be master on different boxes"},
+		{vi("") + inside + "vrrp_sync_group G {\n group {\n V\n IN\n }\n}\n" + vs("", ""), nil, nil, ""},
+		{vi("virtual_ipaddress_excluded { 10.0.0.1/24 dev eth1 }") + vs("", ""), nil, nil, ""},
 		{vi("") + "interface eth0 {\n address 192.0.2.80/24\n}\n", nil, nil, "a fixed address of interface eth0 and a VIP of V"},
 		{"interface a {\n mac 52:54:00:00:00:01\n}\ninterface b {\n mac 52:54:00:00:00:01\n}\n", nil, nil, "name the same card"},
 		{"mark 9 {\n tcp 192.0.2.1\n}\n", func(c model.Config) any { return len(c.Marks[0].Rules[0].Ports) }, 0, "no virtual server uses mark 9"},

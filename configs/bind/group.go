@@ -48,7 +48,7 @@ func (b *binder) syncGroup(n *syntax.Node) {
 		switch k.Name {
 		case "group":
 			for _, line := range l.Children {
-				b.use(line, Planned, "")
+				b.use(line, Works, "")
 				for i, w := range line.Words {
 					member(w.Text, line.ArgPos(i-1))
 				}

@@ -17,6 +17,7 @@ func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
 	k.routers()
 	k.addresses()
 	k.servers()
+	k.gateways()
 	k.marks()
 	k.links()
 	k.logins()
@@ -114,6 +115,13 @@ func (k *checker) addresses() {
 					instance(in.Name, "vip", addr.String()), instance(in.Name))
 			}
 			holder[addr] = in.Name
+		}
+	}
+	for _, a := range k.c.StaticAddrs {
+		if in := holder[a.Prefix.Addr()]; in != "" {
+			k.report(model.Warning, "leave it in one of them",
+				fmt.Sprintf("%s is in static_ipaddress and a VIP of %s: both boxes would hold it at all times", a.Prefix.Addr(), in),
+				instance(in, "vip", a.Prefix.Addr().String()), instance(in))
 		}
 	}
 	for _, i := range k.c.Interfaces {

@@ -18,7 +18,7 @@ var rootRows = []Keyword{
 	row("root", "global_defs", "{global_defs}", "", 'A', Works, "settings of the whole box, and defaults for the other blocks"),
 	row("root", "vrrp_instance", "word:NAME {vrrp_instance}", "", 'A', Works, "one virtual router: a set of addresses that moves between boxes"),
 	row("root", "virtual_server", "free:IP_[PORT]_|_fwmark_N_|_group_NAME {virtual_server}", "", 'A', Works, "one balanced service"),
-	row("root", "vrrp_sync_group", "word:NAME {vrrp_sync_group}", "", 'B', Planned, "virtual routers that change state together", "the instances run, each on its own; only the group's notify_* and checks are kept"),
+	row("root", "vrrp_sync_group", "word:NAME {vrrp_sync_group}", "", 'B', Works, "virtual routers that change state together"),
 	row("root", "vrrp_script", "word:NAME {vrrp_script}", "", 'A', Works, "a script whose result moves the priority or puts an instance into fault"),
 	row("root", "vrrp_track_process", "word:NAME {vrrp_track_process}", "", 'C', Planned, "watch processes of this machine"),
 	row("root", "track_file,vrrp_track_file", "word:NAME {track_file}", "", 'B', Planned, "watch a number in a file"),

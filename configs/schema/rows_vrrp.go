@@ -122,16 +122,16 @@ var lineRows = []Keyword{
 }
 
 var trackRows = []Keyword{
-	row("vrrp_sync_group", "group", "{list:word}", "", 'B', Planned, "the members"),
-	row("vrrp_sync_group", "track_interface", "{list:track}", "", 'B', Planned, "interfaces for all members", whyTrack),
-	row("vrrp_sync_group", "track_script", "{list:track}", "", 'B', Planned, "scripts for all members", whyTrack),
+	row("vrrp_sync_group", "group", "{list:word}", "", 'B', Works, "the members"),
+	row("vrrp_sync_group", "track_interface", "{list:track}", "", 'B', Works, "interfaces for all members"),
+	row("vrrp_sync_group", "track_script", "{list:track}", "", 'B', Works, "scripts for all members"),
 	row("vrrp_sync_group", "track_file", "{list:track}", "", 'C', Planned, "files for all members", whyTrack),
 	row("vrrp_sync_group", "track_process", "{list:track}", "", 'C', Planned, "processes for all members", whyTrack),
 	row("vrrp_sync_group", "track_bfd", "{list:track}", "", 'C', Planned, "BFD sessions for all members", whyTrack),
-	row("vrrp_sync_group", "notify_master,notify_backup,notify_fault,notify_stop,notify", "cmd", "none", 'B', Planned, "run when the group changes state"),
+	row("vrrp_sync_group", "notify_master,notify_backup,notify_fault,notify_stop,notify", "cmd", "none", 'B', Works, "run when the group changes state"),
 	row("vrrp_sync_group", "notify_priority_changes", "bool?", "global", 'C', Planned, "write priority changes to the pipes"),
-	row("vrrp_sync_group", "smtp_alert", "bool?", "smtp_alert_vrrp, else off", 'B', Planned, "mail on changes"),
-	row("vrrp_sync_group", "sync_group_tracking_weight", "", "off", 'C', Planned, "members may have weighted trackers"),
+	row("vrrp_sync_group", "smtp_alert", "bool?", "smtp_alert_vrrp, else off", 'B', Works, "mail on changes"),
+	row("vrrp_sync_group", "sync_group_tracking_weight", "", "off", 'C', Works, "members may have weighted trackers"),
 	row("vrrp_sync_group", "global_tracking", "", "", 'C', NoEffect, "from old releases", "keepalived does nothing with it either"),
 
 	row("vrrp_script", "script", "cmd", "", 'A', Works, "the command; shell syntax works too"),

@@ -335,11 +335,26 @@ func TestSyncGroup(t *testing.T) {
 	if d := cmp.Diff([]string{"sync group G: VI_2 is in FAULT"}, v.Instances[0].Faults); d != "" {
 		t.Error(d)
 	}
-	b.awaitState(k.down(), status.VRRPMaster)
+	// At three in the morning "its group did" is no answer: each member says
+	// what it or the other one saw.
+	v = b.await(k.down(), "the group is master", func(v status.VRRP) bool { return v.Groups[0].State == status.VRRPMaster })
+	for _, i := range v.Instances {
+		if !strings.Contains(i.Reason, "resigned (priority 0)") {
+			t.Errorf("%s is master: %s", i.Name, i.Reason)
+		}
+	}
 	l.run("a", "ip link set aux2 up")
 	a.awaitState(k.down()+2*time.Second, status.VRRPMaster)
 	b.awaitState(k.down(), status.VRRPBackup)
 	a.await(k.down(), "the group is master", func(v status.VRRP) bool { return v.Groups[0].State == status.VRRPMaster })
+	// sync_group_tracking_weight: what the binder leaves to a member counts.
+	c := both(1, 200)
+	c.Instances[1].TrackInterfaces[0].Weight = -20
+	a.commit(c)
+	l.run("a", "ip link set aux2 down")
+	a.await(k.down(), "the weight counts", func(v status.VRRP) bool {
+		return v.Instances[1].Effective == 180 && v.Groups[0].State == status.VRRPMaster
+	})
 }
 
 // A director that was stopped longer than the master-down interval must not

@@ -76,10 +76,12 @@ func (g *group) settle() (did bool) {
 			switch {
 			case m == w.from:
 			case w.to == core.Master:
+				m.cause = w.from.cfg.Name + ": " + w.from.reason
 				m.step(core.Event{Kind: core.GroupMaster})
 			case w.to == core.Fault || w.why.Code == core.FaultLeft:
 				m.evaluate()
 			case w.to == core.Backup && w.why.Code != core.GroupWentBackup && m.st.Phase == core.Master:
+				m.cause = w.from.cfg.Name + ": " + w.from.reason
 				m.step(core.Event{Kind: core.GroupBackup})
 			}
 		}
@@ -95,6 +97,18 @@ func (g *group) settle() (did bool) {
 		}
 	}
 	return did
+}
+
+// groupReason says why a member followed its group: what it saw itself, or
+// what another member did.
+func (r *router) groupReason(why core.Reason) string {
+	switch {
+	case why.Code == core.GroupWentMaster && r.wish != "":
+		return r.wish + ", as for all of sync group " + r.group.cfg.Name
+	case r.cause != "":
+		return why.String() + ": " + r.cause
+	}
+	return why.String()
 }
 
 func (g *group) all(fn func(*router) bool) bool {

@@ -41,6 +41,8 @@ type router struct {
 
 	stats     status.VRRPStats
 	reason    string
+	wish      string // grouped: why it asked its group to go master
+	cause     string // grouped: what another member did
 	since     time.Time
 	lastLog   time.Duration
 	lastEvent time.Duration // MASTER_RX_LOWER_PRI told
@@ -110,6 +112,7 @@ func (r *router) step(ev core.Event) {
 			r.sawLowerPriority(why)
 		case core.AskGroup:
 			r.group.asked = true
+			r.wish = why.String()
 		}
 	}
 	if master != r.st.MasterAddr || priority != r.st.MasterPriority {
@@ -131,9 +134,13 @@ func (r *router) changed(before core.Phase, why core.Reason) {
 		r.stats.ReleaseMaster++
 	}
 	r.reason = why.String()
-	if why.Code == core.FaultEntered {
+	switch why.Code {
+	case core.FaultEntered:
 		r.reason = strings.Join(r.faults, "; ")
+	case core.GroupWentMaster, core.GroupWentBackup:
+		r.reason = r.groupReason(why)
 	}
+	r.wish, r.cause = "", ""
 	r.since = r.s.loop.Time(r.s.now)
 	to := r.st.Phase.String()
 	if why.Code == core.Stopped {

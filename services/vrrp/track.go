@@ -57,8 +57,7 @@ func (r *router) examine() (faults []string, effective uint8) {
 	r.trackers = r.trackers[:0:0]
 	sum := 0
 	links, scripts := r.cfg.TrackInterfaces, r.cfg.TrackScripts
-	own := len(links) + len(scripts)
-	if r.group != nil {
+	if r.group != nil { // its members have weights of their own only where sync_group_tracking_weight lets them
 		links = slices.Concat(links, r.group.cfg.TrackInterfaces)
 		scripts = slices.Concat(scripts, r.group.cfg.TrackScripts)
 	}
@@ -95,26 +94,8 @@ func (r *router) examine() (faults []string, effective uint8) {
 		if other := r.group.faultBeside(r); other != "" {
 			faults = append(faults, other)
 		}
-		if own > 0 {
-			sum -= r.ownWeights() // a group's members keep one priority, or they would part
-		}
 	}
 	return faults, clampPriority(r.cfg.Priority, sum)
-}
-
-func (r *router) ownWeights() (sum int) {
-	for _, t := range r.cfg.TrackInterfaces {
-		up, _ := r.s.linkUp(t.Interface)
-		d, _ := weigh(up, t.Weight, t.Reverse)
-		sum += d
-	}
-	for _, t := range r.cfg.TrackScripts {
-		if res := r.s.scripts[t.Script]; res.Known && !res.Missing {
-			d, _ := weigh(res.OK, t.Weight, t.Reverse)
-			sum += d
-		}
-	}
-	return sum
 }
 
 func orElse(s, other string) string {
