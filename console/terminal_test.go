@@ -90,6 +90,21 @@ func (l *lab) onTerminal(user string) (*screen, *exec.Cmd) {
 	return newScreen(l.t, m), cmd
 }
 
+// A configuration may hold anything in its comments; a screen does not obey it.
+func TestHostileConfiguration(t *testing.T) {
+	l := newLab(t)
+	const text = "! \x1b]0;owned\a \u009b2J\n"
+	l.conf.change(func() { l.conf.state.Text = text })
+	l.start()
+	s, _ := l.onTerminal("admin")
+	s.expect("lb1> ")
+	s.send("show conf\r")
+	s.expect("show conf", "! ?]0;owned? ?2J", "lb1> ")
+	if o := l.ssh("admin", "", "show", "configuration"); o.out != text {
+		t.Errorf("into a file: %q, want %q", o.out, text)
+	}
+}
+
 func TestInteractiveSession(t *testing.T) {
 	l := newLab(t).start()
 	s, cmd := l.onTerminal("admin")
