@@ -48,6 +48,7 @@ type machine struct {
 	mu       sync.Mutex
 	dog      *watchdog.Device
 	dogState string
+	serving  bool      // the services were started
 	stopping time.Time // zero: not yet
 	buttons  map[string]bool
 }
@@ -92,6 +93,11 @@ func (m *machine) boot(ctx context.Context) {
 	run("random numbers", func() (string, error) { return "", boot.Entropy() })
 	run("modules", func() (string, error) { return m.modules(ctx) })
 	run("watchdog", func() (string, error) { return m.openWatchdog("/dev/watchdog0") })
+	if m.dog != nil {
+		// Now, not with the services: a dying disk can hold up the next phase for
+		// longer than the hardware waits, and a box that boots again and again is of no use.
+		go watchdog.Feeder{Device: m.dog, Interval: 2 * time.Second, Health: m.health, Starved: m.starved}.Run(ctx)
+	}
 	run("data", func() (string, error) {
 		var err error
 		d := m.board.Data
@@ -270,9 +276,9 @@ func (m *machine) startServices(ctx context.Context) error {
 	}
 	go m.serve(ctx, own)
 	m.sup.Start()
-	if m.dog != nil {
-		go watchdog.Feeder{Device: m.dog, Interval: 2 * time.Second, Health: m.health, Starved: m.starved}.Run(ctx)
-	}
+	m.mu.Lock()
+	m.serving = true
+	m.mu.Unlock()
 	go m.followHostName(ctx)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ballast/board"
 	"ballast/init/journal"
@@ -33,6 +34,29 @@ func TestRestartSignals(t *testing.T) {
 	} {
 		if _, err := m.verbRestart(t.Context(), ipc.Peer{}, json.RawMessage(tt.body)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.body, err, tt.want)
+		}
+	}
+}
+
+// The watchdog is fed while the boot takes its time, but not for ever, and
+// while a shutdown does.
+func TestHealthWithoutServices(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		up, stopping time.Duration // ago; 0: not
+		want         string
+	}{
+		{time.Minute, 0, ""},
+		{time.Hour, 0, "the boot hangs"},
+		{time.Hour, time.Second, ""},
+		{time.Hour, time.Minute, "the shutdown hangs"},
+	} {
+		m := &machine{started: now.Add(-tt.up)}
+		if tt.stopping > 0 {
+			m.stopping = now.Add(-tt.stopping)
+		}
+		if got := m.health(now); got != tt.want {
+			t.Errorf("%+v: %q", tt, got)
 		}
 	}
 }

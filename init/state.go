@@ -139,10 +139,14 @@ func unmarshal(body json.RawMessage, v any) error {
 	return nil
 }
 
+// bootTime is how long the phases before the services may take: longer than a
+// disk that no longer answers holds them up (the kernel gives it 30 s, a few times).
+const bootTime = 5 * time.Minute
+
 // health is what the watchdog asks.
 func (m *machine) health(now time.Time) string {
 	m.mu.Lock()
-	stopping := m.stopping
+	stopping, serving := m.stopping, m.serving
 	m.mu.Unlock()
 	if !stopping.IsZero() {
 		// The services are meant to be silent now; a shutdown that hangs is not.
@@ -150,6 +154,12 @@ func (m *machine) health(now time.Time) string {
 			return ""
 		}
 		return "the shutdown hangs"
+	}
+	if !serving {
+		if now.Sub(m.started) < bootTime {
+			return ""
+		}
+		return "the boot hangs"
 	}
 	var signs []watchdog.Sign
 	for _, s := range services {

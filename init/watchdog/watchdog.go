@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,12 @@ import (
 // the moment it is open the hardware counts; closing it, or the death of this
 // process, does not stop it.
 type Device struct {
-	f        *os.File
 	Identity string // "i6300ESB timer"
 	Timeout  time.Duration
+
+	mu       sync.Mutex
+	f        *os.File
+	disarmed bool
 }
 
 // Open opens the first watchdog of the kernel and sets its timeout, which must
@@ -55,8 +59,13 @@ func identity(name string) string {
 	return "unknown"
 }
 
-// Feed starts the hardware's timer anew.
+// Feed starts the hardware's timer anew; after Disarm it does nothing.
 func (d *Device) Feed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.disarmed {
+		return nil
+	}
 	if _, err := d.f.Write([]byte{0}); err != nil {
 		return fmt.Errorf("watchdog: feed: %w", err)
 	}
@@ -66,6 +75,9 @@ func (d *Device) Feed() error {
 // Disarm stops the timer: only for a box that is about to be switched off and
 // would be switched on again by it.
 func (d *Device) Disarm() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.disarmed = true                                 // what is written after the "V" would take it back
 	if _, err := d.f.Write([]byte("V")); err != nil { // the "magic close"
 		return fmt.Errorf("watchdog: disarm: %w", err)
 	}

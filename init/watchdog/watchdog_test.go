@@ -3,6 +3,8 @@ package watchdog
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,4 +84,21 @@ func TestFeeder(t *testing.T) {
 			t.Errorf("said (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// A feeding that comes after the device was disarmed would take the disarming
+// back.
+func TestFeedAfterDisarm(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "watchdog")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Device{f: f}
+	if err := errors.Join(d.Feed(), d.Disarm(), d.Feed()); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(name); string(b) != "\x00V" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
 }
