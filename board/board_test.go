@@ -36,7 +36,8 @@ func TestCheck(t *testing.T) {
 		{"name", func(b *Board) { b.Name = "a/b" }, "one word"},
 		{"watchdog not in the image", func(b *Board) { b.Watchdogs, b.WatchdogTimeout = []string{"w"}, time.Minute }, "lacks the watchdog driver w"},
 		{"watchdog timeout", func(b *Board) { b.WatchdogTimeout = 1500 * time.Millisecond }, "WatchdogTimeout"},
-		{"long NIC", func(b *Board) { b.NICs = []NIC{{"p", "a-name-too-long-"}} }, "NICs"},
+		{"firmware", func(b *Board) { b.Firmware = []string{"x.bin"} }, "Firmware"},
+		{"NIC", func(b *Board) { b.NICs = []NIC{{"p", "mgmt"}} }, "does not rename"},
 		{"console twice", func(b *Board) { b.CmdLine = []string{"console=ttyS1"} }, "belongs into Consoles"},
 	}
 	for _, tt := range tests {
