@@ -72,6 +72,9 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	go func() {
 		defer close(watched)
 		ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+			if c.Generation == 0 {
+				return // no configuration, which is not an empty one
+			}
 			l.post(func(now time.Time) {
 				errs := l.apply(&c.Config, now)
 				p.applied = status.Applied{Config: c.Generation}

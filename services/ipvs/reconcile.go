@@ -31,6 +31,9 @@ const (
 
 	backoffMin = time.Second
 	backoffMax = time.Minute
+	// backoffDaemon is for sync daemons: their interface may come late, and no
+	// event tells of it here.
+	backoffDaemon = 4 * time.Second
 )
 
 const (
@@ -424,7 +427,11 @@ func (r *reconciler) fail(o *Op, err error, now time.Time) {
 		r.log.Error(err.Error())
 	}
 	f.op, f.err = o.String(), err
-	f.delay = min(2*f.delay, backoffMax)
+	most := backoffMax
+	if o.Verb == ipvsnl.StartDaemon {
+		most = backoffDaemon
+	}
+	f.delay = min(2*f.delay, most)
 	f.next = now.Add(f.delay)
 }
 

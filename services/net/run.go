@@ -80,6 +80,9 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	g.Go(func() error { return s.listen(ctx, events) })
 	g.Go(func() error {
 		err := ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+			if c.Generation == 0 {
+				return // no configuration, which is not an empty one
+			}
 			select {
 			case <-s.config:
 			default:

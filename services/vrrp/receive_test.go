@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -120,6 +121,24 @@ func TestReceiveChecks(t *testing.T) {
 }
 
 func with(c model.Instance, fn func(*model.Instance)) model.Instance { fn(&c); return c }
+
+// The line about a priority names what moved it.
+func TestMoved(t *testing.T) {
+	up := []status.Tracker{{Kind: "script", Name: "chk", Up: true, Weight: -20}, {Kind: "interface", Name: "eth1", Up: true, Weight: 10}, {Kind: "script", Name: "hard", Up: true}}
+	down := slices.Clone(up)
+	down[0].Up, down[0].Detail = false, "exit 1"
+	down[1].Up, down[1].Detail = false, "interface eth1 has no carrier"
+	down[2].Up = false
+	for want, list := range map[string][2][]status.Tracker{
+		"script chk fails (weight -20), exit 1; interface eth1 down (weight 10), interface eth1 has no carrier": {up, down},
+		"script chk succeeds (weight -20); interface eth1 up (weight 10)":                                       {down, up},
+		"configuration": {up, up},
+	} {
+		if d := cmp.Diff(want, moved(list[0], list[1])); d != "" {
+			t.Error(d)
+		}
+	}
+}
 
 // Two routers of one VRID on one link are told apart by group or by peer.
 func TestPick(t *testing.T) {

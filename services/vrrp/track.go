@@ -3,6 +3,7 @@ package vrrp
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -12,7 +13,7 @@ import (
 // evaluate works out what holds the router in fault and its effective
 // priority, and tells the machine what changed.
 func (r *router) evaluate() {
-	src := r.src
+	src, before := r.src, r.trackers
 	faults, effective := r.examine()
 	if !slices.Equal(faults, r.faults) {
 		r.faults = faults
@@ -29,10 +30,35 @@ func (r *router) evaluate() {
 	}
 	r.step(core.Event{Kind: core.SetFault, Faulty: len(faults) > 0})
 	if effective != r.st.Effective {
-		r.s.log.info("%s: effective priority %d -> %d", r.cfg.Name, r.st.Effective, effective)
+		r.s.log.info("%s: effective priority %d -> %d: %s", r.cfg.Name, r.st.Effective, effective, moved(before, r.trackers))
 		r.s.dirty = true
 		r.step(core.Event{Kind: core.Effective, Priority: effective})
 	}
+}
+
+// moved says which trackers made a priority change; without any it was the
+// configuration.
+func moved(before, now []status.Tracker) string {
+	var why []string
+	for _, t := range now {
+		i := slices.IndexFunc(before, func(b status.Tracker) bool { return b.Kind == t.Kind && b.Name == t.Name })
+		if t.Weight == 0 || i >= 0 && before[i].Up == t.Up && before[i].Weight == t.Weight {
+			continue
+		}
+		state := map[bool]string{true: "up", false: "down"}[t.Up]
+		if t.Kind == "script" {
+			state = map[bool]string{true: "succeeds", false: "fails"}[t.Up]
+		}
+		text := fmt.Sprintf("%s %s %s (weight %d)", t.Kind, t.Name, state, t.Weight)
+		if t.Detail != "" && !t.Up {
+			text += ", " + t.Detail
+		}
+		why = append(why, text)
+	}
+	if len(why) == 0 {
+		return "configuration"
+	}
+	return strings.Join(why, "; ")
 }
 
 // reconfigure tells the machine its configuration anew. It gets a copy: the
