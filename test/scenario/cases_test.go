@@ -171,8 +171,11 @@ func TestCaseScript(t *testing.T) {
 	s.waitMaster(51, b)
 	s.must(s.Node.Ping(s.ctx, "192.168.253.161"))
 	s.must(s.Directors[a].PutFile(s.ctx, script, []byte(okScript)))
-	s.Directors[a].Console(s.ctx, "resume", nil)
-	s.waitMaster(51, a)
+	s.until("director-a takes part again", 30*time.Second, func() (bool, string) {
+		// A run of the old script that is under way may stop it once more.
+		_, err := s.Directors[a].Console(s.ctx, "resume", nil)
+		return s.Roles.Master(51, 0) == a, fmt.Sprint(err)
+	})
 }
 
 // TestCaseBackup: the file of a backup box, whose check script is not there.
