@@ -56,6 +56,7 @@ type machine struct {
 // pid1 boots and then waits for the end. It never returns. A panic here is a
 // kernel panic, and the kernel is told to start anew after that.
 func pid1() {
+	power.Hold()
 	ctx := context.Background()
 	m := &machine{
 		started: time.Now(), console: journal.NewConsole(journal.Notice, os.Stderr),

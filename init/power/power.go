@@ -76,6 +76,15 @@ func Signals(ctx context.Context, ask chan<- Request) error {
 	return nil
 }
 
+// Hold keeps signals from ending this process that nobody needs here. The
+// kernel protects PID 1 from signals without a handler, but Go's runtime has one
+// for each, which prints or not and then exits: a kernel panic. (Signals that
+// are ignored instead would be ignored by the services too.)
+func Hold() {
+	signal.Notify(make(chan os.Signal, 1), // nobody reads it
+		unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGUSR1, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ)
+}
+
 // Constants of linux/input-event-codes.h.
 const (
 	evKey    = 1

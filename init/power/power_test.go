@@ -3,10 +3,12 @@ package power
 import (
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func event(typ, code uint16, value uint32) []byte {
@@ -63,4 +65,22 @@ func TestButtons(t *testing.T) {
 func FuzzPressed(f *testing.F) {
 	f.Add(event(evKey, keyPower, 1), "10000000000000 0")
 	f.Fuzz(func(t *testing.T, b []byte, s string) { pressed(b); hasBit(s, keyPower) })
+}
+
+// No signal that somebody may send ends PID 1.
+func TestHold(t *testing.T) {
+	if os.Getenv("BALLAST_TEST_HOLD") != "" {
+		Hold()
+		for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGUSR1, unix.SIGPWR} {
+			if err := unix.Kill(os.Getpid(), s); err != nil {
+				t.Error(err)
+			}
+		}
+		return
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHold$")
+	cmd.Env = append(os.Environ(), "BALLAST_TEST_HOLD=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
