@@ -8,7 +8,7 @@ const (
 	whyNamespace = "the box has one network namespace"
 	whyStore     = "the appliance keeps its state and its configuration in its own store"
 	whyFirewall  = "the appliance owns its nftables table and uses it only where needed"
-	whySNMP      = "use the metrics endpoint and --json output until then"
+	whySNMP      = "ask with --json over SSH until then"
 	whyDBus      = "there is no D-Bus on the box"
 	whyOneUser   = "scripts run as keepalived_script only"
 	whyCommit    = "a commit always checks first and keeps the old configuration when it fails"
