@@ -56,7 +56,14 @@ type NIC struct {
 	Name string // at most 15 characters
 }
 
+// DataUUID is that of every file system that an image brings for a data disk:
+// by it a damaged one is still known to be ours.
+const DataUUID = "6d2fa0c4-7b1e-4c59-9d0e-ba11a57da7a0"
+
 // Data finds the data disk. Either rule may fit; the first disk that fits is it.
+// A disk with the serial number is for a director and nothing else: what else is
+// on it is replaced. A partition's name is chosen by many; it is only used when it
+// is blank or holds what a director put there.
 type Data struct {
 	Serial    string        // serial number of a whole disk
 	Partition string        // name of a GPT partition

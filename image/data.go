@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"ballast/board"
 	"ballast/image/archive"
 )
 
@@ -41,10 +42,10 @@ func DataTemplate(ctx context.Context) ([]byte, error) {
 	// Everything is said here, so that neither the clock nor the defaults of the
 	// machine show: features, inode size, identifiers.
 	cmd := exec.CommandContext(ctx, tool, "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-L", "data",
-		"-U", "6d2fa0c4-7b1e-4c59-9d0e-ba11a57da7a0",
+		"-U", board.DataUUID,
 		"-O", "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
 		"-J", "size=4",
-		"-E", "hash_seed=6d2fa0c4-7b1e-4c59-9d0e-ba11a57da7a0,lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0",
+		"-E", "hash_seed="+board.DataUUID+",lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0",
 		file)
 	cmd.Env = []string{"E2FSPROGS_FAKE_TIME=1700000000", "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	var words bytes.Buffer

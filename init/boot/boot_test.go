@@ -45,8 +45,8 @@ func TestFindData(t *testing.T) {
 		{board.Data{Partition: "dat"}, ""},
 		{board.Data{}, ""},
 	} {
-		if got := findData(sys, tt.d); got != tt.want {
-			t.Errorf("%+v: %q, want %q", tt.d, got, tt.want)
+		if got, whole := findData(sys, tt.d); got != tt.want || whole != (tt.want != "" && got != "/dev/sda1") {
+			t.Errorf("%+v: %q, %v, want %q", tt.d, got, whole, tt.want)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestFormat(t *testing.T) {
 	if err := formatFrom(dev, bytes.NewReader(z[:len(z)-1000])); err == nil {
 		t.Fatal("half a template was no error")
 	}
-	if k, err := probe(dev); err != nil || k != isBlank {
+	if k, _, err := probe(dev); err != nil || k != isBlank {
 		t.Errorf("after half a template: %d, %v; want blank", k, err)
 	}
 }

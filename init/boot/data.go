@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -57,15 +58,15 @@ func (m mounter) mount(d board.Data) (Data, error) {
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
 		return Data{}, err
 	}
-	dev := findData(m.sys, d)
+	dev, whole := findData(m.sys, d)
 	for end := time.Now().Add(d.Wait); dev == "" && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond) // a disk behind USB: its driver looks for it in the background
-		dev = findData(m.sys, d)
+		dev, whole = findData(m.sys, d)
 	}
 	if dev == "" {
 		return m.memory("no data disk: the configuration must come with the image and changes are lost at a reboot")
 	}
-	r, saved, err := m.device(dev)
+	r, saved, err := m.device(dev, whole)
 	if saved != "" {
 		defer os.RemoveAll(saved)
 	}
@@ -91,8 +92,9 @@ func (m mounter) memory(why string) (Data, error) {
 	return Data{Stateless: true, Note: "in memory", Warning: why}, nil
 }
 
-// findData returns the device of the data disk, or "".
-func findData(sys string, d board.Data) string {
+// findData returns the device of the data disk, or "", and whether it was found
+// by its serial number.
+func findData(sys string, d board.Data) (dev string, whole bool) {
 	names, _ := filepath.Glob(filepath.Join(sys, "*"))
 	read := func(p string) string {
 		b, _ := os.ReadFile(p)
@@ -101,19 +103,20 @@ func findData(sys string, d board.Data) string {
 	for _, n := range names {
 		dev := "/dev/" + filepath.Base(n)
 		if d.Serial != "" && (read(n+"/serial") == d.Serial || read(n+"/device/serial") == d.Serial) {
-			return dev
+			return dev, true
 		}
 		if d.Partition != "" && strings.Contains(read(n+"/uevent")+"\n", "\nPARTNAME="+d.Partition+"\n") {
-			return dev
+			return dev, false
 		}
 	}
-	return ""
+	return "", false
 }
 
 // device mounts a disk. saved is a folder in memory with what was readable of
-// a disk that could not be mounted as it was; the caller removes it.
-func (m mounter) device(dev string) (r Data, saved string, err error) {
-	kind, err := probe(dev)
+// a disk that could not be mounted as it was; the caller removes it. What is on
+// a disk that is not whole the director's is replaced only when it is ours.
+func (m mounter) device(dev string, whole bool) (r Data, saved string, err error) {
+	kind, ours, err := probe(dev)
 	if err != nil {
 		return Data{}, "", err
 	}
@@ -131,6 +134,9 @@ func (m mounter) device(dev string) (r Data, saved string, err error) {
 			// good, and nothing here may take it away.
 			return Data{}, saved, fmt.Errorf("mount: %w", err)
 		}
+		if !whole && !ours {
+			return Data{}, saved, fmt.Errorf("mount: %w, and no director made its file system: to have it replaced, write zeros to its first MiB", err)
+		}
 		r.Warning = fmt.Sprintf("the file system on %s is damaged (%v): made a new one", dev, err)
 		if serr == nil {
 			r.Warning += ", and what was readable of its files was put back"
@@ -139,6 +145,9 @@ func (m mounter) device(dev string) (r Data, saved string, err error) {
 		}
 		return m.fresh(r, saved)
 	case isOther:
+		if !whole {
+			return Data{}, "", errors.New("it holds something else: to have it replaced, write zeros to its first MiB")
+		}
 		r.Warning = fmt.Sprintf("%s is the data disk but held something else: made a new file system", dev)
 	}
 	return m.fresh(r, "")
@@ -193,18 +202,20 @@ const (
 	isOther
 )
 
-// probe looks at the beginning of a disk: all zeros is blank.
-func probe(dev string) (int, error) {
+// probe looks at the beginning of a disk: all zeros is blank. ours tells
+// whether an image brought its file system.
+func probe(dev string) (kind int, ours bool, err error) {
 	f, err := os.Open(dev)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer f.Close()
 	b := make([]byte, 128<<10)
 	if _, err := io.ReadFull(f, b); err != nil {
-		return 0, fmt.Errorf("read %s: %w", dev, err)
+		return 0, false, fmt.Errorf("read %s: %w", dev, err)
 	}
-	return probeBytes(b), nil
+	uuid, err := hex.DecodeString(strings.ReplaceAll(board.DataUUID, "-", ""))
+	return probeBytes(b), err == nil && bytes.Equal(b[1024+0x68:][:16], uuid), nil // s_uuid
 }
 
 func probeBytes(b []byte) int {

@@ -187,6 +187,47 @@ func TestMountData(t *testing.T) {
 	}
 }
 
+// "data" is a name that many give to a partition: what is on one that no
+// director made is not replaced.
+func TestPartitionOfOthers(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(*testing.T, string)
+		config  string
+		warning string
+		written bool
+	}{
+		{"something else", func(t *testing.T, img string) {
+			write(t, img+"2", "pictures")
+			run(t, "dd", "conv=notrunc", "if="+img+"2", "of="+img)
+		}, "", "holds something else", false},
+		{"damaged, of others", func(t *testing.T, img string) { withConfig(t, 16)(img); zeroJournal(t, img) }, "generation 7", "no director made", false},
+		{"damaged, ours", func(t *testing.T, img string) {
+			withConfig(t, 16)(img)
+			run(t, "tune2fs", "-U", board.DataUUID, img)
+			zeroJournal(t, img)
+		}, "generation 7", "was put back", true},
+		{"blank", func(*testing.T, string) {}, "", "", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDisk(t, 4<<20, false, func(img string) { tt.prepare(t, img) })
+			write(t, filepath.Join(d.sys, filepath.Base(d.dev), "uevent"), "MAJOR=8\nPARTNAME=data\n")
+			before, _ := os.ReadFile(d.img)
+			got, err := d.mount(board.Data{Serial: "no", Partition: "data"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Stateless == tt.written || d.config() != tt.config || !strings.Contains(got.Warning, tt.warning) {
+				t.Errorf("%+v, configuration %q", got, d.config())
+			}
+			if after, _ := os.ReadFile(d.img); !tt.written && string(after) != string(before) {
+				t.Error("it was written to")
+			}
+		})
+	}
+}
+
 // Only what says that the file system itself is no good may cost its files.
 func TestDamaged(t *testing.T) {
 	for err, want := range map[error]bool{
