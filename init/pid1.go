@@ -339,6 +339,9 @@ func (m *machine) awaitReady(ctx context.Context) {
 	// What the boot needed and the years after it do not goes back to the kernel.
 	debug.SetGCPercent(50)
 	debug.FreeOSMemory()
+	if err := shed(); err != nil {
+		m.journal.Print(journal.Warning, "resident pages of the program: %v", err)
+	}
 	up := journal.Uptime()
 	m.phases.Add(status.Phase{Name: "ready", Start: up})
 	m.console.SetLevel(journal.Warning)

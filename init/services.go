@@ -76,6 +76,9 @@ func (s service) env() []string {
 	}
 }
 
+// settled is when a service has done what it does only once.
+const settled = 10 * time.Second
+
 // runService is the process of one service, started by init.
 func runService(name string) int {
 	s, ok := serviceNamed(name)
@@ -99,6 +102,15 @@ func runService(name string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	signal.Ignore(unix.SIGHUP)
+	shedLogged := func() {
+		if err := shed(); err != nil {
+			env.Log.Warn("resident pages of the program: " + err.Error())
+		}
+	}
+	shedLogged() // before vrrp locks what is resident
+	if !s.locked {
+		defer time.AfterFunc(settled, shedLogged).Stop()
+	}
 	if err := s.run(ctx, env); err != nil {
 		env.Log.Error(err.Error())
 		return 1
