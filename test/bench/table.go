@@ -101,7 +101,9 @@ func aim(r Row) string {
 		return "-"
 	}
 	word := "met"
-	if r.Ours.Median() > r.Aim {
+	if r.Ours == nil {
+		word = "not taken"
+	} else if r.Ours.Median() > r.Aim {
 		word = "MISSED"
 	}
 	return fmt.Sprintf("%s %s %s", strconv.FormatFloat(r.Aim, 'f', -1, 64), r.Unit, word)

@@ -8,13 +8,17 @@ const (
 	Version = "IPVSADM "
 )
 
-// Names of figures.
+// Names of figures. All are times until the kernel holds the last real server,
+// but those of Told.
 const (
 	Apply      = "apply"      // ours, the ipvs process alone
-	Commit     = "commit"     // ours, all processes
+	Told       = "told"       // the same, until its state says so
+	Commit     = "commit"     // ours, all processes, from text
+	CommitTold = "committed"  // the same, until the commit returns
 	Weight     = "weight"     // ours, commit of one changed weight
+	WeightTold = "weighted"   // the same, until the commit returns
 	IPVSAdm    = "ipvsadm"    // --restore
-	Keepalived = "keepalived" // start to all programmed
+	Keepalived = "keepalived" // from its start
 	Reload     = "reload"     // keepalived, one changed weight
 )
 
