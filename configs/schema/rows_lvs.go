@@ -154,7 +154,7 @@ var ownRows = []Keyword{
 	row("interface", "pci", "word:ADDRESS", "", 'O', Works, "the card at this PCI address gets the name"),
 	row("interface", "address", "words:IP/LEN", "", 'O', Works, "address of the box; repeat for more"),
 	row("interface", "dhcp", "", "off", 'O', Works, "ask DHCP for an IPv4 address"),
-	row("interface", "dhcp6", "", "off", 'O', Works, "ask DHCP for an IPv6 address"),
+	row("interface", "dhcp6", "", "off", 'O', Planned, "ask DHCP for an IPv6 address", "router advertisements are accepted instead, as with ra on"),
 	row("interface", "mtu", "int:68..65535", "the card's", 'O', Works, "largest packet"),
 	row("interface", "disable", "", "off", 'O', Works, "keep it down"),
 	row("interface", "ra", "bool?", "off", 'O', Works, "accept IPv6 router advertisements"),
