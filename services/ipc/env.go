@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Env is what init hands to each service process, and what a test hands to a
@@ -25,10 +24,9 @@ type Env struct {
 	// (the SSH listener and the serial line of console, for example).
 	Files map[string]*os.File
 
-	process bool // this process is the service and nothing else
-	notify  io.Writer
-	once    sync.Once
-	mu      sync.Mutex
+	notify io.Writer
+	once   sync.Once
+	mu     sync.Mutex
 }
 
 // Environment variables of a service process. Descriptor 3 is the listener,
@@ -63,7 +61,6 @@ func FromInit() (*Env, error) {
 	f.Close()
 	e := &Env{
 		Listener: l,
-		process:  true,
 		Dir:      Dir(dir),
 		Data:     os.Getenv(EnvData),
 		Run:      os.Getenv(EnvOwn),
@@ -89,18 +86,7 @@ func parseFiles(s string) map[string]uintptr {
 }
 
 // Ready tells init that the service does its job. Only the first call counts.
-func (e *Env) Ready() {
-	e.once.Do(func() {
-		e.say("ready\n")
-		if e.process {
-			time.AfterFunc(shedAfter, func() {
-				if err := Shed(); err != nil { // costs nothing but memory
-					e.Log.Info("the memory of the start is kept: " + err.Error())
-				}
-			})
-		}
-	})
-}
+func (e *Env) Ready() { e.once.Do(func() { e.say("ready\n") }) }
 
 // Progress tells init that the service's main loop went round. init feeds the
 // hardware watchdog only while vrrp, net and ipvs do this at least every 5 s.
