@@ -3,6 +3,7 @@
 //
 //	GET  /state         the service's whole state, with its generation
 //	GET  /state?watch   a stream of whole states, one JSON object a line
+//	GET  /state?summary the small part of a state that tells how far it has got
 //	POST /verb/NAME     do NAME; the body is its argument
 //
 // States are always whole: a reader that missed ten of them loses nothing. Who
@@ -80,6 +81,10 @@ func NewServer(name string) *Server {
 // Lazy is a state that is made only when somebody reads it: State answers it.
 type Lazy interface{ State() any }
 
+// Summarizer is a state that has a small part by which most changes can be
+// followed: "GET /state?summary" answers Summary in place of the whole.
+type Summarizer interface{ Summary() any }
+
 // Publish makes state the service's state. It never blocks on a reader. The
 // value must not be changed afterwards: it is marshalled later.
 func (s *Server) Publish(state any) {
@@ -118,6 +123,22 @@ func (s *Server) snapshot() (raw []byte, gen uint64, changed <-chan struct{}, er
 		s.cache = raw
 	}
 	return s.cache, s.gen, s.changed, nil
+}
+
+// summary is the summary of the state in JSON; the whole state when it has none.
+func (s *Server) summary() (raw []byte, gen uint64, changed <-chan struct{}, err error) {
+	s.mu.Lock()
+	sum, ok := s.state.(Summarizer)
+	gen, changed = s.gen, s.changed
+	s.mu.Unlock()
+	if !ok {
+		return s.snapshot()
+	}
+	raw, err = json.Marshal(sum.Summary())
+	if err != nil {
+		err = fmt.Errorf("%s: marshal summary: %w", s.name, err)
+	}
+	return raw, gen, changed, err
 }
 
 // Serve answers on l until ctx ends. It closes l.
@@ -187,13 +208,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, watch := r.URL.Query()["watch"]
+	_, brief := r.URL.Query()["summary"]
+	read := s.snapshot
+	if brief {
+		read = s.summary
+	}
 	rc := http.NewResponseController(w)
+	var told []byte
 	for {
-		raw, gen, changed, err := s.snapshot()
+		raw, gen, changed, err := read()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+		if brief && told != nil && bytes.Equal(raw, told) {
+			select {
+			case <-changed:
+				continue
+			case <-r.Context().Done():
+				return
+			}
+		}
+		told = raw
 		// An Envelope in three pieces: a state may have megabytes.
 		fmt.Fprintf(w, `{"generation":%d,"state":`, gen)
 		w.Write(raw)
@@ -270,7 +306,17 @@ func (d Dir) Client(service string) *Client {
 
 // State reads the whole state into v and returns its generation.
 func (c *Client) State(ctx context.Context, v any) (uint64, error) {
-	b, err := c.do(ctx, http.MethodGet, "/state", nil)
+	return c.read(ctx, "/state", v)
+}
+
+// Summary reads the summary of the state (see Summarizer) into v.
+func (c *Client) Summary(ctx context.Context, v any) error {
+	_, err := c.read(ctx, "/state?summary", v)
+	return err
+}
+
+func (c *Client) read(ctx context.Context, path string, v any) (uint64, error) {
+	b, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -342,9 +388,19 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 // gets the newest. A service that goes away is awaited; fn is not told. It
 // returns ctx's error.
 func Watch[T any](ctx context.Context, c *Client, fn func(gen uint64, state T)) error {
+	return watch(ctx, c, "/state?watch", fn)
+}
+
+// WatchSummary is Watch for the summary of the state (see Summarizer); fn is
+// called only when that changes.
+func WatchSummary[T any](ctx context.Context, c *Client, fn func(gen uint64, summary T)) error {
+	return watch(ctx, c, "/state?watch&summary", fn)
+}
+
+func watch[T any](ctx context.Context, c *Client, path string, fn func(gen uint64, state T)) error {
 	backoff := 20 * time.Millisecond
 	for ctx.Err() == nil {
-		if watchOnce(ctx, c, fn) {
+		if watchOnce(ctx, c, path, fn) {
 			backoff = 20 * time.Millisecond
 		}
 		select {
@@ -357,10 +413,10 @@ func Watch[T any](ctx context.Context, c *Client, fn func(gen uint64, state T)) 
 }
 
 // watchOnce reports whether at least one state came.
-func watchOnce[T any](ctx context.Context, c *Client, fn func(uint64, T)) bool {
+func watchOnce[T any](ctx context.Context, c *Client, path string, fn func(uint64, T)) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.service+"/state?watch", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.service+path, nil)
 	if err != nil {
 		return false
 	}

@@ -233,3 +233,35 @@ func TestLogLineIsOneLine(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+type heavy struct {
+	Part int
+	Rest []byte
+}
+
+func (h heavy) Summary() any { return state{h.Part} }
+
+// Who follows the summary hears nothing of changes elsewhere in the state.
+func TestWatchSummary(t *testing.T) {
+	s := ipc.NewServer("svc")
+	dir := serve(t, s)
+	s.Publish(heavy{1, make([]byte, 1<<20)})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := make(chan int, 100)
+	go ipc.WatchSummary(ctx, dir.Client("svc"), func(_ uint64, st state) { got <- st.N })
+	if n := <-got; n != 1 {
+		t.Fatalf("summary %d", n)
+	}
+	for i := range 50 {
+		s.Publish(heavy{1, []byte{byte(i)}})
+	}
+	s.Publish(heavy{2, nil})
+	if n := <-got; n != 2 {
+		t.Errorf("after 50 changes elsewhere and one of the summary: %d", n)
+	}
+	var v state
+	if err := dir.Client("svc").Summary(t.Context(), &v); err != nil || v.N != 2 {
+		t.Errorf("%+v %v", v, err)
+	}
+}

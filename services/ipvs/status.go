@@ -35,6 +35,9 @@ func (r *reconciler) snapshot() *snapshot {
 // State renders the state for ipc.
 func (s *snapshot) State() any { return s.status() }
 
+// Summary is what conf waits for.
+func (s *snapshot) Summary() any { return s.head.Applied }
+
 func (s *snapshot) status() *status.IPVS {
 	out := s.head
 	out.Services = []status.Service{}

@@ -79,7 +79,8 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	g.Go(func() error { return s.srv.Serve(ctx, env.Listener) })
 	g.Go(func() error { return s.listen(ctx, events) })
 	g.Go(func() error {
-		err := ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
+		err := ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, slim status.Slim) {
+			c := slim.Conf()
 			if c.Generation == 0 {
 				return // no configuration, which is not an empty one
 			}
@@ -285,7 +286,7 @@ func (s *service) report(faults []string) {
 // prepare is the verb: can this configuration be applied here? The dump is its
 // own, since it runs beside the main loop.
 func (s *service) prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-	var p status.Prepare
+	var p status.Slim
 	if err := json.Unmarshal(body, &p); err != nil {
 		return nil, fmt.Errorf("net: prepare: %w", err)
 	}
@@ -298,7 +299,7 @@ func (s *service) prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (
 	if err != nil {
 		return nil, err
 	}
-	return nil, Prepare(p.Config, f)
+	return nil, Prepare(p.Conf().Config, f)
 }
 
 // Renew is the argument of the verb renew: the interface whose lease is renewed

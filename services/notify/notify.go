@@ -252,10 +252,7 @@ func (s *service) publish() {
 
 // prepare refuses nothing: a script that is not on the box is a warning, which
 // conf gives, since it may be loaded later.
-func prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-	var p status.Prepare
-	return nil, json.Unmarshal(body, &p)
-}
+func prepare(context.Context, ipc.Peer, json.RawMessage) (any, error) { return nil, nil }
 
 // verbRun runs a program once, for health.
 func (s *service) verbRun(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {

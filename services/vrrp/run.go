@@ -193,7 +193,7 @@ func progress(ctx context.Context, s *service, env *ipc.Env) {
 // verbs registers what others may ask for.
 func (s *service) verbs(srv *ipc.Server, env *ipc.Env) {
 	srv.Handle("prepare", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-		var p status.Prepare
+		var p status.Slim
 		if err := json.Unmarshal(body, &p); err != nil {
 			return nil, fmt.Errorf("vrrp prepare: %w", err)
 		}
@@ -201,7 +201,7 @@ func (s *service) verbs(srv *ipc.Server, env *ipc.Env) {
 		if err := s.ask(ctx, func() { names = s.linkNames() }); err != nil {
 			return nil, err
 		}
-		return nil, prepare(&p.Config, names)
+		return nil, prepare(&p.Config.Config, names)
 	}, ipc.UIDConf)
 	hold := func(word string) ipc.VerbFunc {
 		return func(ctx context.Context, peer ipc.Peer, body json.RawMessage) (any, error) {

@@ -1,0 +1,39 @@
+package status
+
+import "ballast/configs/model"
+
+// Summary is what "GET /state?summary" answers for every state that embeds
+// Applied: conf waits for it at commit, and need not read ten thousand real
+// servers each time one of them changes.
+func (a Applied) Summary() any { return a }
+
+// Slim is Conf for a service that has no use for real servers: they are nearly
+// all of a large configuration, and are left out while it is decoded.
+type Slim struct {
+	Generation uint64     `json:"generation"`
+	Config     slimConfig `json:"config"`
+}
+
+type slimConfig struct {
+	model.Config
+	VirtualServers []slimServer // hides Config's own
+}
+
+type slimServer struct {
+	model.VirtualServer
+	Real skipped // hides VirtualServer's own
+}
+
+type skipped struct{}
+
+// UnmarshalJSON drops the value.
+func (*skipped) UnmarshalJSON([]byte) error { return nil }
+
+// Conf is the configuration, its virtual servers without real ones.
+func (s *Slim) Conf() Conf {
+	c := Conf{Generation: s.Generation, Config: s.Config.Config}
+	for i := range s.Config.VirtualServers {
+		c.Config.VirtualServers = append(c.Config.VirtualServers, s.Config.VirtualServers[i].VirtualServer)
+	}
+	return c
+}
