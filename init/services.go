@@ -31,7 +31,10 @@ type service struct {
 	caps []uintptr // what it, and all that it starts, may do
 
 	memory  int64 // of the cgroup, MiB
-	soft    int64 // what Go's collector keeps to, MiB
+	// soft is what Go's collector keeps to, in MiB: well below memory, and well
+	// above what a table of 10,000 real servers needs. A heap that lives at this
+	// limit is collected without end. GOGC keeps a small one small.
+	soft int64
 	gogc    string
 	oom     int
 	files   uint64 // descriptors
@@ -45,19 +48,19 @@ const mib = 1 << 20
 // services is the table, in the order in which they are started.
 var services = []service{
 	{name: "conf", run: conf.Run, uid: ipc.UIDConf,
-		memory: 256, soft: 48, gogc: "50", oom: -500, files: 1024},
+		memory: 256, soft: 192, gogc: "50", oom: -500, files: 1024},
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 128, soft: 24, gogc: "50", oom: -700, files: 1024, watched: true},
+		memory: 128, soft: 96, gogc: "50", oom: -700, files: 1024, watched: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 8, gogc: "off", oom: -900, files: 4096, locked: true, watched: true, fast: true},
+		memory: 64, soft: 10, gogc: "off", oom: -900, files: 4096, locked: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
-		memory: 256, soft: 32, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
+		memory: 256, soft: 192, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
-		memory: 256, soft: 32, gogc: "50", oom: -300, files: 65536},
+		memory: 256, soft: 192, gogc: "50", oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
-		memory: 256, soft: 24, gogc: "50", oom: 300, files: 4096},
+		memory: 256, soft: 160, gogc: "50", oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
-		memory: 128, soft: 24, gogc: "50", files: 1024},
+		memory: 128, soft: 96, gogc: "50", files: 1024},
 }
 
 func serviceNamed(name string) (service, bool) {
