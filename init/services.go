@@ -30,11 +30,11 @@ type service struct {
 	uid  uint32
 	caps []uintptr // what it, and all that it starts, may do
 
-	memory  int64 // of the cgroup, MiB
+	memory int64 // of the cgroup, MiB
 	// soft is what Go's collector keeps to, in MiB: well below memory, and well
 	// above what a table of 10,000 real servers needs. A heap that lives at this
 	// limit is collected without end. GOGC keeps a small one small.
-	soft int64
+	soft    int64
 	gogc    string
 	oom     int
 	files   uint64 // descriptors
