@@ -60,6 +60,16 @@ vrrp_instance VI_1 {
 	return lab.Options{Name: t.name, Config: []byte(text)}
 }
 
+// masterDown is how long the second director, of priority 99, has to wait for
+// an advertisement (RFC 3768 6.1, RFC 5798 6.1).
+func (t timing) masterDown() time.Duration {
+	unit := t.advert
+	if t.version == 2 {
+		unit = time.Second
+	}
+	return 3*t.advert + unit*(256-99)/256
+}
+
 // every is the client's pace. It bounds what an outage can be told to.
 func (t timing) every() time.Duration {
 	if t.advert >= time.Second {
@@ -145,6 +155,7 @@ func (b *bench) failovers(ctx context.Context, t timing, events []event) error {
 	for i, e := range events {
 		rows[i] = Row{Group: "failover", Name: t.name + ", " + string(e), Unit: "ms"}
 	}
+	silent := Row{Group: "takeover", Name: fmt.Sprintf("%s (%d ms)", t.name, t.masterDown().Milliseconds()), Unit: "ms"}
 	err := b.each(ctx, t.options(), func(i int, p pair) error {
 		c, err := startClient(b.l, target, t.every())
 		if err != nil {
@@ -152,11 +163,18 @@ func (b *bench) failovers(ctx context.Context, t timing, events []event) error {
 		}
 		defer c.stop(ctx)
 		for k, e := range events {
-			s, err := b.series(ctx, t, e, p, c)
+			s, w, err := b.series(ctx, t, e, p, c)
 			if i == 0 {
 				rows[k].Ours = s
 			} else {
 				rows[k].Peer = s
+			}
+			switch {
+			case e != kill:
+			case i == 0:
+				silent.Ours = w
+			default:
+				silent.Peer = w
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", e, err)
@@ -165,7 +183,7 @@ func (b *bench) failovers(ctx context.Context, t timing, events []event) error {
 		}
 		return nil
 	})
-	for _, row := range rows {
+	for _, row := range append(rows, silent) {
 		b.add(row)
 	}
 	return err
@@ -173,16 +191,17 @@ func (b *bench) failovers(ctx context.Context, t timing, events []event) error {
 
 // series takes one figure as often as is asked for. A value during which a
 // clock of the lab stood still for longer than the interval of the
-// advertisements is taken anew, a bounded number of times.
-func (b *bench) series(ctx context.Context, t timing, e event, p pair, c *client) (*Series, error) {
-	s := &Series{}
+// advertisements is taken anew, a bounded number of times. The second series
+// is the silence between the two masters on the wire.
+func (b *bench) series(ctx context.Context, t timing, e event, p pair, c *client) (s, wire *Series, err error) {
+	s, wire = &Series{}, &Series{}
 	type value struct{ ms, witness float64 }
 	var bad []value
 	spare := b.Runs/2 + 1
 	for len(s.Values) < b.Runs {
-		gap, stall, err := b.outage(ctx, t, e, p, c)
+		gap, silence, stall, err := b.outage(ctx, t, e, p, c)
 		if err != nil {
-			return s, err
+			return s, wire, err
 		}
 		v := value{gap.Seconds() * 1000, stall.Seconds() * 1000}
 		if stall > t.advert {
@@ -194,31 +213,34 @@ func (b *bench) series(ctx context.Context, t timing, e event, p pair, c *client
 			s.Noisy = true
 		}
 		s.Values = append(s.Values, v.ms)
+		wire.Values = append(wire.Values, silence.Seconds()*1000)
 		s.Witness = max(s.Witness, v.witness)
+		wire.Witness = s.Witness
 	}
-	return s, nil
+	return s, wire, nil
 }
 
 // outage does one thing to the master and returns what the client saw of it,
-// and the longest stall of the lab's clocks meanwhile.
-func (b *bench) outage(ctx context.Context, t timing, e event, p pair, c *client) (gap, stall time.Duration, err error) {
+// how long the wire was without an advertisement, and the longest stall of the
+// lab's clocks meanwhile.
+func (b *bench) outage(ctx context.Context, t timing, e event, p pair, c *client) (gap, silence, stall time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	if err := b.steady(ctx, t, c); err != nil {
-		return 0, 0, fmt.Errorf("before it: %w", err)
+		return 0, 0, 0, fmt.Errorf("before it: %w", err)
 	}
 	c.trim(time.Now().Add(-5 * time.Second))
 	begin := time.Now()
 	if err := p.do(ctx, e); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	var over time.Time
 	err = b.adverts.until(ctx, "the second director does not take over", func(a *adverts) bool {
-		over = a.last[1]
+		over, silence = a.last[1], a.last[1].Sub(a.last[0])
 		return over.After(begin)
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	var r lab.Report
 	for { // answered again for half a second
@@ -229,16 +251,16 @@ func (b *bench) outage(ctx context.Context, t timing, e event, p pair, c *client
 			break
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return 0, 0, fmt.Errorf("the client is not answered again: %w", err)
+			return 0, 0, 0, fmt.Errorf("the client is not answered again: %w", err)
 		}
 	}
 	// How late the clocks were matters from before it until after it.
 	end := over.Add(300 * time.Millisecond)
 	stall = max(b.host.worst(begin.Add(-200*time.Millisecond), end), c.window(begin.Add(-200*time.Millisecond), end).MaxLate)
 	if err := p.undo(ctx, e); err != nil {
-		return 0, 0, fmt.Errorf("undo: %w", err)
+		return 0, 0, 0, fmt.Errorf("undo: %w", err)
 	}
-	return r.Outage, stall, nil
+	return r.Outage, silence, stall, nil
 }
 
 // calm tells whether the client was answered all the time.

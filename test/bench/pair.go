@@ -215,7 +215,7 @@ func (p *theirs) start(ctx context.Context, o lab.Options) error {
 	for i := range p.vms {
 		wg.Go(func() {
 			if _, errs[i] = p.power(ctx, i); errs[i] == nil {
-				errs[i] = p.reach(ctx, i)
+				errs[i] = p.reach(ctx, p.vms[i])
 			}
 		})
 	}
@@ -223,10 +223,10 @@ func (p *theirs) start(ctx context.Context, o lab.Options) error {
 	return errors.Join(errs[:]...)
 }
 
-func (p *theirs) reach(ctx context.Context, i int) error {
+func (p *theirs) reach(ctx context.Context, v *vm.VM) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	_, err := p.vms[i].Agent(ctx)
+	_, err := v.Agent(ctx)
 	return err
 }
 
@@ -245,6 +245,9 @@ func (p *theirs) power(_ context.Context, i int) (*vm.VM, error) {
 		return nil, err
 	}
 	p.vms[i] = v
+	// The agent takes a port that nobody has opened for the end of the lab, and
+	// powers the machine off.
+	go p.reach(context.Background(), v)
 	return v, nil
 }
 
@@ -285,7 +288,7 @@ func (p *theirs) undo(ctx context.Context, e event) error {
 		if _, err := p.power(ctx, 0); err != nil {
 			return err
 		}
-		return p.reach(ctx, 0)
+		return p.reach(ctx, p.vms[0])
 	case stop:
 		a, err := p.vms[0].Agent(ctx)
 		if err != nil {
