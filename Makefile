@@ -42,7 +42,7 @@ test-tools:
 
 # Everything: unit tests, virtual machines, and the scenarios on a director pair.
 test: test-tools image
-	go test $$(go list ./... | grep -v /test/scenario)
+	go test -timeout 30m $$(go list ./... | grep -v /test/scenario)
 	go test -timeout 40m ./test/scenario
 
 # Figures of ours beside the keepalived found on this machine, in one lab; the
