@@ -335,7 +335,11 @@ func (c *Client) read(ctx context.Context, path string, v any) (uint64, error) {
 // text.
 func (c *Client) Call(ctx context.Context, verb string, in, out any) error {
 	var body []byte
-	if in != nil {
+	switch v := in.(type) {
+	case nil:
+	case json.RawMessage:
+		body = v // Marshal would read megabytes once more only to copy them
+	default:
 		b, err := json.Marshal(in)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", c.service, verb, err)

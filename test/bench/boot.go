@@ -85,7 +85,7 @@ func (b *bench) bootOnce(ctx context.Context, p pair, c *client, wantReady bool)
 		return nil, 0, err
 	}
 	var forwarded time.Time
-	for ok := false; !ok; forwarded, ok = c.firstGood(v.Started) {
+	for ok := false; !ok; forwarded, ok = c.firstGood(up) {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return nil, 0, fmt.Errorf("no answer after the boot: %w", err)
 		}
