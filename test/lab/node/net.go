@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -30,7 +31,7 @@ func (s *server) setNet(n wire.Net) error {
 		}
 		delete(s.spaces, name)
 	}
-	links, err := netlink.LinkList()
+	links, err := linkList()
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,18 @@ func (s *server) setNet(n wire.Net) error {
 	return nil
 }
 
+// linkList lists the links. A link that comes or goes meanwhile makes the
+// kernel say that the list may be inconsistent, and then it has to be asked again.
+func linkList() ([]netlink.Link, error) {
+	for range 10 {
+		l, err := netlink.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return l, err
+		}
+	}
+	return netlink.LinkList()
+}
+
 func makeBridge(b wire.Bridge) error {
 	off := false
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: b.Name}, MulticastSnooping: &off}
@@ -77,7 +90,7 @@ func makeBridge(b wire.Bridge) error {
 	if b.MAC == "" {
 		return nil
 	}
-	links, err := netlink.LinkList()
+	links, err := linkList()
 	if err != nil {
 		return err
 	}
