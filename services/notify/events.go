@@ -3,6 +3,7 @@ package notify
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -140,6 +141,9 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 			}
 			return a
 		case kindReal:
+			if !strings.HasSuffix(t.Object, " of "+vs.Name) {
+				continue // names of real servers are made only where they may fit
+			}
 			for j := range vs.Real {
 				rs := &vs.Real[j]
 				name := realName(vs, rs.Addr, rs.ConfPort)
@@ -192,24 +196,26 @@ func currentVRRP(v *status.VRRP) []status.Transition {
 // and the real servers that are down.
 func currentHealth(cfg *model.Config, h *status.Health) []status.Transition {
 	var out []status.Transition
+	configured := make(map[string]*model.VirtualServer, len(cfg.VirtualServers))
+	for i := range cfg.VirtualServers {
+		configured[cfg.VirtualServers[i].Name] = &cfg.VirtualServers[i]
+	}
 	for _, vs := range h.Servers {
 		state := "DOWN"
 		if vs.QuorumUp {
 			state = stateUp
 		}
 		out = append(out, status.Transition{Kind: kindVirtual, Object: vs.Name, From: stateInit, To: state, Reason: "state at start"})
-		for i := range cfg.VirtualServers {
-			conf := &cfg.VirtualServers[i]
-			if conf.Name != vs.Name {
-				continue
-			}
-			for _, rs := range vs.Real {
-				if !rs.Alive {
-					out = append(out, status.Transition{
-						Kind: kindReal, Object: realName(conf, rs.Addr, rs.Port) + " of " + vs.Name,
-						From: stateInit, To: "DOWN", Time: rs.Since, Reason: "state at start",
-					})
-				}
+		conf := configured[vs.Name]
+		if conf == nil {
+			continue
+		}
+		for _, rs := range vs.Real {
+			if !rs.Alive {
+				out = append(out, status.Transition{
+					Kind: kindReal, Object: realName(conf, rs.Addr, rs.Port) + " of " + vs.Name,
+					From: stateInit, To: "DOWN", Time: rs.Since, Reason: "state at start",
+				})
 			}
 		}
 	}

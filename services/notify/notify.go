@@ -53,7 +53,7 @@ type service struct {
 	conf     *status.Conf
 	previous *model.Config
 	vrrp     *status.VRRP
-	health   *status.Health
+	health   *status.HealthNews
 }
 
 // Options are where things lie. The zero value is a director's.
@@ -125,10 +125,17 @@ func (s *service) serve(ctx context.Context) error {
 	mailDone := make(chan struct{})
 	go func() { defer close(mailDone); s.post.work(mailCtx) }()
 
-	confs, vrrps, healths := make(chan status.Conf), make(chan status.VRRP), make(chan status.Health)
+	confs, vrrps, healths := make(chan status.Conf), make(chan status.VRRP), make(chan status.HealthNews)
 	wg.Go(func() { watch(ctx, s.env.Dir.Client("conf"), confs) })
 	wg.Go(func() { watch(ctx, s.env.Dir.Client("vrrp"), vrrps) })
-	wg.Go(func() { watch(ctx, s.env.Dir.Client("health"), healths) })
+	wg.Go(func() {
+		ipc.WatchSummary(ctx, s.env.Dir.Client("health"), func(_ uint64, h status.HealthNews) {
+			select {
+			case healths <- h:
+			case <-ctx.Done():
+			}
+		})
+	})
 	s.publish()
 
 	var err error
@@ -145,10 +152,10 @@ func (s *service) serve(ctx context.Context) error {
 			s.env.Ready()
 		case v := <-vrrps:
 			s.vrrp = &v
-			s.act()
+			s.act(ctx)
 		case h := <-healths:
 			s.health = &h
-			s.act()
+			s.act(ctx)
 		case <-s.changed:
 			s.publish()
 			s.memory.setScripts(s.scripts.verdicts())
@@ -192,11 +199,22 @@ func (s *service) applyConf(ctx context.Context, c status.Conf) {
 	s.mu.Lock()
 	s.applied = status.Applied{Config: c.Generation}
 	s.mu.Unlock()
-	s.act()
+	s.act(ctx)
+}
+
+// verdicts reads the whole state of health, which is needed only at the start.
+func (s *service) verdicts(ctx context.Context) (*status.Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var h status.Health
+	if _, err := s.env.Dir.Client("health").State(ctx, &h); err != nil {
+		return nil, err
+	}
+	return &h, nil
 }
 
 // act does what the newest states of vrrp and health ask for.
-func (s *service) act() {
+func (s *service) act(ctx context.Context) {
 	if s.conf == nil {
 		return
 	}
@@ -204,8 +222,10 @@ func (s *service) act() {
 	// that we do not know yet; ours comes in a moment.
 	if v := s.vrrp; v != nil && v.Config <= s.conf.Generation && v.Config > 0 {
 		fresh := s.memory.vrrp == nil
-		list := currentVRRP(v)
-		if !fresh {
+		var list []status.Transition
+		if fresh {
+			list = currentVRRP(v)
+		} else {
 			list = news(v.Transitions, *s.memory.vrrp)
 		}
 		for _, t := range list {
@@ -215,8 +235,16 @@ func (s *service) act() {
 	}
 	if h := s.health; h != nil && h.Config <= s.conf.Generation && h.Config > 0 {
 		fresh := s.memory.health == nil
-		list := currentHealth(&s.conf.Config, h)
-		if !fresh {
+		var list []status.Transition
+		if fresh {
+			whole, err := s.verdicts(ctx)
+			if err != nil {
+				return // its next news is the next try
+			}
+			list = currentHealth(&s.conf.Config, whole)
+			s.health = &status.HealthNews{Applied: whole.Applied, Transitions: whole.Transitions}
+			h = s.health
+		} else {
 			list = news(h.Transitions, *s.memory.health)
 		}
 		for _, t := range list {

@@ -7,6 +7,16 @@ import "ballast/configs/model"
 // servers each time one of them changes.
 func (a Applied) Summary() any { return a }
 
+// HealthNews is the summary of Health: what happened, without ten thousand
+// verdicts that are as they were.
+type HealthNews struct {
+	Applied
+	Transitions []Transition `json:"transitions,omitempty"`
+}
+
+// Summary is a HealthNews.
+func (h Health) Summary() any { return HealthNews{h.Applied, h.Transitions} }
+
 // Slim is Conf for a service that has no use for real servers: they are nearly
 // all of a large configuration, and are left out while it is decoded.
 type Slim struct {
