@@ -162,6 +162,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // testBinary is where the test binary lies in the virtual machine.
 const testBinary = "/bin/test"
 
+// source is where the folders of packages lie in there.
+const source = "/src"
+
 // build writes dir/initrd and returns the folder, in the virtual machine, that
 // the tests run in: the package's own, with its testdata.
 func build(ctx context.Context, root, dir string, o Options) (string, error) {
@@ -177,12 +180,17 @@ func build(ctx context.Context, root, dir string, o Options) (string, error) {
 	if err := addFile(a, bin, testBinary); err != nil {
 		return "", err
 	}
-	a.Dir(pkg, 0o755)
-	if st, err := os.Stat(filepath.Join(pkg, "testdata")); err == nil && st.IsDir() {
-		o.Files = append(o.Files, filepath.Join(pkg, "testdata"))
+	// Not at its own path: that may lie under /tmp, which is empty in there.
+	work := filepath.Join(source, o.Package)
+	a.Dir(work, 0o755)
+	data := filepath.Join(pkg, "testdata")
+	if st, err := os.Stat(data); err == nil && st.IsDir() {
+		if err := addTree(a, data, filepath.Join(work, "testdata")); err != nil {
+			return "", err
+		}
 	}
 	for _, f := range o.Files {
-		if err := addTree(a, f); err != nil {
+		if err := addTree(a, f, f); err != nil {
 			return "", err
 		}
 	}
@@ -202,7 +210,7 @@ func build(ctx context.Context, root, dir string, o Options) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, "initrd"), append(base, extra...), 0o644); err != nil {
 		return "", fmt.Errorf("guest: %w", err)
 	}
-	return pkg, nil
+	return work, nil
 }
 
 func addFile(a *archive.Archive, from, to string) error {
@@ -218,12 +226,12 @@ func addFile(a *archive.Archive, from, to string) error {
 	return nil
 }
 
-func addTree(a *archive.Archive, root string) error {
+func addTree(a *archive.Archive, root, to string) error {
 	return filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		return addFile(a, p, p)
+		return addFile(a, p, filepath.Join(to, strings.TrimPrefix(p, root)))
 	})
 }
 
