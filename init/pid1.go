@@ -336,12 +336,15 @@ func (m *machine) awaitReady(ctx context.Context) {
 			return
 		}
 	}
-	// What the boot needed and the years after it do not goes back to the kernel.
+	// What the boot needed and the years after it do not goes back to the kernel,
+	// once the services have settled too.
 	debug.SetGCPercent(50)
-	debug.FreeOSMemory()
-	if err := shed(); err != nil {
-		m.journal.Print(journal.Warning, "resident pages of the program: %v", err)
-	}
+	time.AfterFunc(settled, func() {
+		debug.FreeOSMemory()
+		if err := shed(); err != nil {
+			m.journal.Print(journal.Warning, "resident pages of the program: %v", err)
+		}
+	})
 	up := journal.Uptime()
 	m.phases.Add(status.Phase{Name: "ready", Start: up})
 	m.console.SetLevel(journal.Warning)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -112,7 +113,10 @@ func runService(name string) int {
 	}
 	shedLogged() // before vrrp locks what is resident
 	if !s.locked {
-		defer time.AfterFunc(settled, shedLogged).Stop()
+		defer time.AfterFunc(settled, func() {
+			debug.FreeOSMemory() // what taking over the first configuration used
+			shedLogged()
+		}).Stop()
 	}
 	if err := s.run(ctx, env); err != nil {
 		env.Log.Error(err.Error())
