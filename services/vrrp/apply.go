@@ -21,6 +21,9 @@ func (s *service) apply(gen uint64, c *config) {
 	s.now = s.loop.Now()
 	s.refreshTables()
 	s.gen, s.startup, s.dirty = gen, c.Global.StartupDelay, true
+	if !s.applied {
+		s.closeGate(gen, int(c.VirtualServers))
+	}
 	old := s.routers
 	byName := make(map[string]*router, len(old))
 	for _, r := range old {

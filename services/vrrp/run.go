@@ -126,6 +126,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 			s.do(life, func() { s.now = s.loop.Now(); s.setScripts(n.Scripts) })
 		})
 	})
+	tasks.Go(func() { s.watchIPVS(life, env.Dir.Client("ipvs")) })
 	tasks.Go(func() { progress(life, s, env) })
 
 	class, err := kernel.RealTime()
@@ -166,6 +167,8 @@ type config struct {
 	Global     struct{ StartupDelay time.Duration }
 	Instances  []model.Instance
 	SyncGroups []model.SyncGroup
+	// VirtualServers is how many there are.
+	VirtualServers count
 }
 
 // lastWords is how long the sockets stay open after the last state, for those

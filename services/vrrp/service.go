@@ -41,6 +41,7 @@ type service struct {
 	gen     uint64 // of the configuration applied
 	applied bool
 	startup time.Duration // vrrp_startup_delay
+	gate    gate          // closed: no router goes master yet
 	routers []*router     // in the order of the configuration
 	groups  []*group
 	scripts map[string]status.ScriptResult
@@ -136,6 +137,7 @@ func (s *service) run(ctx context.Context) error {
 		}
 		s.now = s.loop.Now()
 		s.turns.Add(1)
+		s.postpone()
 		s.lateness()
 		for _, fd := range ready {
 			if fd == s.watch.FD() {
