@@ -35,13 +35,13 @@ type service struct {
 	// soft is what Go's collector keeps to, in MiB: well below memory, and well
 	// above what a table of 10,000 real servers needs. A heap that lives at this
 	// limit is collected without end. GOGC keeps a small one small.
-	soft    int64
-	gogc    string
-	oom     int
-	files   uint64 // descriptors
-	locked  bool   // may lock its memory and run at real-time priority
-	watched bool   // the hardware's watchdog wants its progress
-	fast    bool   // never far from its next restart
+	soft     int64
+	gogc     string
+	oom      int
+	files    uint64 // descriptors
+	realtime bool   // may run at real-time priority
+	watched  bool   // the hardware's watchdog wants its progress
+	fast     bool   // never far from its next restart
 }
 
 const mib = 1 << 20
@@ -53,7 +53,7 @@ var services = []service{
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 128, soft: 96, gogc: "50", oom: -700, files: 1024, watched: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 10, gogc: "off", oom: -900, files: 4096, locked: true, watched: true, fast: true},
+		memory: 64, soft: 10, gogc: "off", oom: -900, files: 4096, realtime: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
 		memory: 256, soft: 192, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
@@ -111,13 +111,11 @@ func runService(name string) int {
 			env.Log.Warn("resident pages of the program: " + err.Error())
 		}
 	}
-	shedLogged() // before vrrp locks what is resident
-	if !s.locked {
-		defer time.AfterFunc(settled, func() {
-			debug.FreeOSMemory() // what taking over the first configuration used
-			shedLogged()
-		}).Stop()
-	}
+	shedLogged()
+	defer time.AfterFunc(settled, func() {
+		debug.FreeOSMemory() // what taking over the first configuration used
+		shedLogged()
+	}).Stop()
 	if err := s.run(ctx, env); err != nil {
 		env.Log.Error(err.Error())
 		return 1
@@ -139,8 +137,8 @@ func (s service) restrict() error {
 	limits := map[int]uint64{
 		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: s.files, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_MEMLOCK: 64 << 10,
 	}
-	if s.locked {
-		limits[unix.RLIMIT_RTPRIO], limits[unix.RLIMIT_MEMLOCK] = 50, unix.RLIM_INFINITY
+	if s.realtime {
+		limits[unix.RLIMIT_RTPRIO] = 50
 	}
 	for which, n := range limits {
 		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {

@@ -39,7 +39,9 @@ func TestBootWaitsForIPVS(t *testing.T) {
 	c.VirtualServers = []model.VirtualServer{{Name: "[192.0.2.1]:tcp:80"}}
 	a.commit(c)
 	a.start()
-	l.until(5*time.Second, "the log says that it waits", func() bool { return strings.Contains(a.out.String(), "not taking over before the IPVS table is programmed") })
+	l.until(5*time.Second, "the log says that it waits", func() bool {
+		return strings.Contains(a.out.String(), "not taking over before the IPVS table is programmed")
+	})
 	if i := b.awaitState(quick.down(), status.VRRPMaster); i.Stats.ReleaseMaster != 0 {
 		t.Errorf("the peer lost mastership to a box that cannot forward yet: %+v", i)
 	}

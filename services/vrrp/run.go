@@ -55,7 +55,6 @@ func Tune() {
 	debug.SetMemoryLimit(memoryLimit)
 	runtime.GOMAXPROCS(2)
 	tuned.Store(true)
-	kernel.LockMemory() // a box without the right to it has no swap either
 }
 
 // Run is the service: until ctx ends, then it resigns everywhere, removes the
