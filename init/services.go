@@ -53,7 +53,7 @@ var services = []service{
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 128, soft: 96, gogc: "50", oom: -700, files: 1024, watched: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 10, gogc: "off", oom: -900, files: 4096, realtime: true, watched: true, fast: true},
+		memory: 64, soft: 40, gogc: "off", oom: -900, files: 4096, realtime: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
 		memory: 256, soft: 192, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
@@ -113,7 +113,9 @@ func runService(name string) int {
 	}
 	shedLogged()
 	defer time.AfterFunc(settled, func() {
-		debug.FreeOSMemory() // what taking over the first configuration used
+		if !s.realtime { // it collects by itself, with its thread's priority in mind
+			debug.FreeOSMemory() // what taking over the first configuration used
+		}
 		shedLogged()
 	}).Stop()
 	if err := s.run(ctx, env); err != nil {

@@ -19,9 +19,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
@@ -29,9 +32,13 @@ import (
 	"ballast/services/vrrp/kernel"
 )
 
-// memoryLimit is what the Go runtime may use before it collects garbage. The
-// hot path makes none; what there is comes from states and configurations.
-const memoryLimit = 8 << 20
+// memoryLimit is what the Go runtime may use before it collects garbage by
+// itself, which collect forestalls at collectAt. The hot path makes none; what
+// there is comes from states and configurations.
+const (
+	memoryLimit = 40 << 20
+	collectAt   = 6 << 20 // bytes allocated since the last collection
+)
 
 var tuned atomic.Bool
 
@@ -42,10 +49,51 @@ func settleMemory() {
 	if !tuned.Load() {
 		return
 	}
-	debug.FreeOSMemory()
+	collect()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	debug.SetMemoryLimit(max(memoryLimit, 2*int64(m.Sys-m.HeapReleased)))
+}
+
+// realtime is the thread of the loop while it has real-time priority, else 0.
+var realtime struct {
+	sync.Mutex
+	tid int
+}
+
+// collect collects garbage while the loop's thread has no real-time priority.
+// A real-time thread that returns from the kernel while the collector scans its
+// stack waits for it by spinning; on a box with one processor it spins on the
+// processor that the collector needs, until the kernel's throttling steps in a
+// second later, and the peer has called us dead.
+func collect() {
+	realtime.Lock()
+	defer realtime.Unlock()
+	if realtime.tid != 0 {
+		kernel.Normal(realtime.tid)
+		defer kernel.RealTime(realtime.tid)
+	}
+	debug.FreeOSMemory()
+}
+
+// tidy collects before the runtime would, which knows nothing of priorities.
+func tidy(ctx context.Context) {
+	t := time.NewTicker(10 * time.Second)
+	defer t.Stop()
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	var last uint64
+	for {
+		select {
+		case <-t.C:
+			metrics.Read(sample)
+			if n := sample[0].Value.Uint64(); n-last > collectAt {
+				collect()
+				last = n
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Tune sets the process up for a small hard real-time service. Run calls it in
@@ -128,11 +176,22 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	tasks.Go(func() { s.watchIPVS(life, env.Dir.Client("ipvs")) })
 	tasks.Go(func() { progress(life, s, env) })
 
-	class, err := kernel.RealTime()
+	if tuned.Load() {
+		tasks.Go(func() { tidy(life) })
+	}
+	class, err := kernel.RealTime(0)
 	if err != nil {
 		log.info("no real-time scheduling here, going on without: %v", err)
 	} else {
-		defer kernel.Normal()
+		realtime.Lock()
+		realtime.tid = unix.Gettid()
+		realtime.Unlock()
+		defer func() {
+			realtime.Lock()
+			realtime.tid = 0
+			realtime.Unlock()
+			kernel.Normal(0)
+		}()
 		log.info("started, %s", class)
 	}
 	loopCtx, stop := context.WithCancelCause(ctx)
