@@ -115,9 +115,19 @@ func download(ctx context.Context, dir string, l Lock) (string, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return "", fmt.Errorf("kernel: %s %s is not in the cache, and this machine has no apt-get to fetch it: set %s to a copy of the .deb", l.Package, l.Version, EnvDeb)
 	}
-	if err := run(ctx, dir, "apt-get", "download", l.Package+"="+l.Version); err != nil {
+	get := []string{"download", l.Package + "=" + l.Version}
+	err := run(ctx, dir, "apt-get", get...)
+	if err != nil && ctx.Err() == nil {
+		// The machine's list of packages may be older than the pin. A fresh one
+		// of our own needs no privilege and leaves the machine's alone.
+		own := []string{"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache")}
+		if e := os.MkdirAll(filepath.Join(dir, "lists", "partial"), 0o755); e == nil && run(ctx, dir, "apt-get", append(own, "update")...) == nil {
+			err = run(ctx, dir, "apt-get", append(own, get...)...)
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("kernel: the package sources of this machine do not offer %s %s (%w). "+
-			"Refresh their list with: apt-get update. If they have dropped that version, move the pin to one they offer with: make kernel-pin; "+
+			"Refresh their list with: apt-get update; if they have dropped that version, move the pin to one they offer with: make kernel-pin; "+
 			"or set %s to a copy of the .deb", l.Package, l.Version, err, EnvDeb)
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
