@@ -12,6 +12,7 @@ package model
 
 import (
 	"net/netip"
+	"reflect"
 	"time"
 )
 
@@ -24,6 +25,15 @@ type Config struct {
 	VirtualServers []VirtualServer `json:",omitzero"` // virtual_server, groups already expanded
 	StaticAddrs    []Address       `json:",omitzero"` // static_ipaddress
 	StaticRoutes   []Route         `json:",omitzero"` // static_routes, and the appliance's route lines
+	StaticRules    []Rule          `json:",omitzero"` // static_rules
+	TrackFiles     []TrackFile     `json:",omitzero"` // track_file, by name
+	TrackProcesses []TrackProcess  `json:",omitzero"` // vrrp_track_process, by name
+	BFD            []BFD           `json:",omitzero"` // bfd_instance, by name
+	GARPGroups     []GARPGroup     `json:",omitzero"` // garp_group
+	TrackGroups    []TrackGroup    `json:",omitzero"` // track_group
+	LinkDelays     []LinkDelay     `json:",omitzero"` // interface_up_down_delays
+	SSL            SSL             `json:",omitzero"` // client certificate of SSL_GET
+	Heartbeat      *Heartbeat      `json:",omitzero"` // the appliance's heartbeat block; nil: off
 	System         System          `json:",omitzero"` // the appliance's own blocks from here on
 	Interfaces     []Interface     `json:",omitzero"`
 	Bonds          []Bond          `json:",omitzero"`
@@ -43,16 +53,69 @@ type Global struct {
 	SMTPAlertVRRP         Tristate      `json:",omitzero"`
 	SMTPAlertChecker      Tristate      `json:",omitzero"`
 	NoEmailFaults         bool          `json:",omitzero"`
+	NoCheckerEmails       bool          `json:",omitzero"`
+	SMTPTLS               string        `json:",omitzero"` // "": never, "starttls": required, "tls": from the first byte
+	SMTPNoVerify          bool          `json:",omitzero"` // the mail server's certificate is not verified
+	SMTPUser              string        `json:",omitzero"` // AUTH; empty: none
+	SMTPPassword          string        `json:",omitzero"` // secret; only sent over TLS
 
 	ScriptUser           string `json:",omitzero"` // user that scripts run as; empty: keepalived_script
 	EnableScriptSecurity bool   `json:",omitzero"`
 
+	StartupScript, ShutdownScript               Command       `json:",omitzero"`
+	StartupScriptTimeout, ShutdownScriptTimeout time.Duration `json:",omitzero"` // default 10 s
+	NotifyFIFO, VRRPFIFO, LVSFIFO               FIFO          `json:",omitzero"`
+	FIFOStatesOnReload                          bool          `json:",omitzero"` // fifo_write_vrrp_states_on_reload
+	CheckerLogAllFailures                       bool          `json:",omitzero"`
+	RSInitNotifies                              bool          `json:",omitzero"`
+
 	DynamicInterfaces bool          `json:",omitzero"`
 	StartupDelay      time.Duration `json:",omitzero"` // vrrp_startup_delay
+	DelayAfterBoot    time.Duration `json:",omitzero"` // vrrp_delay_after_boot; the longer of the two counts
+	LogUnknownVRIDs   bool          `json:",omitzero"`
+	DisableLocalIGMP  bool          `json:",omitzero"`
+
+	SNMP SNMP `json:",omitzero"`
 
 	// LVS
 	SyncDaemon *SyncDaemon `json:",omitzero"` // lvs_sync_daemon; nil: off
 	Timeouts   Timeouts    `json:",omitzero"` // lvs_timeouts; zero fields leave the kernel's value
+}
+
+// FIFO is a notify_fifo line and its reader. Path empty: none.
+type FIFO struct {
+	Path        string  `json:",omitzero"`
+	User, Group string  `json:",omitzero"` // owner of the pipe; empty: who writes it
+	Script      Command `json:",omitzero"` // reader; the path is appended to its argv
+}
+
+// SNMP is what the enable_snmp_* lines and the appliance's snmp block ask for.
+type SNMP struct {
+	VRRP, Checker, RFCv2, RFCv3, Traps bool `json:",omitzero"` // enable_snmp_vrrp, …; enable_snmp_keepalived is the first two
+	// Listen is where the agent answers by itself; none: it does not.
+	Listen    []netip.AddrPort `json:",omitzero"`
+	Community string           `json:",omitzero"` // secret; read only
+	TrapSinks []netip.AddrPort `json:",omitzero"`
+	Clients   []netip.Prefix   `json:",omitzero"` // who may ask; none: everybody who knows the community
+
+	ServiceAge, ServerAge time.Duration `json:",omitzero"` // snmp_vs_stats_update_interval and its like; default 5 s
+}
+
+// Heartbeat is the private heartbeat between two boxes of this kind. VRRP on
+// the wire stays as it is.
+type Heartbeat struct {
+	Paths      []HeartbeatPath `json:",omitzero"`
+	Key        []byte          `json:",omitzero"` // secret, 16..64 bytes
+	Interval   time.Duration   `json:",omitzero"` // 5 ms..1 s, default 10 ms
+	Multiplier int             `json:",omitzero"` // missed heartbeats until the peer is lost, 2..20, default 3
+	Port       uint16          `json:",omitzero"` // UDP, default 1912
+}
+
+// HeartbeatPath is one peer line: an address of the other box.
+type HeartbeatPath struct {
+	Peer      netip.Addr `json:",omitzero"`
+	From      netip.Addr `json:",omitzero"` // invalid: the kernel picks it
+	Interface string     `json:",omitzero"` // bound to it; empty: by route
 }
 
 // Tristate is a setting that may be unset, so that a default further up counts.
@@ -138,15 +201,35 @@ type Instance struct {
 	SkipCheckAdvAddr bool       `json:",omitzero"`
 	Strict           bool       `json:",omitzero"`
 
-	AuthPass []byte `json:",omitzero"` // PASS: at most 8 bytes; nil: no authentication
+	VRF                string `json:",omitzero"`
+	UnicastFaultNoPeer bool   `json:",omitzero"`
+	OldUnicastChecksum string `json:",omitzero"` // "": tried and remembered, "on": sent and expected, "never"
+	OwnerIgnoreAdverts bool   `json:",omitzero"`
+
+	AuthPass []byte    `json:",omitzero"` // PASS: at most 8 bytes; nil: no authentication
+	AuthAH   bool      `json:",omitzero"` // AuthPass is the key of auth_type AH, at most 8 bytes
+	AuthHMAC *AuthHMAC `json:",omitzero"`
 
 	VIPs          []Address `json:",omitzero"` // advertised
 	ExcludedVIPs  []Address `json:",omitzero"` // managed, not advertised
 	VirtualRoutes []Route   `json:",omitzero"`
+	VirtualRules  []Rule    `json:",omitzero"`
+	VMAC          *VMAC     `json:",omitzero"` // use_vmac or use_ipvlan; nil: the interface itself
+	// VMACAddr puts VIPs of other interfaces on virtual MACs too (use_vmac_addr).
+	VMACAddr           bool `json:",omitzero"`
+	PromoteSecondaries bool `json:",omitzero"`
 
 	DontTrackPrimary bool             `json:",omitzero"`
 	TrackInterfaces  []TrackInterface `json:",omitzero"`
 	TrackScripts     []TrackScript    `json:",omitzero"`
+	TrackFiles       []Track          `json:",omitzero"`
+	TrackProcesses   []Track          `json:",omitzero"`
+	TrackBFD         []Track          `json:",omitzero"`
+
+	GARPExtra    time.Duration `json:",omitzero"` // garp_extra_if; 0: off
+	GARPExtraAll bool          `json:",omitzero"` // on all interfaces, not only those of virtual MACs
+
+	NotifyPriorityChanges bool `json:",omitzero"`
 
 	GARPMasterDelay         time.Duration `json:",omitzero"` // second burst, 0: none; default 5 s
 	GARPMasterRepeat        int           `json:",omitzero"` // per burst; default 5
@@ -165,6 +248,110 @@ type Instance struct {
 	SMTPAlert bool   `json:",omitzero"`
 }
 
+// VMAC is use_vmac or use_ipvlan.
+type VMAC struct {
+	Name     string       `json:",omitzero"` // of the new interface, at most 15 bytes
+	MAC      string       `json:",omitzero"` // lower case with colons; with IPVLAN empty
+	IPVLAN   bool         `json:",omitzero"`
+	Mode     string       `json:",omitzero"` // of ipvlan: "bridge", "private", "vepa"
+	Addr     netip.Prefix `json:",omitzero"` // source address of an ipvlan
+	XmitBase bool         `json:",omitzero"` // advertise from the interface below
+	Group    uint32       `json:",omitzero"` // link group
+}
+
+// AuthHMAC is keepalived's auth_hmac, as of release 2.4.2.
+type AuthHMAC struct {
+	Keys       []HMACKey     `json:",omitzero"`
+	Active     uint8         `json:",omitzero"` // id of the key that signs
+	TimeWindow time.Duration `json:",omitzero"`
+	Monotonic  bool          `json:",omitzero"` // anti_replay monotonic
+	Mode       string        `json:",omitzero"` // "enforce", "permissive", "receive-only"
+}
+
+// HMACKey is one key of auth_hmac; a secret.
+type HMACKey struct {
+	ID  uint8  `json:",omitzero"`
+	Key []byte `json:",omitzero"` // 32..64 bytes
+}
+
+// Track is one line of track_file, track_process or track_bfd; the weight is
+// resolved already.
+type Track struct {
+	Name    string `json:",omitzero"`
+	Weight  int    `json:",omitzero"` // -254..254
+	Reverse bool   `json:",omitzero"`
+}
+
+// TrackFile is track_file: a whole number in a file.
+type TrackFile struct {
+	Name      string `json:",omitzero"`
+	Path      string `json:",omitzero"`
+	Weight    int    `json:",omitzero"` // default 1
+	Reverse   bool   `json:",omitzero"`
+	Init      bool   `json:",omitzero"` // create the file at start
+	InitValue int    `json:",omitzero"`
+	Overwrite bool   `json:",omitzero"`
+}
+
+// TrackProcess is vrrp_track_process.
+type TrackProcess struct {
+	Name           string        `json:",omitzero"`
+	Argv           []string      `json:",omitzero"`
+	Match          string        `json:",omitzero"` // of the arguments: "": exact where there are any, "initial", "partial"
+	FullCommand    bool          `json:",omitzero"`
+	Weight         int           `json:",omitzero"`
+	Reverse        bool          `json:",omitzero"`
+	Quorum         int           `json:",omitzero"` // least number of processes, default 1
+	QuorumMax      int           `json:",omitzero"` // most; -1: no limit
+	ForkDelay      time.Duration `json:",omitzero"`
+	TerminateDelay time.Duration `json:",omitzero"`
+}
+
+// BFD is bfd_instance.
+type BFD struct {
+	Name       string        `json:",omitzero"`
+	Neighbor   netip.Addr    `json:",omitzero"`
+	Source     netip.Addr    `json:",omitzero"` // invalid: any
+	MinRx      time.Duration `json:",omitzero"` // default 10 ms
+	MinTx      time.Duration `json:",omitzero"` // default 10 ms
+	IdleTx     time.Duration `json:",omitzero"` // default 1 s
+	Multiplier int           `json:",omitzero"` // 1..255, default 5
+	Passive    bool          `json:",omitzero"`
+	TTL        int           `json:",omitzero"` // also the hop limit; 255 for IPv4, 64 for IPv6
+	MaxHops    int           `json:",omitzero"` // how much TTL may be lost; -1: not checked
+	Multihop   bool          `json:",omitzero"` // UDP 4784
+	Weight     int           `json:",omitzero"`
+	Reverse    bool          `json:",omitzero"`
+	VRRP       bool          `json:",omitzero"` // events go to VRRP
+	Checker    bool          `json:",omitzero"` // events go to BFD_CHECK
+}
+
+// GARPGroup is garp_group: pacing that the interfaces share.
+type GARPGroup struct {
+	GARPInterval, GNAInterval time.Duration `json:",omitzero"`
+	Interfaces                []string      `json:",omitzero"`
+}
+
+// TrackGroup is track_group.
+type TrackGroup struct {
+	Name      string   `json:",omitzero"`
+	Instances []string `json:",omitzero"`
+}
+
+// LinkDelay is one line of interface_up_down_delays.
+type LinkDelay struct {
+	Interface string        `json:",omitzero"`
+	Down, Up  time.Duration `json:",omitzero"`
+}
+
+// SSL is the client certificate of SSL_GET; the values are paths.
+type SSL struct {
+	Password    string `json:",omitzero"` // secret
+	CA          string `json:",omitzero"`
+	Certificate string `json:",omitzero"`
+	Key         string `json:",omitzero"`
+}
+
 // Notify holds the notify_* commands of an instance or a sync group.
 type Notify struct {
 	Master, Backup, Fault, Stop, Deleted, MasterRxLowerPri Command `json:",omitzero"`
@@ -180,7 +367,7 @@ type Peer struct {
 // TrackInterface is one line of track_interface.
 type TrackInterface struct {
 	Interface string `json:",omitzero"`
-	Weight    int    `json:",omitzero"` // 0: down means FAULT
+	Weight    int    `json:",omitzero"` // -253..253; 0: down means FAULT
 	Reverse   bool   `json:",omitzero"`
 }
 
@@ -197,8 +384,13 @@ type SyncGroup struct {
 	Instances       []string         `json:",omitzero"`
 	TrackInterfaces []TrackInterface `json:",omitzero"`
 	TrackScripts    []TrackScript    `json:",omitzero"`
+	TrackFiles      []Track          `json:",omitzero"`
+	TrackProcesses  []Track          `json:",omitzero"`
+	TrackBFD        []Track          `json:",omitzero"`
 	Notify          Notify           `json:",omitzero"`
 	SMTPAlert       bool             `json:",omitzero"`
+
+	NotifyPriorityChanges bool `json:",omitzero"`
 }
 
 // Address is an address line.
@@ -211,6 +403,13 @@ type Address struct {
 	Peer          netip.Prefix `json:",omitzero"`
 	NoTrack       bool         `json:",omitzero"`
 	NoPrefixRoute bool         `json:",omitzero"`
+	UseVMAC       bool         `json:",omitzero"` // on a virtual MAC of Interface
+	Home          bool         `json:",omitzero"`
+	MngTmpAddr    bool         `json:",omitzero"`
+	AutoJoin      bool         `json:",omitzero"`
+	// Preferred is the preferred lifetime; 0: forever, -1: deprecated from the start.
+	Preferred  time.Duration `json:",omitzero"`
+	TrackGroup string        `json:",omitzero"` // static addresses only
 }
 
 // Route is a route line. Only unicast and blackhole-like types.
@@ -226,6 +425,57 @@ type Route struct {
 	Scope     uint8        `json:",omitzero"`
 	OnLink    bool         `json:",omitzero"`
 	NoTrack   bool         `json:",omitzero"`
+
+	NextHops   []NextHop `json:",omitzero"` // several gateways; Via and Interface are then unset
+	TOS        uint8     `json:",omitzero"`
+	Protocol   uint8     `json:",omitzero"` // 0: 18, keepalived's
+	Metrics    []Metric  `json:",omitzero"` // of RTA_METRICS, but for MTU
+	Append     bool      `json:",omitzero"`
+	TrackGroup string    `json:",omitzero"` // static routes only
+}
+
+// Equal reports whether both are one line.
+func (r Route) Equal(o Route) bool { return reflect.DeepEqual(r, o) }
+
+// NextHop is one gateway of a route with several.
+type NextHop struct {
+	Via       netip.Addr `json:",omitzero"`
+	Interface string     `json:",omitzero"`
+	Weight    int        `json:",omitzero"` // 1..256
+	OnLink    bool       `json:",omitzero"`
+}
+
+// Metric is one number of RTA_METRICS, by its RTAX_* number.
+type Metric struct {
+	Kind  uint16 `json:",omitzero"`
+	Value uint32 `json:",omitzero"`
+	Lock  bool   `json:",omitzero"`
+}
+
+// Rule is a rule line.
+type Rule struct {
+	IPv6           bool         `json:",omitzero"`
+	Not            bool         `json:",omitzero"`
+	From, To       netip.Prefix `json:",omitzero"` // invalid: any
+	Preference     uint32       `json:",omitzero"`
+	Action         string       `json:",omitzero"` // "": Table is looked up; "goto", "nop", "unreachable", "prohibit", "blackhole"
+	Table          uint32       `json:",omitzero"`
+	Goto           uint32       `json:",omitzero"`
+	Realms         uint32       `json:",omitzero"`
+	Mark, MarkMask uint32       `json:",omitzero"` // mask 0: no mark is asked for
+	TOS            uint8        `json:",omitzero"`
+	IIF, OIF       string       `json:",omitzero"`
+	UIDRange       bool         `json:",omitzero"`
+	UIDFrom, UIDTo uint32       `json:",omitzero"`
+	TunnelID       uint64       `json:",omitzero"`
+	L3MDev         bool         `json:",omitzero"`
+	IPProto        uint8        `json:",omitzero"` // 0: any
+	SPort, DPort   PortRange    `json:",omitzero"` // zero: any
+	Protocol       uint8        `json:",omitzero"` // 0: 18, keepalived's
+	SuppressPrefix int          `json:",omitzero"` // suppress_prefixlength + 1; 0: not set
+	SuppressGroup  int          `json:",omitzero"` // suppress_ifgroup + 1; 0: not set
+	NoTrack        bool         `json:",omitzero"`
+	TrackGroup     string       `json:",omitzero"` // static rules only
 }
 
 // Protocol of a virtual server: an IP protocol number.
@@ -311,6 +561,7 @@ type VirtualServer struct {
 	Forward     Forward       `json:",omitzero"`
 	Tunnel      Tunnel        `json:",omitzero"`
 	Persistence time.Duration `json:",omitzero"` // 0: off
+	SNMPName    string        `json:",omitzero"`
 	// Granularity is the client prefix length of persistence: 0..32 or 1..128.
 	Granularity       int    `json:",omitzero"`
 	PersistenceEngine string `json:",omitzero"`
@@ -340,6 +591,7 @@ type RealServer struct {
 	InhibitOnFailure       bool    `json:",omitzero"`
 	UThreshold, LThreshold uint32  `json:",omitzero"`
 	NotifyUp, NotifyDown   Command `json:",omitzero"`
+	SNMPName               string  `json:",omitzero"`
 	SMTPAlert              bool    `json:",omitzero"`
 	Checks                 []Check `json:",omitzero"`
 }
@@ -357,6 +609,8 @@ const (
 	UDPCheck  CheckKind = "UDP_CHECK"
 	SMTPCheck CheckKind = "SMTP_CHECK"
 	DNSCheck  CheckKind = "DNS_CHECK"
+	BFDCheck  CheckKind = "BFD_CHECK"
+	FileCheck CheckKind = "FILE_CHECK"
 )
 
 // Check is one health check, inheritance already resolved
@@ -375,6 +629,15 @@ type Check struct {
 	DelayLoop        time.Duration `json:",omitzero"`
 	Warmup           time.Duration `json:",omitzero"` // first probe at random in 0..Warmup; -1 is not used: default is DelayLoop
 	Alpha            bool          `json:",omitzero"`
+	LogAllFailures   bool          `json:",omitzero"`
+
+	// ThroughVIP sends the probe to the virtual server's address by way of the
+	// real server, as IPVS sends a client's request in DR and TUN, so that a
+	// server that does not hold the VIP fails. Our own keyword through_vip.
+	ThroughVIP bool `json:",omitzero"`
+
+	// TCP_CHECK
+	HalfOpen bool `json:",omitzero"` // own keyword half_open: a SYN, and a RST when it is answered
 
 	// HTTP_GET, SSL_GET
 	HTTPProtocol string `json:",omitzero"` // "1.0", "1.0C", "1.0c", "1.1"
@@ -382,6 +645,29 @@ type Check struct {
 	SNIName      string `json:",omitzero"` // server name to send; empty with SNI: none
 	FastRecovery bool   `json:",omitzero"`
 	URLs         []URL  `json:",omitzero"`
+	TLSCompliant bool   `json:",omitzero"` // close_notify is sent
+	TLSVerify    bool   `json:",omitzero"` // own keyword tls_verify: the certificate must be valid for the name sent
+	HTTP2        bool   `json:",omitzero"` // http_protocol 2: by ALPN over TLS, else with prior knowledge
+
+	// SMTP_CHECK
+	HELO string `json:",omitzero"`
+
+	// DNS_CHECK
+	DNSType string `json:",omitzero"` // upper case, default SOA
+	DNSName string `json:",omitzero"` // default "."
+
+	// UDP_CHECK
+	Payload      []byte `json:",omitzero"` // nil: random
+	RequireReply bool   `json:",omitzero"`
+	Reply        []byte `json:",omitzero"` // what it must begin with
+	ReplyMask    []byte `json:",omitzero"` // as long as Reply; a bit that is 0 is any
+	MinReply     int    `json:",omitzero"`
+	MaxReply     int    `json:",omitzero"` // default 255
+
+	// BFD_CHECK, FILE_CHECK: the bfd_instance or track_file
+	Name    string `json:",omitzero"`
+	Weight  int    `json:",omitzero"` // FILE_CHECK, default the file's
+	Reverse bool   `json:",omitzero"`
 
 	// MISC_CHECK
 	Command     Command       `json:",omitzero"`
@@ -397,7 +683,15 @@ type URL struct {
 	VirtualHost  string        `json:",omitzero"` // Host header; empty: address:port
 	Regex        string        `json:",omitzero"` // RE2 text; empty: not checked
 	RegexNoMatch bool          `json:",omitzero"`
+	RegexMin     int           `json:",omitzero"` // where the search starts, bytes
+	RegexMax     int           `json:",omitzero"` // where a match starts at the latest, plus 1; 0: anywhere
+	TLSCompliant bool          `json:",omitzero"`
+	Headers      []Header      `json:",omitzero"` // own keyword header NAME VALUE: sent
+	Expect       []Header      `json:",omitzero"` // own keyword expect_header NAME [VALUE]: must be in the answer; a value is a part of it
 }
+
+// Header is one header field of HTTP.
+type Header struct{ Name, Value string }
 
 // StatusRange is an inclusive range of HTTP status codes.
 type StatusRange struct{ From, To int }

@@ -36,7 +36,7 @@ func (s *service) apply(gen uint64, c *config) {
 		r := byName[m.Name]
 		if r != nil && sameRouter(&r.cfg, m) {
 			delete(byName, m.Name)
-			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.Equal(r.cfg.VirtualRoutes, m.VirtualRoutes)
+			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.EqualFunc(r.cfg.VirtualRoutes, m.VirtualRoutes, model.Route.Equal)
 			if changed[r] {
 				s.dropRoutes(r, m)
 				s.dropAltered(r, m)
@@ -110,7 +110,7 @@ func (s *service) dropRoutes(r *router, next *model.Instance) {
 	gone := *r
 	gone.cfg.VIPs, gone.cfg.ExcludedVIPs, gone.cfg.VirtualRoutes = nil, nil, nil
 	for _, route := range r.cfg.VirtualRoutes {
-		if !slices.Contains(next.VirtualRoutes, route) {
+		if !slices.ContainsFunc(next.VirtualRoutes, route.Equal) {
 			gone.cfg.VirtualRoutes = append(gone.cfg.VirtualRoutes, route)
 		}
 	}

@@ -17,6 +17,16 @@ type HealthNews struct {
 // Summary is a HealthNews.
 func (h Health) Summary() any { return HealthNews{h.Applied, h.Transitions} }
 
+// IPVSNews is the summary of IPVS: without ten thousand destinations.
+type IPVSNews struct {
+	Applied
+	Orders      []Order      `json:"orders,omitempty"`
+	Transitions []Transition `json:"transitions,omitempty"`
+}
+
+// Summary is an IPVSNews.
+func (i IPVS) Summary() any { return IPVSNews{i.Applied, i.Orders, i.Transitions} }
+
 // Slim is Conf for a service that has no use for real servers: they are nearly
 // all of a large configuration, and are left out while it is decoded.
 type Slim struct {

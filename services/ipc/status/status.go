@@ -66,6 +66,64 @@ type VRRP struct {
 	Transitions []Transition   `json:"transitions,omitempty"`
 	Resigned    bool           `json:"resigned"` // held as backup by the operator
 	ResignedBy  string         `json:"resignedBy,omitempty"`
+	BFD         []BFDSession   `json:"bfd,omitempty"`
+	Heartbeat   *Heartbeat     `json:"heartbeat,omitempty"` // nil: not configured
+	Timers      Lateness       `json:"timers"`
+}
+
+// Lateness is how late the timers of the vrrp process fired since it started.
+type Lateness struct {
+	Count    uint64        `json:"count"`
+	P50      time.Duration `json:"p50"`
+	P99      time.Duration `json:"p99"`
+	P999     time.Duration `json:"p999"`
+	Max      time.Duration `json:"max"`
+	RealTime bool          `json:"realTime"` // the loop runs at real-time priority
+}
+
+// BFDSession is one BFD session now (RFC 5880).
+type BFDSession struct {
+	Name       string        `json:"name"`
+	Neighbor   netip.Addr    `json:"neighbor"`
+	State      string        `json:"state"` // "AdminDown", "Down", "Init", "Up"
+	Diagnostic string        `json:"diagnostic,omitempty"`
+	Remote     string        `json:"remote,omitempty"` // the neighbour's state
+	Since      time.Time     `json:"since"`
+	Interval   time.Duration `json:"interval"` // between the packets that we send
+	Detect     time.Duration `json:"detect"`   // detection time
+	Sent       uint64        `json:"sent"`
+	Received   uint64        `json:"received"`
+	VRRP       bool          `json:"vrrp"`
+	Checker    bool          `json:"checker"`
+}
+
+// Heartbeat is the private heartbeat to the peer.
+type Heartbeat struct {
+	Up      bool              `json:"up"` // heard on at least one path
+	Peer    string            `json:"peer,omitempty"`
+	Since   time.Time         `json:"since"`
+	Detect  time.Duration     `json:"detect"`
+	Paths   []HeartbeatPath   `json:"paths"`
+	Routers []HeartbeatRouter `json:"routers,omitempty"` // virtual routers that both boxes have
+}
+
+// HeartbeatPath is one path to the peer.
+type HeartbeatPath struct {
+	Peer      netip.Addr `json:"peer"`
+	Interface string     `json:"interface,omitempty"`
+	Up        bool       `json:"up"`
+	Since     time.Time  `json:"since"`
+	Last      time.Time  `json:"last"` // last heartbeat heard
+	Sent      uint64     `json:"sent"`
+	Received  uint64     `json:"received"`
+	Rejected  uint64     `json:"rejected"` // wrong key, replayed or malformed
+}
+
+// HeartbeatRouter is what the peer says of a virtual router that we have too.
+type HeartbeatRouter struct {
+	Instance string `json:"instance"`
+	State    string `json:"state"`
+	Priority int    `json:"priority"` // effective
 }
 
 // VRRP states as keepalived names them.
@@ -96,13 +154,28 @@ type VRRPInstance struct {
 	LastAdvert     time.Time      `json:"lastAdvert"` // last accepted advertisement of another router
 	VIPs           []netip.Prefix `json:"vips"`
 	Faults         []string       `json:"faults,omitempty"` // what holds it in FAULT
+	VMAC           string         `json:"vmac,omitempty"`   // interface of the virtual MAC
+	Evidence       Evidence       `json:"evidence"`
 	Trackers       []Tracker      `json:"trackers,omitempty"`
 	Stats          VRRPStats      `json:"stats"`
 }
 
-// Tracker is one tracked interface or script.
+// Evidence is what explains the state of a virtual router: what was heard last.
+type Evidence struct {
+	From         netip.Addr    `json:"from,omitzero"` // last accepted advertisement of another router
+	Priority     int           `json:"priority,omitempty"`
+	Interval     time.Duration `json:"interval,omitempty"`
+	At           time.Time     `json:"at,omitzero"`
+	Rejected     string        `json:"rejected,omitempty"` // why the last one that did not count did not
+	RejectedFrom netip.Addr    `json:"rejectedFrom,omitzero"`
+	RejectedAt   time.Time     `json:"rejectedAt,omitzero"`
+	Takeover     string        `json:"takeover,omitempty"`  // what made it master last: "master down timer", "heartbeat lost", "peer's link down", "handover", "priority 0", "preempt", "owner"
+	FirstGARP    time.Duration `json:"firstGARP,omitempty"` // from that decision to the first gratuitous ARP
+}
+
+// Tracker is one tracked interface, script, file, process or BFD session.
 type Tracker struct {
-	Kind   string `json:"kind"` // "interface", "script"
+	Kind   string `json:"kind"` // "interface", "script", "file", "process", "bfd"
 	Name   string `json:"name"`
 	Up     bool   `json:"up"`
 	Weight int    `json:"weight"`
@@ -162,6 +235,9 @@ type RealServerHealth struct {
 	Addr  netip.Addr `json:"addr"`
 	Port  uint16     `json:"port"` // model.RealServer.ConfPort
 	Alive bool       `json:"alive"`
+	// Disabled is set while the operator has taken it out (IPVS.Orders): it
+	// does not count for the quorum.
+	Disabled bool `json:"disabled,omitempty"`
 	// Weight replaces the configured weight when it is not negative (misc_dynamic).
 	Weight int           `json:"weight"`
 	Since  time.Time     `json:"since"`
@@ -178,6 +254,11 @@ type CheckHealth struct {
 	Took    time.Duration `json:"took"`
 	Retries int           `json:"retries"` // left before it is down
 	Detail  string        `json:"detail"`  // "connection refused", "status 503, want 200"
+	// Failed is the last probe that failed, also when the check is up again.
+	Failed       time.Time `json:"failed,omitzero"`
+	FailedDetail string    `json:"failedDetail,omitempty"`
+	Answer       string    `json:"answer,omitempty"` // first bytes of the last failed answer, printable, at most 120
+	Shared       int       `json:"shared,omitempty"` // how many checks of the configuration this one probe serves, when several
 }
 
 // IPVS is the state of ipvs: what the kernel holds and what was done to it.
@@ -190,8 +271,31 @@ type IPVS struct {
 	Repairs     uint64       `json:"repairs"` // operations that undid somebody else's change
 	LastPass    time.Time    `json:"lastPass"`
 	LastOps     []string     `json:"lastOps,omitempty"` // the last pass that changed something, printed
+	LastRepair  time.Time    `json:"lastRepair,omitzero"`
+	Repaired    []string     `json:"repaired,omitempty"` // what the last repair undid, printed
+	Orders      []Order      `json:"orders,omitempty"`   // of the operator, sorted
 	Transitions []Transition `json:"transitions,omitempty"`
 }
+
+// Order is what the operator told about a real server. It outlives commits and
+// reboots until "enable" takes it back or the server leaves the configuration.
+type Order struct {
+	VirtualServer string     `json:"virtualServer"` // model.VirtualServer.Name
+	Addr          netip.Addr `json:"addr"`
+	Port          uint16     `json:"port"`   // model.RealServer.ConfPort
+	Action        string     `json:"action"` // OrderDrain, OrderDisable, OrderWeight
+	Weight        int        `json:"weight,omitempty"`
+	By            string     `json:"by,omitempty"`
+	Since         time.Time  `json:"since"`
+}
+
+// Actions of an Order.
+const (
+	OrderDrain   = "drain"   // weight 0: connections and persistent clients stay
+	OrderDisable = "disable" // out of the table: connections end
+	OrderWeight  = "weight"  // another weight than the configured one
+	OrderEnable  = "enable"  // as configured again; takes an order back
+)
 
 // Service is one IPVS service in the kernel.
 type Service struct {
@@ -214,6 +318,8 @@ type Dest struct {
 	Weight                 int        `json:"weight"`
 	Sorry                  bool       `json:"sorry,omitempty"`
 	Draining               bool       `json:"draining,omitempty"` // weight 0 until its connections end
+	Order                  string     `json:"order,omitempty"`    // action of the operator's order
+	Tunnel                 string     `json:"tunnel,omitempty"`   // "ipip", "gue 6080 csum", "gre"
 	UThreshold, LThreshold uint32
 	Active                 uint32 `json:"active"` // connections
 	Inactive               uint32 `json:"inactive"`
@@ -309,11 +415,40 @@ type MarkCount struct {
 // Notify is the state of notify: script runs and mail.
 type Notify struct {
 	Applied
-	Scripts       []ScriptResult `json:"scripts"`
-	Runs          uint64         `json:"runs"`
-	MailSent      uint64         `json:"mailSent"`
-	MailFailed    uint64         `json:"mailFailed"`
-	LastMailError string         `json:"lastMailError,omitempty"`
+	Scripts       []ScriptResult  `json:"scripts"`
+	Runs          uint64          `json:"runs"`
+	MailSent      uint64          `json:"mailSent"`
+	MailFailed    uint64          `json:"mailFailed"`
+	LastMailError string          `json:"lastMailError,omitempty"`
+	Files         []FileResult    `json:"files,omitempty"`
+	Processes     []ProcessResult `json:"processes,omitempty"`
+	FIFOs         []FIFOState     `json:"fifos,omitempty"`
+	Transitions   []Transition    `json:"transitions,omitempty"`
+}
+
+// FileResult is what a track_file holds. A file that is missing or holds no
+// number counts as 0, as keepalived has it.
+type FileResult struct {
+	Name   string    `json:"name"`
+	Value  int       `json:"value"`
+	Last   time.Time `json:"last"` // when it changed
+	Detail string    `json:"detail,omitempty"`
+}
+
+// ProcessResult is the outcome of one vrrp_track_process.
+type ProcessResult struct {
+	Name  string    `json:"name"`
+	OK    bool      `json:"ok"` // between quorum and quorum_max, after the delays
+	Count int       `json:"count"`
+	Last  time.Time `json:"last"`
+}
+
+// FIFOState is one notify pipe.
+type FIFOState struct {
+	Path    string `json:"path"`
+	Written uint64 `json:"written"`          // lines
+	Dropped uint64 `json:"dropped"`          // lines that found no reader and no room
+	Reader  string `json:"reader,omitempty"` // state of the reader that we started
 }
 
 // ScriptResult is the outcome of one vrrp_script. Counting rise and fall is

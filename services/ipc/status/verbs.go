@@ -26,9 +26,12 @@ import (
 //	  resume       -              -
 //	ipvs
 //	  connections  ConnQuery      []Conn           the argument may be left out
+//	  order        ServerOrder    []Dest           drain, disable, enable or weigh a real server; answers when the kernel has it
 //	notify
 //	  run          Run            RunResult        run a check script for health
 //	  mail         Mail           -                queue a message for smtp_server
+//	  track-file   TrackValue     -                write the number of a track_file
+//	  journal      JournalQuery   []Entry          transitions of all services, kept over a reboot; oldest first
 //	script (served by notify on an abstract socket, for programs that users run)
 //	  mail         Mail           -
 //	  resign       Resign         -                what "killall keepalived" means here
@@ -163,4 +166,36 @@ type LogQuery struct {
 type Restart struct {
 	Service string `json:"service"`
 	Signal  int    `json:"signal,omitempty"`
+}
+
+// ServerOrder tells what to do with a real server. An empty VirtualServer means
+// in every virtual server that has it; port 0 means every port of it.
+type ServerOrder struct {
+	VirtualServer string     `json:"virtualServer,omitempty"`
+	Addr          netip.Addr `json:"addr"`
+	Port          uint16     `json:"port,omitempty"`
+	Action        string     `json:"action"` // OrderDrain, OrderDisable, OrderWeight, OrderEnable
+	Weight        int        `json:"weight,omitempty"`
+	By            string     `json:"by,omitempty"`
+}
+
+// TrackValue is a number for a track_file.
+type TrackValue struct {
+	Name  string `json:"name"`
+	Value int    `json:"value"`
+}
+
+// JournalQuery selects entries of the journal. The zero value of a field
+// matches all of them.
+type JournalQuery struct {
+	Limit   int       `json:"limit,omitempty"`   // newest n; 0: 200, at most 20,000
+	Object  string    `json:"object,omitempty"`  // part of Transition.Object
+	Service string    `json:"service,omitempty"` // "vrrp", "health", …
+	After   time.Time `json:"after,omitzero"`
+}
+
+// Entry is one line of the journal.
+type Entry struct {
+	Service string `json:"service"`
+	Transition
 }
