@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -51,11 +52,20 @@ func session(role Role) (*Session, *box) {
 	b := &box{states: map[string]any{
 		"conf": status.Conf{Generation: 3, Source: "commit", Author: "bob@serial"},
 		"vrrp": status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: "MASTER"}, {Name: "VI_2", State: "BACKUP"}}},
+		"health": status.Health{Servers: []status.VirtualServerHealth{
+			{Name: "[10.0.0.100]:tcp:80", QuorumUp: true, Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80, Alive: true}}},
+			{Name: "FWM 3", Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80}, {Addr: netip.MustParseAddr("2001:db8::21"), Port: 21}}}}},
 		"init": status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
 	}, verbs: map[string]func(any) (any, error){
 		"conf check": func(any) (any, error) { return status.CheckReport{}, nil },
 		"conf text": func(any) (any, error) {
 			return status.Candidate{Text: "auth_pass secret\n"}, nil
+		},
+		"ipvs order": func(any) (any, error) {
+			return []status.Dest{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80, Active: 7}}, nil
+		},
+		"notify journal": func(any) (any, error) {
+			return []status.Entry{{Service: "vrrp", Transition: status.Transition{Object: "VI_1", From: "BACKUP", To: "MASTER", Reason: "because"}}}, nil
 		},
 		"conf commit": func(any) (any, error) {
 			return status.CommitResult{Generation: 4, Warnings: map[string]string{"net": "eth9 is not there"}}, nil
@@ -111,12 +121,12 @@ func TestLines(t *testing.T) {
 		{View, "show vrrp | matc", Usage, "", "| match wants a text"},
 		{View, "show vrrp | sort", Usage, "", "possible is: count, except, json, last, match"},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
-		{View, "show", Usage, "", "show is incomplete; possible: configuration, files"},
+		{View, "show", Usage, "", "show is incomplete; possible: bfd, configuration, files, health, heartbeat"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
 		{View, "show version now", Usage, "", `show version does not take "now"`},
-		{View, "frobnicate", Usage, "", `"frobnicate" is not a command; possible: exit, file, help, quit, show`},
+		{View, "frobnicate", Usage, "", `"frobnicate" is not a command; possible: exit, explain, file, help, quit, show`},
 		{View, "re", Usage, "", `"re" is not a command`},
 		{Admin, "re", Usage, "", `"re" could be any of: reboot, resign, restart, resume`},
 		{View, "show ipvs", Failed, "", `ipvs does not answer; see "show processes" and "show log ipvs"`},
@@ -143,6 +153,21 @@ func TestLines(t *testing.T) {
 		{Admin, "restart", Usage, "", "restart SERVICE"},
 		{Admin, "restart vrrp signal 900", Usage, "", "restart SERVICE"},
 		{Admin, "discard", OK, "nothing was loaded", ""},
+		{Operate, "drain 10.0.0.21", OK, "10.0.0.21:80: weight 0, 7 active and 0 inactive connections", ""},
+		{Operate, "weight 10.0.0.21:80 5 of [10.0.0.100]:tcp:80", OK, "weight 0", ""},
+		{Operate, "weight 10.0.0.21", Usage, "", "weight SERVER N"},
+		{Operate, "weight 10.0.0.21 heavy", Usage, "", `"heavy" is not a weight; want 0`},
+		{Operate, "drain web1", Usage, "", `"web1" is not a real server; write its address`},
+		{Operate, "drain 10.0.0.21 from x", Usage, "", "drain SERVER [of VIRTUAL]"},
+		{Operate, "enable", Usage, "", "enable SERVER"},
+		{Operate, "track-file load many", Usage, "", `"many" is not a whole number`},
+		{View, "explain vrrp VI_1", OK, "VI_1 is MASTER", ""},
+		{View, "explain vrrp VI_9", Failed, "", `there is no instance "VI_9"; there are: VI_1, VI_2`},
+		{View, "explain server 10.0.0.99", Failed, "", "ipvs does not answer"},
+		{View, "show heartbeat", OK, "no heartbeat is configured", ""},
+		{View, "show timers", OK, "no timer fired yet", ""},
+		{View, "show journal VI_1 5", OK, "VI_1: BACKUP -> MASTER: because", ""},
+		{View, "show journal 5 6", Usage, "", "show journal [OBJECT] [LINES]"},
 		{Admin, "help commit", OK, "make the candidate", ""},
 		{View, "help commit", Usage, "", "there is no command"},
 		{View, "show vrrp; nonsense; show version", Usage, "VI_1", "not a command"},
@@ -159,7 +184,7 @@ func TestLines(t *testing.T) {
 // Each command is allowed from its role on, and to nobody below.
 func TestRoleMatrix(t *testing.T) {
 	want := map[Role][]string{
-		Operate: {"resign", "resume", "restart"},
+		Operate: {"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file"},
 		Admin:   {"load", "check", "compare", "commit", "discard", "rollback", "file put", "file delete", "reboot", "poweroff"},
 	}
 	for _, c := range commands {
@@ -249,7 +274,7 @@ func TestAskedBeforeReboot(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                 "0 exit file help quit resign restart resume show",
+		"":                 "0 disable drain enable exit explain file help quit resign restart resume show track-file weight",
 		"sh":               "0 show",
 		"show v":           "5 version vrrp",
 		"sh vr":            "3 vrrp",
@@ -264,6 +289,8 @@ func TestComplete(t *testing.T) {
 		"nonsense ":        "9",
 		"file ":            "5 list",
 		"show ipvs stats ": "16",
+		"drain ":           "6 10.0.0.21:80 [2001:db8::21]:21",
+		"explain s":        "8 server",
 	} {
 		s, _ := session(Operate)
 		start, list := s.Complete(t.Context(), line)
@@ -312,7 +339,7 @@ func FuzzRun(f *testing.F) {
 			}
 			if role == View {
 				for _, c := range b.calls {
-					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections"}, strings.Fields(c)[1]) {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal"}, strings.Fields(c)[1]) {
 						t.Errorf("%q: view did %s", line, c)
 					}
 				}

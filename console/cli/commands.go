@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"ballast/services/ipc/status"
 )
 
 // command is one row of the command table.
@@ -45,6 +47,13 @@ func makeCommands() []*command {
 		row("show ipvs rates", "", "rates, as ipvsadm -Ln --rate", View, true, showIPVSRates, nil),
 		row("show ipvs connections", "", "connection table, as ipvsadm -Lnc", View, true, showConnections, nil),
 		row("show health", "[TEXT]", "checks of real servers with their reasons", View, true, showHealth, nil),
+		row("show orders", "", "real servers that are drained, disabled or weighed by order", View, true, showOrders, nil),
+		row("show journal", "[OBJECT] [LINES]", "every transition with its reason, newest last", View, true, showJournal, instances),
+		row("show heartbeat", "", "private heartbeat to the peer, by path", View, true, showHeartbeat, nil),
+		row("show bfd", "", "BFD sessions", View, true, showBFD, nil),
+		row("show timers", "", "how late the timers of vrrp fire", View, true, showTimers, nil),
+		row("explain vrrp", "[INSTANCE]", "why a virtual router is in its state, with the evidence", View, false, explainVRRP, instances),
+		row("explain server", "ADDRESS[:PORT]", "why a real server gets connections or not", View, false, explainServer, realServers),
 		row("show interfaces", "", "links and addresses", View, true, showInterfaces, nil),
 		row("show routes", "", "routes of the main table", View, true, showRoutes, nil),
 		row("show marks", "", "firewall marks with their counters", View, true, showMarks, nil),
@@ -63,6 +72,11 @@ func makeCommands() []*command {
 		row("file put", "PATH [MODE]", "store a script file that the configuration calls", Admin, false, filePut, files),
 		row("file list", "", "script files kept with the configuration", View, true, showFiles, nil),
 		row("file delete", "PATH", "delete a script file", Admin, false, fileDelete, files),
+		row("drain", "SERVER [of VIRTUAL]", "no new connections for a real server; the old ones go on", Operate, true, order(status.OrderDrain), realServers),
+		row("disable", "SERVER [of VIRTUAL]", "take a real server out of the table; its connections end", Operate, true, order(status.OrderDisable), realServers),
+		row("enable", "SERVER [of VIRTUAL]", "as configured again", Operate, true, order(status.OrderEnable), realServers),
+		row("weight", "SERVER N [of VIRTUAL]", "another weight than the configured one", Operate, true, order(status.OrderWeight), realServers),
+		row("track-file", "NAME VALUE", "write the number of a track_file", Operate, false, trackFile, nil),
 		row("resign", "[INSTANCE]", "give up mastership and stay backup until resume", Operate, false, resign, instances),
 		row("resume", "", "take part in elections again", Operate, false, resume, nil),
 		row("restart", "SERVICE [signal N]", "restart a service", Operate, false, restart, services),

@@ -73,11 +73,7 @@ func showVRRP(ctx context.Context, c *call) (string, error) {
 	}
 	text, ok := show.VRRP(st, name, c.s.now())
 	if !ok {
-		var names []string
-		for _, v := range st.Instances {
-			names = append(names, v.Name)
-		}
-		return "", fmt.Errorf("there is no instance %q; there are: %s", printable(name), strings.Join(names, ", "))
+		return "", noInstance(name, st)
 	}
 	return text, nil
 }

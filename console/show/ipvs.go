@@ -54,6 +54,9 @@ func IPVS(st status.IPVS, h status.Health, now time.Time) string {
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
 	}
+	if n := len(st.Orders); n > 0 {
+		fmt.Fprintf(&b, "! %d real servers are not as configured: \"show orders\"\n", n)
+	}
 	for _, d := range st.Daemons {
 		fmt.Fprintf(&b, "%s sync daemon (mcast=%s, syncid=%d)\n", clean(d.Role), clean(d.Interface), d.ID)
 	}
@@ -107,6 +110,8 @@ func verdict(s status.Service, d status.Dest, h status.Health, now time.Time) st
 	switch {
 	case d.Sorry:
 		return "sorry server"
+	case d.Order != "":
+		return "by order: " + d.Order
 	case d.Draining:
 		return "draining"
 	}
@@ -233,6 +238,9 @@ func Health(h status.Health, filter string, now time.Time) string {
 			state := "up"
 			if !r.Alive {
 				state = "DOWN"
+			}
+			if r.Disabled {
+				state += ", out by order"
 			}
 			if r.Weight >= 0 {
 				state += fmt.Sprintf(", weight %d", r.Weight)

@@ -94,6 +94,59 @@ var initState = status.Init{Version: "0.1.0", Kernel: "6.12.117", Board: "qemu",
 		{Name: "health", PID: 102, State: "backoff", Since: ago(3 * time.Second), Restarts: 4, LastExit: "signal: killed"},
 	}}
 
+// failover is a pair with a heartbeat, whose master has just died.
+var failover = status.VRRP{
+	Instances: []status.VRRPInstance{
+		{Name: "VI_1", State: status.VRRPMaster, Since: ago(72 * time.Second), Reason: "heartbeat of 10.0.0.12 lost on all paths for 31ms, and it does not answer ARP",
+			Interface: "eth0", VRID: 51, Version: 2, Priority: 100, Effective: 98, MasterAddr: addr("10.0.0.11"), MasterPriority: 98, VMAC: "vrrp.51",
+			Trackers: []status.Tracker{{Kind: "script", Name: "chk_nginx", Weight: -2, Detail: "exit 1"}, {Kind: "bfd", Name: "gw", Up: true}},
+			Evidence: status.Evidence{From: addr("10.0.0.12"), Priority: 150, Interval: time.Second, At: ago(73 * time.Second),
+				Rejected: "authentication: the password differs", RejectedFrom: addr("10.0.0.66"), RejectedAt: ago(12 * time.Second),
+				Takeover: "heartbeat lost", FirstGARP: 412 * time.Microsecond}},
+		{Name: "VI_2", State: status.VRRPBackup, Since: ago(time.Hour), Reason: "advertisement from 10.0.1.12 with priority 150, ours is 100", Priority: 100, Effective: 100,
+			MasterAddr: addr("10.0.1.12"), MasterPriority: 150, MasterDown: 3609 * time.Millisecond},
+		{Name: "VI_3", State: status.VRRPFault, Since: ago(time.Minute), Reason: "eth3 has no carrier", Faults: []string{"interface eth3: no carrier"}},
+	},
+	Groups: []status.VRRPGroup{{Name: "G1", State: status.VRRPBackup, Since: ago(time.Hour), Instances: []string{"VI_2", "VI_3"}}},
+	BFD: []status.BFDSession{{Name: "gw", Neighbor: addr("10.0.0.1"), State: "Up", Since: ago(time.Hour), Interval: 10 * time.Millisecond, Detect: 50 * time.Millisecond, Sent: 360000, Received: 359990},
+		{Name: "far", Neighbor: addr("2001:db8::1"), State: "Down", Diagnostic: "control detection time expired", Since: ago(time.Minute), Interval: time.Second}},
+	Heartbeat: &status.Heartbeat{Since: ago(72 * time.Second), Detect: 30 * time.Millisecond,
+		Paths: []status.HeartbeatPath{{Peer: addr("10.0.0.12"), Interface: "eth0", Since: ago(72 * time.Second), Last: ago(72 * time.Second), Sent: 123456, Received: 116000},
+			{Peer: addr("fd00::12"), Up: true, Since: ago(time.Hour), Last: now, Rejected: 3}, {Peer: addr("192.0.2.9")}},
+		Routers: []status.HeartbeatRouter{{Instance: "VI_1", State: "MASTER", Priority: 150}}},
+	Timers: status.Lateness{Count: 100000, P50: 18 * time.Microsecond, P99: 80 * time.Microsecond, P999: 1700 * time.Microsecond, Max: 2100 * time.Microsecond, RealTime: true},
+}
+
+var beating = func() status.Heartbeat {
+	h := *failover.Heartbeat
+	h.Up, h.Since = true, ago(time.Hour)
+	return h
+}()
+
+var ordered = status.IPVS{
+	Services: []status.Service{{ID: model.ServiceID{Addr: addr("10.0.0.100"), Port: 80, Protocol: model.TCP}, VirtualServer: "[10.0.0.100]:tcp:80", Scheduler: "wrr", Dests: []status.Dest{
+		{Addr: addr("10.0.0.21"), Port: 80, Forward: "DR", Order: status.OrderDrain, Draining: true, Active: 12, Inactive: 345},
+		{Addr: addr("10.0.0.23"), Port: 80, Forward: "TUN", Tunnel: "gue 6080 csum", Weight: 50, Order: status.OrderWeight}}}},
+	Orders: []status.Order{
+		{VirtualServer: "[10.0.0.100]:tcp:80", Addr: addr("10.0.0.21"), Port: 80, Action: status.OrderDrain, By: "ann@10.0.0.9", Since: ago(3 * time.Minute)},
+		{VirtualServer: "[10.0.0.100]:tcp:80", Addr: addr("10.0.0.23"), Port: 80, Action: status.OrderWeight, Weight: 50, Since: ago(time.Hour)}},
+}
+
+var probed = status.Health{Servers: []status.VirtualServerHealth{{Name: "[10.0.0.100]:tcp:80", Weight: 1, Quorum: 2, Real: []status.RealServerHealth{
+	{Addr: addr("10.0.0.21"), Port: 80, Alive: true, Disabled: true, Weight: -1, Since: ago(26 * time.Hour), Checks: []status.CheckHealth{
+		{Kind: "HTTP_GET", Target: "10.0.0.21:80", Up: true, Known: true, Took: 2134 * time.Microsecond, Detail: "status 200", Last: ago(3 * time.Second), Shared: 4,
+			Failed: ago(26 * time.Hour), FailedDetail: "status 503, want 200", Answer: "HTTP/1.0 503 \x1b[31mno"}}},
+	{Addr: addr("10.0.0.22"), Port: 80, Weight: -1, Since: ago(12 * time.Second), Checks: []status.CheckHealth{
+		{Kind: "TCP_CHECK", Target: "10.0.0.22:8080", Known: true, Detail: "connection refused", Last: ago(time.Second), Failed: ago(time.Second), FailedDetail: "connection refused"}}},
+	{Addr: addr("10.0.0.23"), Port: 80, Alive: true, Weight: 7, Since: ago(time.Minute)},
+}}}}
+
+var entries = []status.Entry{
+	{Service: "vrrp", Transition: status.Transition{Time: ago(time.Hour), Object: "VI_1", Kind: "instance", From: "INIT", To: "BACKUP", Reason: "start"}},
+	{Service: "health", Transition: status.Transition{Time: ago(12 * time.Second), Object: "[10.0.0.22]:tcp:80 of [10.0.0.100]:tcp:80", Kind: "real server", From: "UP", To: "DOWN", Reason: "TCP_CHECK: connection refused\x1b["}},
+	{Service: "health", Transition: status.Transition{Time: ago(time.Second), Object: "[10.0.0.22]:tcp:80 of [10.0.0.200]:tcp:80", Kind: "real server", To: "DOWN"}},
+}
+
 func TestGolden(t *testing.T) {
 	text := func(s string, _ bool) string { return s }
 	problems := []model.Problem{
@@ -116,8 +169,23 @@ func TestGolden(t *testing.T) {
 		"marks":      show.Marks(netState),
 		"log": show.Log([]status.LogLine{{Time: ago(time.Second), Service: "vrrp", Priority: 5, Text: "VI_1: backup -> master: no advertisement from 10.0.0.12 for 3.61s"},
 			{Time: now, Service: "kernel", Priority: 3, Text: "eth0: gone\x1b]0;x"}}),
-		"version":   show.Version(initState, status.Conf{Generation: 8, Source: "last good", Author: "admin@10.0.0.9", Time: ago(time.Hour), Problems: problems}, now),
-		"processes": show.Processes(initState, now),
+		"version":          show.Version(initState, status.Conf{Generation: 8, Source: "last good", Author: "admin@10.0.0.9", Time: ago(time.Hour), Problems: problems}, now),
+		"processes":        show.Processes(initState, now),
+		"vrrp-failover":    text(show.VRRP(failover, "", now)),
+		"explain-master":   text(show.ExplainVRRP(failover, "VI_1", entries[:1], now)),
+		"explain-backup":   text(show.ExplainVRRP(failover, "VI_2", nil, now)),
+		"explain-fault":    text(show.ExplainVRRP(failover, "VI_3", nil, now)),
+		"explain-drained":  text(show.ExplainServer(ordered, probed, addr("10.0.0.21"), 0, entries, now)),
+		"explain-down":     text(show.ExplainServer(ordered, probed, addr("10.0.0.22"), 80, entries, now)),
+		"explain-weighted": text(show.ExplainServer(ordered, probed, addr("10.0.0.23"), 0, entries, now)),
+		"heartbeat":        show.Heartbeat(status.VRRP{Heartbeat: &beating}, now),
+		"heartbeat-lost":   show.Heartbeat(failover, now),
+		"bfd":              show.BFD(failover, now),
+		"timers":           show.Timers(failover.Timers),
+		"orders":           show.Orders(ordered.Orders, now),
+		"ipvs-orders":      show.IPVS(ordered, probed, now),
+		"health-orders":    show.Health(probed, "10.0.0.21", now),
+		"journal":          show.Journal(entries),
 		"history": show.History([]status.Generation{{Generation: 12, Time: ago(3 * time.Minute), Source: "commit", Author: "admin@10.0.0.9", Comment: "second pool", Running: true},
 			{Generation: 11, Time: ago(10 * 24 * time.Hour), Source: "seed"}}, now),
 		"files":    show.Files([]status.File{{Path: "/opt/z", Mode: 0o755, Size: 12345}, {Path: "/etc/keepalived/a.sh", Mode: 0o700, Size: 7}}),
@@ -140,7 +208,7 @@ func TestGolden(t *testing.T) {
 			if strings.ContainsAny(got, "\x1b\r\t") {
 				t.Error("control characters reach the terminal")
 			}
-			if name == "log" || name == "problems" || name == "version" {
+			if name == "log" || name == "journal" || name == "problems" || name == "version" {
 				return // lines that people search for are not folded
 			}
 			for _, l := range strings.Split(got, "\n") {
@@ -149,6 +217,9 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+	if _, ok := show.ExplainServer(ordered, probed, addr("10.0.0.21"), 81, nil, now); ok {
+		t.Error("a port that no real server has was explained")
 	}
 	if _, ok := show.VRRP(vrrp, "VI_9", now); ok {
 		t.Error("an instance that does not exist was shown")

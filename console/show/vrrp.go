@@ -57,6 +57,9 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 			wrapped(&b, "  ", vips(v))
 		}
 	}
+	if h := st.Heartbeat; h != nil && !h.Up {
+		fmt.Fprintf(&b, "! no heartbeat of the peer for %s: \"show heartbeat\"\n", Age(h.Since, now))
+	}
 	if len(st.Groups) > 0 {
 		b.WriteString("\n")
 		rows = [][]string{{"Sync group", "State", "Since", "Instances"}}
@@ -131,6 +134,9 @@ func instance(b *strings.Builder, v status.VRRPInstance, now time.Time) {
 	}
 	for _, f := range v.Faults {
 		rows = append(rows, []string{"Fault", clean(f)})
+	}
+	if v.VMAC != "" {
+		rows = append(rows, []string{"Virtual MAC", "on " + clean(v.VMAC)})
 	}
 	for _, t := range v.Trackers {
 		up := "up"
