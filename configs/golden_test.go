@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,11 +12,10 @@ import (
 
 	"ballast/configs/check"
 	"ballast/configs/model"
+	"ballast/test/golden"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // dump prints a value with what is zero left out.
 func dump(b *strings.Builder, indent, name string, v reflect.Value) {
@@ -90,17 +88,7 @@ func TestGolden(t *testing.T) {
 			}
 			r := Inspect(filepath.Base(f), text, Options{ConfigID: "main"})
 			got := report(r)
-			want, err := os.ReadFile(strings.TrimSuffix(f, ".conf") + ".txt")
-			if *update {
-				err = os.WriteFile(strings.TrimSuffix(f, ".conf")+".txt", []byte(got), 0o644)
-				want = []byte(got)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("(-want +got, -update accepts)\n%s", d)
-			}
+			golden.Check(t, strings.TrimSuffix(f, ".conf")+".txt", got)
 			if strings.HasPrefix(f, "testdata/cases/") && errorsOf(r.Problems) > 0 {
 				t.Errorf("a user's file does not load: %v", r.Problems)
 			}

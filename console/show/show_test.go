@@ -1,9 +1,7 @@
 package show_test
 
 import (
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,11 +11,8 @@ import (
 	"ballast/configs/model"
 	"ballast/console/show"
 	"ballast/services/ipc/status"
-
-	"github.com/google/go-cmp/cmp"
+	"ballast/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
@@ -192,19 +187,7 @@ func TestGolden(t *testing.T) {
 		"problems": show.Problems(problems),
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
+			golden.Check(t, filepath.Join("testdata", name+".golden"), got)
 			if strings.ContainsAny(got, "\x1b\r\t") {
 				t.Error("control characters reach the terminal")
 			}

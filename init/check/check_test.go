@@ -3,38 +3,19 @@ package check
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"ballast/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func run(t *testing.T, stdin string, args ...string) (int, string, string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code := Main(args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got, -update accepts):\n%s", file, d)
-	}
 }
 
 // TestReports compares whole reports with golden files, with their exit codes.
@@ -51,7 +32,7 @@ func TestReports(t *testing.T) {
 			if code != want[name] || errs != "" {
 				t.Errorf("exit %d, want %d; stderr %q", code, want[name], errs)
 			}
-			golden(t, strings.TrimSuffix(f, ".conf")+".txt", out)
+			golden.Check(t, strings.TrimSuffix(f, ".conf")+".txt", out)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,9 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // ftp is the case of an FTP service in passive mode: control port and data ports
 // of one client must reach the same real server.
@@ -50,7 +48,7 @@ func TestDesired(t *testing.T) {
 			fmt.Fprintf(&b, "  %s\n", r.comment())
 		}
 	}
-	golden(t, "desired.txt", b.String())
+	golden.Check(t, filepath.Join("testdata", "desired.txt"), b.String())
 	if r := Desired(nil); len(r.Chains) != 0 {
 		t.Errorf("no marks: %+v", r)
 	}
@@ -107,26 +105,6 @@ func TestRuleReadsBack(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, d)
 	}
 }
 
@@ -204,7 +182,7 @@ func TestApplyIsIdempotent(t *testing.T) {
 			}
 		}
 		if step.name == "more" {
-			golden(t, "nft.txt", counters.ReplaceAllString(sh(t, "nft list table inet ballast"), "packets N bytes N"))
+			golden.Check(t, filepath.Join("testdata", "nft.txt"), counters.ReplaceAllString(sh(t, "nft list table inet ballast"), "packets N bytes N"))
 		}
 	}
 	// Counters go on over a change of other rules.

@@ -3,7 +3,6 @@ package net
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/test/golden"
 )
 
 // inNamespace runs the rest of the test in network, mount and UTS namespaces of
@@ -43,7 +43,7 @@ func inNamespace(t *testing.T) bool {
 		t.Fatal("needs root: it makes network namespaces")
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s", fmt.Sprintf("-update=%v", *update))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s", fmt.Sprintf("-update=%v", golden.Update()))
 	cmd.Env = append(os.Environ(), "NET_TEST_IN="+t.Name())
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}
@@ -56,8 +56,6 @@ func inNamespace(t *testing.T) bool {
 	}
 	return false
 }
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // sh runs a command line without a shell, and returns its output.
 func sh(t *testing.T, line string) string {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -17,31 +16,11 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/test/golden"
 )
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func ip(s string) netip.Addr       { return netip.MustParseAddr(s) }
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, d)
-	}
-}
 
 // ipJSON runs ip -j and keeps the fields that do not differ from run to run.
 func ipJSON(t *testing.T, args string, fields ...string) string {
@@ -137,7 +116,7 @@ func TestApplyTwice(t *testing.T) {
 	}
 	addr := []string{"ifname", "addr_info", "mtu", "local", "prefixlen", "scope", "label", "broadcast", "family", "noprefixroute", "address"}
 	route := []string{"type", "dst", "gateway", "dev", "protocol", "scope", "prefsrc", "metric", "metrics", "mtu", "flags", "table"}
-	golden(t, "apply.txt", ipJSON(t, "addr show dev eth0", addr...)+ipJSON(t, "addr show dev eth1", addr...)+
+	golden.Check(t, filepath.Join("testdata", "apply.txt"), ipJSON(t, "addr show dev eth0", addr...)+ipJSON(t, "addr show dev eth1", addr...)+
 		ipJSON(t, "route show table all type unicast proto 0xb0", route...)+ipJSON(t, "route show type blackhole", route...)+ipJSON(t, "-6 route show proto 0xb0", route...))
 	// Everything goes away again; what is not ours stays.
 	sh(t, "ip addr add 192.0.2.77/24 dev eth0")

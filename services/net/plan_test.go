@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/services/net/dhcp"
+	"ballast/test/golden"
 )
 
 // nic is a link for tables: "eth0 02:…:0a".
@@ -235,7 +237,7 @@ func TestSysctls(t *testing.T) {
 	for _, s := range Sysctls(c, links) {
 		fmt.Fprintf(&b, "%s = %s\n", s.Key, s.Value)
 	}
-	golden(t, "sysctls.txt", b.String())
+	golden.Check(t, filepath.Join("testdata", "sysctls.txt"), b.String())
 	value := func(key, v string) []Op {
 		ops, _ := Diff(Facts{Links: links, Sysctls: map[string]string{key: v}}, World{Sysctls: Sysctls(c, links)})
 		return ops

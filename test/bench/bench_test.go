@@ -2,19 +2,14 @@ package bench
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"ballast/test/golden"
 	"ballast/test/lab"
 	"ballast/test/lab/wire"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestSeries(t *testing.T) {
 	for _, c := range []struct {
@@ -68,22 +63,7 @@ func TestText(t *testing.T) {
 	if err := r.Text(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "table.txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
+	golden.Check(t, filepath.Join("testdata", "table.txt"), b.String())
 }
 
 // TestTimings: the lab takes every configuration, and the client's target is

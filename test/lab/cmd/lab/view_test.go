@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,27 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ballast/test/golden"
 	"ballast/test/lab/wire"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Error(d)
-	}
-}
 
 func example() snapshot {
 	v := snapshot{
@@ -63,7 +44,7 @@ func example() snapshot {
 // on a larger one.
 func TestDraw(t *testing.T) {
 	got := example().draw(0, 80, 24, nil)
-	golden(t, "80x24.txt", got)
+	golden.Check(t, filepath.Join("testdata", "80x24.txt"), got)
 	for _, size := range [][2]int{{80, 24}, {60, 24}, {80, 15}, {20, 5}, {200, 60}} {
 		lines := strings.Split(strings.TrimSuffix(example().draw(1, size[0], size[1], nil), "\n"), "\n")
 		for _, l := range lines {
