@@ -20,9 +20,12 @@ import (
 func (s *service) apply(gen uint64, c *config) {
 	s.now = s.loop.Now()
 	s.refreshTables()
-	s.gen, s.startup, s.dirty = gen, c.Global.StartupDelay, true
+	s.gen, s.dirty = gen, true
+	s.startup = s.startupEnd(c.Global.StartupDelay, c.Global.DelayAfterBoot)
+	s.unknownVRIDs, s.trackGroups, s.delays = c.Global.LogUnknownVRIDs, c.TrackGroups, c.LinkDelays
+	s.settleLinks()
 	if !s.applied {
-		s.closeGate(gen, int(c.VirtualServers))
+		s.closeGate(gen, len(c.VirtualServers))
 	}
 	old := s.routers
 	byName := make(map[string]*router, len(old))
@@ -83,8 +86,8 @@ func (s *service) startRouter(r *router) {
 	c := coreConfig(&r.cfg, r.src, r.group != nil)
 	r.core = c
 	var delay time.Duration
-	if end := s.started + s.startup; !adopt && end > s.now {
-		delay, r.deafUntil = end-s.now, end
+	if !adopt && s.startup > s.now {
+		delay, r.deafUntil = s.startup-s.now, s.startup
 	}
 	r.step(core.Event{
 		Kind: core.Start, Cfg: &c, Priority: effective, Faulty: len(faults) > 0, Adopt: adopt,

@@ -501,3 +501,83 @@ func TestWaitsForItsConfiguration(t *testing.T) {
 		t.Errorf("%v\n%s", err, d.out.String())
 	}
 }
+
+// Numbers in files and counts of processes move a running router, by itself and
+// by its sync group.
+func TestTrackedFilesAndProcesses(t *testing.T) {
+	t.Parallel()
+	k := quick
+	l, a, b := pair(t, k, func(c *model.Instance) {
+		if c.Priority == 200 {
+			c.TrackFiles = []model.Track{{Name: "load", Weight: 1}}
+			c.TrackProcesses = []model.Track{{Name: "proxy", Weight: -150}}
+		}
+	})
+	b.start()
+	a.start()
+	said := func(load int, proxy bool) {
+		a.notify.Publish(status.Notify{
+			Files:     []status.FileResult{{Name: "load", Value: load}},
+			Processes: []status.ProcessResult{{Name: "proxy", OK: proxy, Count: map[bool]int{true: 3}[proxy]}},
+		})
+	}
+	said(0, true)
+	l.movesTo(k, "a", "b")
+	said(-150, true)
+	l.movesTo(k, "b", "a")
+	i := a.awaitInstance(k.down(), "effective priority", func(i status.VRRPInstance) bool { return i.Effective == 50 })
+	want := []status.Tracker{{Kind: "file", Name: "load", Up: true, Weight: 1, Detail: "holds -150"}, {Kind: "process", Name: "proxy", Up: true, Weight: -150, Detail: "3 running"}}
+	if d := cmp.Diff(want, i.Trackers); d != "" {
+		t.Error(d)
+	}
+	said(20, true)
+	l.movesTo(k, "a", "b")
+	said(20, false)
+	l.movesTo(k, "b", "a")
+	a.awaitInstance(k.down(), "effective priority", func(i status.VRRPInstance) bool { return i.Effective == 70 })
+	said(-254, true)
+	if i := a.awaitState(k.down(), status.VRRPFault); i.Reason != "track_file load holds -254" {
+		t.Errorf("reason %q", i.Reason)
+	}
+	// The group's file holds both members.
+	one, two := k.instance(1, 200), k.instance(1, 200)
+	two.Name, two.VRID, two.VIPs, one.VIPs = "VI_2", 52, two.VIPs[1:], one.VIPs[:1]
+	c := config(one, two)
+	c.SyncGroups = []model.SyncGroup{{Name: "G", Instances: []string{"VI_1", "VI_2"}, TrackFiles: []model.Track{{Name: "load"}}}}
+	a.commit(c)
+	a.await(k.down(), "both in fault", func(v status.VRRP) bool {
+		return v.Config == a.gen && v.Instances[0].State == status.VRRPFault && v.Instances[1].State == status.VRRPFault
+	})
+	said(0, true)
+	a.await(k.down(), "the group is master", func(v status.VRRP) bool { return v.Groups[0].State == status.VRRPMaster })
+}
+
+// interface_up_down_delays: a carrier that is away for a moment is no fault.
+func TestShortLossOfCarrier(t *testing.T) {
+	t.Parallel()
+	k := quick
+	l, a, _ := pair(t, k, nil)
+	c := config(k.instance(1, 200))
+	c.LinkDelays = []model.LinkDelay{{Interface: "eth0", Down: time.Second, Up: time.Second}}
+	a.commit(c)
+	a.start()
+	a.awaitState(k.down(), status.VRRPMaster)
+	l.run("sw", "ip link set p1 down")
+	time.Sleep(300 * time.Millisecond) // shorter than the delay: nothing is to happen
+	l.run("sw", "ip link set p1 up")
+	l.run("sw", "ip link set p1 down")
+	gone := time.Now()
+	a.awaitState(k.down(), status.VRRPFault)
+	if took := time.Since(gone); took < 900*time.Millisecond {
+		t.Errorf("in fault after %s", took)
+	}
+	l.run("sw", "ip link set p1 up")
+	back := time.Now()
+	i := a.awaitState(k.down(), status.VRRPMaster)
+	if took := time.Since(back); took < time.Second {
+		t.Errorf("out of fault after %s", took)
+	}
+	if i.Stats.BecomeMaster != 2 {
+		t.Errorf("became master %d times", i.Stats.BecomeMaster)
+	}
+}

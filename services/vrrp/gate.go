@@ -2,7 +2,6 @@ package vrrp
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"ballast/services/ipc"
@@ -79,15 +78,4 @@ func (s *service) watchIPVS(ctx context.Context, c *ipc.Client) {
 	ipc.WatchSummary(ctx, c, func(_ uint64, a status.Applied) {
 		s.do(ctx, func() { s.ipvsApplied(a.Config) })
 	})
-}
-
-// count counts the elements of a list without decoding them.
-type count int
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *count) UnmarshalJSON(b []byte) error {
-	var l []struct{}
-	err := json.Unmarshal(b, &l)
-	*n = count(len(l))
-	return err
 }

@@ -69,6 +69,7 @@ var realtime struct {
 func collect() {
 	realtime.Lock()
 	defer realtime.Unlock()
+	defer func() { collectedAt.Store(allocated()) }()
 	if realtime.tid != 0 {
 		kernel.Normal(realtime.tid)
 		defer kernel.RealTime(realtime.tid)
@@ -76,19 +77,25 @@ func collect() {
 	debug.FreeOSMemory()
 }
 
+// collectedAt is how much had been allocated since the start of the process
+// when garbage was last collected, for whatever reason.
+var collectedAt atomic.Uint64
+
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
 // tidy collects before the runtime would, which knows nothing of priorities.
 func tidy(ctx context.Context) {
 	t := time.NewTicker(10 * time.Second)
 	defer t.Stop()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	var last uint64
 	for {
 		select {
 		case <-t.C:
-			metrics.Read(sample)
-			if n := sample[0].Value.Uint64(); n-last > collectAt {
+			if allocated()-collectedAt.Load() > collectAt {
 				collect()
-				last = n
 			}
 		case <-ctx.Done():
 			return
@@ -170,7 +177,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	})
 	tasks.Go(func() {
 		ipc.Watch(life, env.Dir.Client("notify"), func(_ uint64, n status.Notify) {
-			s.do(life, func() { s.now = s.loop.Now(); s.setScripts(n.Scripts) })
+			s.do(life, func() { s.now = s.loop.Now(); s.setResults(&n) })
 		})
 	})
 	tasks.Go(func() { s.watchIPVS(life, env.Dir.Client("ipvs")) })
@@ -222,11 +229,16 @@ type running struct {
 
 // config is the part of model.Config that this service needs.
 type config struct {
-	Global     struct{ StartupDelay time.Duration }
-	Instances  []model.Instance
-	SyncGroups []model.SyncGroup
-	// VirtualServers is how many there are.
-	VirtualServers count
+	Global struct {
+		StartupDelay, DelayAfterBoot time.Duration
+		LogUnknownVRIDs              bool
+	}
+	Instances   []model.Instance
+	SyncGroups  []model.SyncGroup
+	TrackGroups []model.TrackGroup
+	LinkDelays  []model.LinkDelay
+	// VirtualServers is how many there are; what they hold is not decoded.
+	VirtualServers []struct{}
 }
 
 // lastWords is how long the sockets stay open after the last state, for those

@@ -40,12 +40,29 @@ type service struct {
 
 	gen     uint64 // of the configuration applied
 	applied bool
-	startup time.Duration // vrrp_startup_delay
+	startup time.Duration // when vrrp_startup_delay and vrrp_delay_after_boot are over
 	gate    gate          // closed: no router goes master yet
 	routers []*router     // in the order of the configuration
 	groups  []*group
-	scripts map[string]status.ScriptResult
 	held    map[string]string // instance ("": all): who resigned it
+
+	// What is tracked besides links, by name. The first three come from notify,
+	// bfd and lost from other parts of this process, on the loop: whoever
+	// changes what they answer calls reevaluate.
+	scripts   map[string]status.ScriptResult
+	files     map[string]status.FileResult
+	processes map[string]status.ProcessResult
+	// bfd tells of a BFD session; known is false as long as it has been neither
+	// up nor down since this process started. nil: there are none.
+	bfd func(name string) (up, known bool)
+	// lost is what of a track_group somebody took away and could not be
+	// restored: its instances are in fault. Empty: nothing.
+	lost map[string]string
+
+	trackGroups  []model.TrackGroup
+	delays       []model.LinkDelay // interface_up_down_delays
+	lags         map[string]*lag   // links with a delay, by the name in the configuration
+	unknownVRIDs bool              // log_unknown_vrids
 
 	ring      []status.Transition
 	seq       uint64
@@ -57,7 +74,7 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 	s := &service{
 		log: log, publish: publish, cmds: make(chan func(), 64),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
-		scripts: map[string]status.ScriptResult{}, held: map[string]string{},
+		scripts: map[string]status.ScriptResult{}, held: map[string]string{}, lost: map[string]string{}, lags: map[string]*lag{},
 		stale: true, dirty: true, cameUp: map[int]bool{},
 	}
 	var err error
@@ -148,7 +165,7 @@ func (s *service) run(ctx context.Context) error {
 		}
 		s.commands()
 		s.fire()
-		if s.stale {
+		if s.stale || s.lagOver() {
 			s.refresh()
 		}
 		s.settleGroups()
@@ -182,6 +199,11 @@ func (s *service) deadline() time.Duration {
 	}
 	for _, b := range s.bursts {
 		at = min(at, b.next)
+	}
+	for _, g := range s.lags {
+		if g.due != 0 {
+			at = min(at, g.due)
+		}
 	}
 	return at
 }
@@ -306,5 +328,6 @@ func (s *service) refreshTables() bool {
 			k.rejoin(s)
 		}
 	}
+	s.settleLinks()
 	return true
 }

@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -120,7 +121,13 @@ func (s *service) drain(k *sock) {
 			continue
 		}
 		r := k.pick(&p)
-		if r == nil || s.now < r.deafUntil {
+		if r == nil {
+			if s.unknownVRIDs {
+				s.log.limited(fmt.Sprint("vrid", p.Payload[1]), "packet from %s of virtual router %d, which is not configured here", p.Src, p.Payload[1])
+			}
+			continue
+		}
+		if s.now < r.deafUntil {
 			continue
 		}
 		r.receive(&p, s.now-p.Age)

@@ -42,15 +42,19 @@ func moved(before, now []status.Tracker) string {
 	var why []string
 	for _, t := range now {
 		i := slices.IndexFunc(before, func(b status.Tracker) bool { return b.Kind == t.Kind && b.Name == t.Name })
-		if t.Weight == 0 || i >= 0 && before[i].Up == t.Up && before[i].Weight == t.Weight {
+		file := t.Kind == "file"
+		if t.Weight == 0 || i >= 0 && before[i].Up == t.Up && before[i].Weight == t.Weight && (!file || before[i].Detail == t.Detail) {
 			continue
 		}
 		state := map[bool]string{true: "up", false: "down"}[t.Up]
-		if t.Kind == "script" {
+		switch t.Kind {
+		case "script":
 			state = map[bool]string{true: "succeeds", false: "fails"}[t.Up]
+		case "file":
+			state = t.Detail
 		}
-		text := fmt.Sprintf("%s %s %s (weight %d)", t.Kind, t.Name, state, t.Weight)
-		if t.Detail != "" && !t.Up {
+		text := fmt.Sprintf("%s %s %s (weight %d)", word(t.Kind), t.Name, state, t.Weight)
+		if t.Detail != "" && !t.Up && !file {
 			text += ", " + t.Detail
 		}
 		why = append(why, text)
@@ -80,48 +84,142 @@ func (r *router) examine() (faults []string, effective uint8) {
 			faults = append(faults, why)
 		}
 	}
-	r.trackers = r.trackers[:0:0]
-	sum := 0
-	links, scripts := r.cfg.TrackInterfaces, r.cfg.TrackScripts
+	if r.cfg.UnicastFaultNoPeer && len(r.cfg.Peers) == 0 {
+		faults = append(faults, "no unicast_peer is configured (unicast_fault_no_peer)")
+	}
+	t := tally{r: r}
+	links, scripts, files, processes, bfd := r.cfg.TrackInterfaces, r.cfg.TrackScripts, r.cfg.TrackFiles, r.cfg.TrackProcesses, r.cfg.TrackBFD
 	if r.group != nil { // its members have weights of their own only where sync_group_tracking_weight lets them
-		links = slices.Concat(links, r.group.cfg.TrackInterfaces)
-		scripts = slices.Concat(scripts, r.group.cfg.TrackScripts)
+		g := &r.group.cfg
+		links, scripts = slices.Concat(links, g.TrackInterfaces), slices.Concat(scripts, g.TrackScripts)
+		files, processes, bfd = slices.Concat(files, g.TrackFiles), slices.Concat(processes, g.TrackProcesses), slices.Concat(bfd, g.TrackBFD)
 	}
-	for _, t := range links {
-		up, why := r.s.linkUp(t.Interface)
-		d, fault := weigh(up, t.Weight, t.Reverse)
-		sum += d
-		if fault {
-			faults = append(faults, "tracked "+orElse(why, "interface "+t.Interface+" is up"))
-		}
-		r.trackers = append(r.trackers, status.Tracker{Kind: "interface", Name: t.Interface, Up: up, Weight: t.Weight, Detail: why})
+	for _, n := range links {
+		up, why := r.s.linkUp(n.Interface)
+		t.add(status.Tracker{Kind: "interface", Name: n.Interface, Up: up, Weight: n.Weight, Detail: why}, n.Reverse)
 	}
-	for _, t := range scripts {
-		res, have := r.s.scripts[t.Script]
-		switch {
-		case res.Missing:
-			r.trackers = append(r.trackers, status.Tracker{Kind: "script", Name: t.Script, Weight: t.Weight, Detail: orElse(res.Detail, "cannot run, not tracked")})
-			continue
-		case !have || !res.Known:
-			if t.Weight == 0 && !r.trust {
-				faults = append(faults, fmt.Sprintf("script %s has no result yet", t.Script))
-			}
-			r.trackers = append(r.trackers, status.Tracker{Kind: "script", Name: t.Script, Weight: t.Weight, Detail: "no result yet"})
-			continue
+	for _, n := range scripts {
+		t.script(n)
+	}
+	for _, n := range files {
+		t.file(n)
+	}
+	for _, n := range processes {
+		p, known := r.s.processes[n.Name]
+		t.known(status.Tracker{Kind: "process", Name: n.Name, Up: p.OK, Weight: n.Weight, Detail: fmt.Sprintf("%d running", p.Count)}, n.Reverse, known)
+	}
+	for _, n := range bfd {
+		up, known := false, false
+		if r.s.bfd != nil {
+			up, known = r.s.bfd(n.Name)
 		}
-		d, fault := weigh(res.OK, t.Weight, t.Reverse)
-		sum += d
-		if fault {
-			faults = append(faults, fmt.Sprintf("script %s: %s", t.Script, orElse(res.Detail, map[bool]string{true: "succeeds (reverse)", false: "fails"}[res.OK])))
+		t.known(status.Tracker{Kind: "bfd", Name: n.Name, Up: up, Weight: n.Weight}, n.Reverse, known)
+	}
+	r.trackers = t.list
+	faults = append(faults, t.faults...)
+	for _, g := range r.s.trackGroups {
+		if what := r.s.lost[g.Name]; what != "" && slices.Contains(g.Instances, r.cfg.Name) {
+			faults = append(faults, "track_group "+g.Name+": "+what)
 		}
-		r.trackers = append(r.trackers, status.Tracker{Kind: "script", Name: t.Script, Up: res.OK, Weight: t.Weight, Detail: res.Detail})
 	}
 	if r.group != nil {
 		if other := r.group.faultBeside(r); other != "" {
 			faults = append(faults, other)
 		}
 	}
-	return faults, clampPriority(r.cfg.Priority, sum)
+	return faults, clampPriority(r.cfg.Priority, t.sum)
+}
+
+// tally adds up what the trackers of one router say.
+type tally struct {
+	r      *router
+	sum    int
+	faults []string
+	list   []status.Tracker
+}
+
+func (t *tally) add(n status.Tracker, reverse bool) {
+	d, fault := weigh(n.Up, n.Weight, reverse)
+	t.sum += d
+	if fault {
+		t.faults = append(t.faults, blame(n))
+	}
+	t.list = append(t.list, n)
+}
+
+// known adds a tracker that may have no result yet. Then its weight does not
+// count, and without a weight it holds the router; but for one that was master
+// when its process died, which goes on until it hears better.
+func (t *tally) known(n status.Tracker, reverse, known bool) {
+	if known {
+		t.add(n, reverse)
+		return
+	}
+	if n.Weight == 0 && !t.r.trust {
+		t.faults = append(t.faults, word(n.Kind)+" "+n.Name+" has no result yet")
+	}
+	n.Up, n.Detail = false, "no result yet"
+	t.list = append(t.list, n)
+}
+
+func (t *tally) script(c model.TrackScript) {
+	res, have := t.r.s.scripts[c.Script]
+	n := status.Tracker{Kind: "script", Name: c.Script, Up: res.OK, Weight: c.Weight, Detail: res.Detail}
+	if res.Missing {
+		n.Up, n.Detail = false, orElse(res.Detail, "cannot run, not tracked")
+		t.list = append(t.list, n)
+		return
+	}
+	t.known(n, c.Reverse, have && res.Known)
+}
+
+// file adds the number in a file times the weight. -254 and less is a fault;
+// without a weight any number but 0 is, with reverse 0 itself.
+func (t *tally) file(c model.Track) {
+	res, known := t.r.s.files[c.Name]
+	n := status.Tracker{Kind: "file", Name: c.Name, Up: true, Weight: c.Weight, Detail: fmt.Sprintf("holds %d", res.Value)}
+	if res.Detail != "" {
+		n.Detail += ", " + res.Detail
+	}
+	if !known {
+		t.known(n, c.Reverse, false)
+		return
+	}
+	d, fault := weighFile(res.Value, c.Weight, c.Reverse)
+	t.sum += d
+	if fault {
+		n.Up = false
+		t.faults = append(t.faults, blame(n))
+	}
+	t.list = append(t.list, n)
+}
+
+// blame says what an unweighted tracker holds against a router.
+func blame(n status.Tracker) string {
+	switch n.Kind {
+	case "interface":
+		return "tracked " + orElse(n.Detail, "interface "+n.Name+" is up")
+	case "file":
+		return "track_file " + n.Name + " " + n.Detail
+	case "script":
+		return "script " + n.Name + ": " + orElse(n.Detail, map[bool]string{true: "succeeds (reverse)", false: "fails"}[n.Up])
+	}
+	text := word(n.Kind) + " " + n.Name + " is " + map[bool]string{true: "up (reverse)", false: "down"}[n.Up]
+	if n.Detail != "" {
+		text += ", " + n.Detail
+	}
+	return text
+}
+
+// word is a kind of tracker in a sentence.
+func word(kind string) string {
+	switch kind {
+	case "bfd":
+		return "BFD session"
+	case "file":
+		return "track_file"
+	}
+	return kind
 }
 
 func orElse(s, other string) string {
@@ -147,6 +245,24 @@ func weigh(up bool, weight int, reverse bool) (delta int, fault bool) {
 	return delta, false
 }
 
+// weighFile is weigh for the number in a file. What one file adds is kept in
+// -254 to 253, as keepalived does, and -254 is its way to say fault.
+func weighFile(value, weight int, reverse bool) (delta int, fault bool) {
+	if weight == 0 {
+		return 0, (value != 0) != reverse
+	}
+	if reverse {
+		weight = -weight
+	}
+	// Both factors are bounded first, so that no file can make it overflow.
+	value = min(max(value, -1<<20), 1<<20)
+	delta = min(max(value*weight, -254), 253)
+	if delta == -254 {
+		return 0, true
+	}
+	return delta, false
+}
+
 // clampPriority adds to a base priority. The address owner keeps its 255;
 // everybody else stays off 0 and 255, which mean something else.
 func clampPriority(base uint8, sum int) uint8 {
@@ -154,70 +270,4 @@ func clampPriority(base uint8, sum int) uint8 {
 		return 255
 	}
 	return uint8(min(max(int(base)+sum, 1), 254))
-}
-
-// linkUp tells whether an interface works, and if not, why.
-func (s *service) linkUp(name string) (bool, string) {
-	l := s.links[name]
-	switch {
-	case l == nil:
-		return false, fmt.Sprintf("interface %s is not there", name)
-	case !l.Up:
-		return false, fmt.Sprintf("interface %s is down", name)
-	case !l.Run:
-		return false, fmt.Sprintf("interface %s has no carrier", name)
-	}
-	return true, ""
-}
-
-// setScripts takes over results from notify. A result that was known stays
-// until there is a new one: a notify that starts again knows nothing at first.
-func (s *service) setScripts(list []status.ScriptResult) {
-	next := make(map[string]status.ScriptResult, len(list))
-	for _, n := range list {
-		old, have := s.scripts[n.Name]
-		if have && old.Known && !n.Known && !n.Missing {
-			n = old
-		}
-		next[n.Name] = n
-	}
-	for name, old := range s.scripts {
-		if _, have := next[name]; !have && old.Known && s.tracked(name) {
-			next[name] = old
-		}
-	}
-	if scriptsEqual(s.scripts, next) {
-		s.scripts = next
-		return
-	}
-	s.scripts = next
-	s.dirty = true
-	for _, r := range s.routers {
-		r.evaluate()
-	}
-}
-
-func (s *service) tracked(name string) bool {
-	uses := func(list []model.TrackScript) bool {
-		return slices.ContainsFunc(list, func(t model.TrackScript) bool { return t.Script == name })
-	}
-	for _, r := range s.routers {
-		if uses(r.cfg.TrackScripts) || r.group != nil && uses(r.group.cfg.TrackScripts) {
-			return true
-		}
-	}
-	return false
-}
-
-func scriptsEqual(a, b map[string]status.ScriptResult) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, x := range a {
-		y, ok := b[name]
-		if !ok || x.Known != y.Known || x.OK != y.OK || x.Missing != y.Missing || x.Detail != y.Detail {
-			return false
-		}
-	}
-	return true
 }
