@@ -66,10 +66,12 @@ type binder struct {
 	planned  int // depth of blocks that are not implemented: their lines are not warned about one by one
 	groups   map[string]*group
 	syncs    []sync
-	scripts  map[string]model.Pos // where each vrrp_script is defined
+	trackers map[string]map[string]*tracker // by the block that defines them, by name
 	instance map[string]bool
 	weighted map[string]bool // sync groups that allow weights
-	scriptAt map[string]int  // index in cfg.Scripts
+	vmacs    map[string]string // virtual interfaces, by the instance that makes them
+	garpOf   map[string]bool // interfaces that are in a garp_group
+	nextRule [2]int          // rules without a preference so far, IPv4 and IPv6
 	guesses  int             // suggestions made; each costs a search
 }
 
@@ -94,6 +96,15 @@ func (b *binder) note(pos model.Pos, fix, format string, args ...any) {
 
 func (b *binder) use(n *syntax.Node, what Disposition, reason string) {
 	b.uses = append(b.uses, Use{n.Pos, n.Name(), what, reason})
+}
+
+// used accounts for a line that each does not see: it shares the fate of its block.
+func (b *binder) used(n *syntax.Node) {
+	if b.planned > 0 {
+		b.use(n, Planned, "")
+		return
+	}
+	b.use(n, Works, "")
 }
 
 // mapped corrects what each said about a line: it works, by another reading.
@@ -156,9 +167,13 @@ func (b *binder) each(block string, nodes []*syntax.Node, f func(k *schema.Keywo
 	}
 }
 
+// secrets are keywords whose value no message shows.
+var secrets = []string{"auth_pass", "password", "key", "community", "smtp_password"}
+
 // blocks that a misplaced keyword may belong to, for a hint.
 var homes = []string{"", "global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group", "virtual_server",
-	"real_server", "authentication", "HTTP_GET", "url", "TCP_CHECK", "MISC_CHECK", "system", "interface", "bond", "vlan", "mark", "login"}
+	"real_server", "authentication", "HTTP_GET", "url", "TCP_CHECK", "MISC_CHECK", "SMTP_CHECK", "DNS_CHECK", "UDP_CHECK", "FILE_CHECK", "BFD_CHECK",
+	"track_file", "vrrp_track_process", "bfd_instance", "garp_group", "auth_hmac", "SSL", "heartbeat", "snmp", "system", "interface", "bond", "vlan", "mark", "login"}
 
 func (b *binder) unknown(block string, n *syntax.Node) {
 	b.use(n, Unknown, "")
@@ -250,7 +265,7 @@ func (b *binder) check(k *schema.Keyword, n *syntax.Node) bool {
 		i++
 	}
 	if i < len(args) && k.Opens == "" {
-		if name := n.Name(); name == "auth_pass" || name == "password" || name == "key" {
+		if name := n.Name(); slices.Contains(secrets, name) {
 			// These words may be half of a secret, which no message shows.
 			b.note(n.ArgPos(i), `quote a value with blanks: "…"`, "%s: what follows the first word is ignored", name)
 		} else {
@@ -281,11 +296,15 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
+// early are the blocks that others name.
+var early = []string{"vrrp_script", "virtual_server_group", "vrrp_track_process", "track_file", "vrrp_track_file", "bfd_instance", "track_group"}
+
 // root binds the whole text. global_defs come first, wherever they stand:
 // their values are the defaults of everything else.
 func (b *binder) root(nodes []*syntax.Node) {
-	b.groups, b.scripts, b.scriptAt = map[string]*group{}, map[string]model.Pos{}, map[string]int{}
-	b.instance, b.weighted = map[string]bool{}, map[string]bool{}
+	b.groups, b.trackers = map[string]*group{}, map[string]map[string]*tracker{}
+	b.vmacs = map[string]string{}
+	b.instance, b.weighted, b.garpOf = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	var later []*syntax.Node
 	vrrp := false
 	for _, n := range nodes {
@@ -302,16 +321,16 @@ func (b *binder) root(nodes []*syntax.Node) {
 		later = append(later, n)
 	}
 	b.finishGlobal()
-	// Scripts and groups may be used above their definition.
+	// Trackers and groups may be used above their definition.
 	for _, first := range []bool{true, false} {
 		for _, n := range later {
-			early := n.Name() == "vrrp_script" || n.Name() == "virtual_server_group" || n.Name() == "vrrp_track_process"
-			if early == first {
+			if slices.Contains(early, n.Name()) == first {
 				b.each("", []*syntax.Node{n}, b.top, nil)
 			}
 		}
 	}
 	b.finishSync()
+	b.finishTrackGroups()
 	b.finishSyncDaemon()
 	slices.SortStableFunc(b.uses, func(x, y Use) int { return comparePos(x.Pos, y.Pos) })
 }
@@ -338,6 +357,14 @@ func (b *binder) top(k *schema.Keyword, n *syntax.Node) {
 		b.virtualServer(n)
 	case "virtual_server_group":
 		b.serverGroup(n)
+	case "vrrp_track_process":
+		b.trackProcess(n)
+	case "track_file":
+		b.trackFile(n)
+	case "bfd_instance":
+		b.bfd(n)
+	case "track_group":
+		b.trackGroup(n)
 	case "static_ipaddress":
 		for _, l := range n.Children {
 			if a, ok := b.address(l, b.defaults.iface); ok {
@@ -350,7 +377,22 @@ func (b *binder) top(k *schema.Keyword, n *syntax.Node) {
 				b.cfg.StaticRoutes = append(b.cfg.StaticRoutes, r)
 			}
 		}
-	case "static_rules", "linkbeat_interfaces", "interface_up_down_delays":
+	case "static_rules":
+		for _, l := range n.Children {
+			if r, ok := b.rule(l); ok {
+				b.cfg.StaticRules = append(b.cfg.StaticRules, r)
+			}
+		}
+	case "garp_group":
+		b.garpGroup(n)
+	case "interface_up_down_delays":
+		b.linkDelays(n)
+	case "SSL":
+		b.ssl(n)
+	case "heartbeat":
+		b.heartbeat(n)
+	case "snmp":
+		b.snmp(n)
 	case "system":
 		b.system(n)
 	case "interface":
@@ -365,11 +407,6 @@ func (b *binder) top(k *schema.Keyword, n *syntax.Node) {
 		}
 	case "mark":
 		b.mark(n)
-	default:
-		// Blocks that are not implemented: their lines are still checked.
-		if k.Opens != "" && !strings.HasPrefix(k.Opens, "list:") {
-			b.each(k.Opens, n.Children, func(*schema.Keyword, *syntax.Node) {}, nil)
-		}
 	}
 }
 

@@ -48,6 +48,23 @@ func (b *binder) command(n *syntax.Node, args bool) model.Command {
 	return model.Command{Argv: argv}
 }
 
+// argv reads a line of words that no shell ever sees: a process name.
+func (b *binder) argv(n *syntax.Node) ([]string, bool) {
+	argv, ok := syntax.SplitCommand(strings.TrimPrefix(n.Raw, n.Words[0].Text))
+	if ok && len(argv) == 1 {
+		argv, ok = syntax.SplitCommand(argv[0])
+	}
+	if !ok {
+		b.fail(n.ArgPos(0), "close the quote", "%s: a quote is not closed", n.Name())
+		return nil, false
+	}
+	if len(argv) == 0 || argv[0] == "" {
+		b.fail(n.Pos, "write "+n.Name()+" NAME", "%s: the name is empty", n.Name())
+		return nil, false
+	}
+	return argv, true
+}
+
 // plausibleUser tells a user from an argument that somebody forgot to quote.
 func plausibleUser(s string) bool {
 	return slices.Contains([]string{"root", "nobody", "daemon", "keepalived", scriptUser}, s)

@@ -33,6 +33,12 @@ type defaults struct {
 	iface              string
 	garpSet, repeatSet bool
 	minGARP            bool
+	ownerIgnore        bool
+	priorityChanges    bool
+	extra              time.Duration // garp_extra_if
+	extraAll           bool
+	vmacPrefix         string
+	vmacAddrPrefix     string
 	syncID             int // -1: the instance's VRID
 	syncPos            model.Pos
 }
@@ -41,19 +47,19 @@ func factory() defaults {
 	return defaults{
 		version: 2, group4: netip.AddrFrom4([4]byte{224, 0, 0, 18}), group6: netip.MustParseAddr("ff02::12"),
 		garpDelay: 5 * time.Second, garpRepeat: 5, garpRefreshRepeat: 1, lowerDelay: -1, lowerRepeat: -1,
-		downAdverts: 3, iface: "eth0", syncID: -1,
+		downAdverts: 3, iface: "eth0", syncID: -1, vmacPrefix: "vrrp",
 	}
 }
 
 // global binds one global_defs block. late: an instance stands above it.
 func (b *binder) global(n *syntax.Node, late bool) {
 	g, d := &b.cfg.Global, &b.defaults
-	if g.SMTPConnectTimeout == 0 {
-		g.SMTPConnectTimeout = 30 * time.Second
-	}
 	b.each("global_defs", n.Children, func(k *schema.Keyword, n *syntax.Node) {
 		if late && k.Status == schema.Works && (strings.HasPrefix(k.Name, "vrrp_") || strings.HasPrefix(k.Name, "v3_")) && k.Name != "vrrp_startup_delay" {
 			b.note(n.Pos, "move global_defs to the top", "%s stands below an instance: keepalived would not apply it there, here it counts for all instances", n.Name())
+		}
+		if b.globalMore(k, n) {
+			return
 		}
 		switch k.Name {
 		case "router_id":
@@ -154,6 +160,21 @@ func (b *binder) finishGlobal() {
 	if g.SMTPConnectTimeout == 0 {
 		g.SMTPConnectTimeout = 30 * time.Second
 	}
+	for _, t := range []*time.Duration{&g.StartupScriptTimeout, &g.ShutdownScriptTimeout} {
+		if *t == 0 {
+			*t = 10 * time.Second
+		}
+	}
+	for _, t := range []*time.Duration{&g.SNMP.ServiceAge, &g.SNMP.ServerAge} {
+		if *t == 0 {
+			*t = 5 * time.Second
+		}
+	}
+	if g.VMACAddrPrefix = d.vmacAddrPrefix; g.VMACAddrPrefix == "" {
+		g.VMACAddrPrefix = d.vmacPrefix
+	}
+	b.finishFIFOs()
+	b.finishMail()
 	if d.minGARP {
 		if !d.garpSet {
 			d.garpDelay = 0

@@ -36,7 +36,7 @@ func (b *binder) syncGroup(n *syntax.Node) {
 		return
 	}
 	b.places["group/"+s.Name] = n.Pos
-	mail := model.Unset
+	mail, changes := model.Unset, model.Unset
 	member := func(name string, pos model.Pos) {
 		if _, twice := s.at[name]; twice {
 			return
@@ -48,15 +48,23 @@ func (b *binder) syncGroup(n *syntax.Node) {
 		switch k.Name {
 		case "group":
 			for _, line := range l.Children {
-				b.use(line, Works, "")
+				b.used(line)
 				for i, w := range line.Words {
 					member(w.Text, line.ArgPos(i-1))
 				}
 			}
 		case "track_interface":
-			s.TrackInterfaces = append(s.TrackInterfaces, b.trackInterfaces(l, 253)...)
+			s.TrackInterfaces = append(s.TrackInterfaces, b.trackInterfaces(l)...)
 		case "track_script":
-			s.TrackScripts = append(s.TrackScripts, b.trackScripts(l)...)
+			s.TrackScripts = append(s.TrackScripts, scriptTracks(b.tracks(scripts, l))...)
+		case "track_file":
+			s.TrackFiles = append(s.TrackFiles, b.tracks(files, l)...)
+		case "track_process":
+			s.TrackProcesses = append(s.TrackProcesses, b.tracks(processes, l)...)
+		case "track_bfd":
+			s.TrackBFD = append(s.TrackBFD, b.tracks(sessions, l)...)
+		case "notify_priority_changes":
+			changes = tristate(l)
 		case "smtp_alert":
 			mail = tristate(l)
 		case "notify_master":
@@ -73,6 +81,7 @@ func (b *binder) syncGroup(n *syntax.Node) {
 		return true
 	})
 	s.SMTPAlert = pick(false, mail, b.cfg.Global.SMTPAlertVRRP, b.cfg.Global.SMTPAlert)
+	s.NotifyPriorityChanges = pick(b.defaults.priorityChanges, changes)
 	b.syncs = append(b.syncs, s)
 }
 
@@ -124,6 +133,9 @@ func (b *binder) unweight(in *model.Instance, group string) {
 		return weight != 0
 	}
 	in.TrackScripts = slices.DeleteFunc(in.TrackScripts, func(t model.TrackScript) bool { return drop(t.Weight, "script", t.Script) })
+	in.TrackFiles = slices.DeleteFunc(in.TrackFiles, func(t model.Track) bool { return drop(t.Weight, "file", t.Name) })
+	in.TrackProcesses = slices.DeleteFunc(in.TrackProcesses, func(t model.Track) bool { return drop(t.Weight, "process", t.Name) })
+	in.TrackBFD = slices.DeleteFunc(in.TrackBFD, func(t model.Track) bool { return drop(t.Weight, "BFD session", t.Name) })
 	in.TrackInterfaces = slices.DeleteFunc(in.TrackInterfaces, func(t model.TrackInterface) bool { return drop(t.Weight, "interface", t.Interface) })
 }
 

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"ballast/configs/model"
+	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
 
 // finishInstance resolves the defaults of an instance, in keepalived's order,
 // and corrects what does not fit together.
-func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
+func (b *binder) finishInstance(n *syntax.Node, r *raw) model.Instance {
 	in, d := &r.Instance, &b.defaults
 	at := func(what string) model.Pos {
 		if p, ok := b.places["instance/"+in.Name+"/"+what]; ok {
@@ -21,9 +22,7 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
 	}
 	strict := pick(d.strict, r.strict)
 	in.Strict = strict
-	if !b.family(n, r) {
-		return *in, false
-	}
+	b.family(n, r)
 	if in.Version == 0 {
 		in.Version = d.version
 		if in.IPv6 {
@@ -57,20 +56,19 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
 
 	if in.VRID == 0 && !r.brokenVRID {
 		b.fail(n.Pos, "add virtual_router_id N, 1…255 and the same on both boxes", "%s has no virtual_router_id", in.Name)
-		return *in, false
 	}
-	if in.Interface == "" {
-		if _, given := b.places["instance/"+in.Name+"/interface"]; !given && !(in.Unicast && in.SrcIP.IsValid()) {
-			b.fail(n.Pos, "add interface NAME", "%s has no interface", in.Name)
-			return *in, false
-		}
+	if _, given := b.places["instance/"+in.Name+"/interface"]; !given && !(in.Unicast && in.SrcIP.IsValid()) {
+		b.fail(n.Pos, "add interface NAME", "%s has no interface", in.Name)
 	}
-	if in.VRID == 0 {
-		return *in, false
+	if in.VRF != "" && in.Interface != "" {
+		b.warn(at("vrf"), "delete vrf", "%s: vrf is for instances without interface and is ignored, as in keepalived", in.Name)
+		in.VRF = ""
 	}
 	if strict && in.Unicast {
 		b.fail(n.Pos, "delete vrrp_strict, or the unicast_peer block", "%s: strict mode does not allow unicast peers", in.Name)
-		return *in, false
+	}
+	if in.UnicastFaultNoPeer && !r.unicastBlock {
+		b.note(n.Pos, "add unicast_peer { … }", "%s: unicast_fault_no_peer without peers: the instance stays in fault", in.Name)
 	}
 
 	if owner && in.NoPreempt {
@@ -125,11 +123,22 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
 	in.CheckUnicastSrc = pick(d.checkUnicast, r.checkUnicast)
 	in.SkipCheckAdvAddr = pick(d.skipCheck, r.skip)
 	in.ChecksumNoPseudo = pick(d.checksumNoPseudo, r.checksum)
+	in.OwnerIgnoreAdverts = pick(d.ownerIgnore, r.ownerIgnore) || strict && r.ownerIgnore != model.Off
+	in.NotifyPriorityChanges = pick(d.priorityChanges, r.changes)
+	in.GARPExtra, in.GARPExtraAll = d.extra, d.extraAll
+	if r.extra >= 0 {
+		in.GARPExtra, in.GARPExtraAll = r.extra, r.extraAll
+	}
+	if in.GARPExtra == 0 {
+		in.GARPExtraAll = false
+	}
 	in.SMTPAlert = pick(false, r.mail, b.cfg.Global.SMTPAlertVRRP, b.cfg.Global.SMTPAlert)
 	if !in.SrcIP.IsValid() {
 		in.TrackSrcIP = false
 	}
 	b.advertInt(in, at("advert_int"))
+	b.finishVMAC(n, r)
+	b.finishHMAC(r)
 	b.vips(n, r)
 	in.TrackInterfaces = slices.DeleteFunc(in.TrackInterfaces, func(t model.TrackInterface) bool {
 		own := t.Interface == in.Interface && !in.DontTrackPrimary
@@ -138,15 +147,17 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) (model.Instance, bool) {
 		}
 		return own
 	})
-	if in.Priority == 255 {
-		for _, t := range in.TrackScripts {
-			if t.Weight != 0 {
-				b.note(n.Pos, "write a priority below 255", "%s: weights do not count with priority 255", in.Name)
-				break
-			}
-		}
+	if in.Priority == 255 && weighted(in) {
+		b.note(n.Pos, "write a priority below 255", "%s: weights do not count with priority 255", in.Name)
 	}
-	return *in, true
+	return *in
+}
+
+// weighted says whether any tracker moves the priority.
+func weighted(in *model.Instance) bool {
+	return slices.ContainsFunc(in.TrackScripts, func(t model.TrackScript) bool { return t.Weight != 0 }) ||
+		slices.ContainsFunc(in.TrackInterfaces, func(t model.TrackInterface) bool { return t.Weight != 0 }) ||
+		slices.ContainsFunc(slices.Concat(in.TrackFiles, in.TrackProcesses, in.TrackBFD), func(t model.Track) bool { return t.Weight != 0 })
 }
 
 func either(c bool, yes, no string) string {
@@ -172,15 +183,14 @@ func orInt(v, def int) int {
 
 // family decides between IPv4 and IPv6: the first VIP says, then the source,
 // then the first peer. What is of the other family is refused.
-func (b *binder) family(n *syntax.Node, r *raw) bool {
+func (b *binder) family(n *syntax.Node, r *raw) {
 	in := &r.Instance
-	in.Unicast = len(in.Peers) > 0
 	switch {
 	case len(r.vips) > 0:
 		in.IPv6 = r.vips[0].Prefix.Addr().Is6()
 	case in.SrcIP.IsValid():
 		in.IPv6 = in.SrcIP.Is6()
-	case in.Unicast:
+	case len(in.Peers) > 0:
 		in.IPv6 = in.Peers[0].Addr.Is6()
 	case in.McastGroup.IsValid():
 		in.IPv6 = in.McastGroup.Is6()
@@ -197,18 +207,18 @@ func (b *binder) family(n *syntax.Node, r *raw) bool {
 		}
 		return wrong
 	})
-	in.Unicast = len(in.Peers) > 0
-	switch {
-	case !in.McastGroup.IsValid():
+	// Without peers keepalived falls back to multicast, unless told not to.
+	in.Unicast = len(in.Peers) > 0 || in.UnicastFaultNoPeer
+	if in.McastGroup.IsValid() && in.McastGroup.Is6() != in.IPv6 {
+		b.fail(lineOf(n, "mcast_dst_ip"), "", "%s is an %s instance, and its mcast_dst_ip %s is not", in.Name, name, in.McastGroup)
+		in.McastGroup = netip.Addr{}
+	}
+	if !in.McastGroup.IsValid() {
 		in.McastGroup = b.defaults.group4
 		if in.IPv6 {
 			in.McastGroup = b.defaults.group6
 		}
-	case in.McastGroup.Is6() != in.IPv6:
-		b.fail(n.Pos, "", "%s is an %s instance, and its mcast_dst_ip %s is not", in.Name, name, in.McastGroup)
-		return false
 	}
-	return true
 }
 
 func (b *binder) authentication(r *raw) {
@@ -226,10 +236,13 @@ func (b *binder) authentication(r *raw) {
 		b.warn(r.authAt, "add auth_type PASS", "%s: a password without auth_type is ignored", in.Name)
 	case r.pass == nil:
 		b.warn(r.authAt, "add auth_pass PASSWORD", "%s: auth_type without auth_pass is ignored", in.Name)
-	case r.authType == "AH":
-		b.fail(r.authAt, "write auth_type PASS on both boxes", "%s: auth_type AH is not spoken by this appliance, so the boxes would not understand each other", in.Name)
+	case r.hmac != nil:
+		b.fail(r.authAt, "leave one of the blocks", "%s: authentication and auth_hmac do not go together", in.Name)
 	default:
-		in.AuthPass = r.pass
+		in.AuthPass, in.AuthAH = r.pass, r.authType == "AH"
+		if k := schema.Value("auth_type AH"); in.AuthAH && k.Status == schema.Planned {
+			b.fail(r.authAt, "write auth_type PASS on both boxes", "%s: auth_type AH is not implemented in this release: %s", in.Name, k.Reason)
+		}
 	}
 }
 
@@ -250,6 +263,16 @@ func (b *binder) advertInt(in *model.Instance, at model.Pos) {
 		b.warn(at, "write "+seconds3(v)+" on both boxes", "%s: version %d cannot carry advert_int %s; %s s is used", in.Name, in.Version, seconds3(in.AdvertInt), seconds3(v))
 		in.AdvertInt = v
 	}
+}
+
+// vipLines are the lines of virtual_ipaddress, good or not.
+func vipLines(n *syntax.Node) (out []*syntax.Node) {
+	for _, l := range n.Children {
+		if l.Name() == "virtual_ipaddress" {
+			out = append(out, l.Children...)
+		}
+	}
+	return out
 }
 
 // vips sorts the addresses out: family, duplicates, number.
@@ -289,7 +312,7 @@ func (b *binder) vips(n *syntax.Node, r *raw) {
 		if first := in.VIPs[0].Prefix.Addr(); in.IPv6 && !in.Unicast && !first.IsLinkLocalUnicast() {
 			b.note(n.Pos, "", "%s: RFC 9568 wants a link-local address first in an IPv6 instance; %s is not", in.Name, first)
 		}
-	case r.noVIPs || len(r.vips) > 0:
+	case r.noVIPs || len(r.vips) > 0 || len(vipLines(n)) > 0: // faulty lines have their errors
 	case in.Version == 3 || in.Strict:
 		b.fail(n.Pos, "add virtual_ipaddress { … }", "%s has no virtual addresses, and version 3 needs one", in.Name)
 	default:

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"ballast/configs/model"
 	"ballast/configs/schema"
@@ -57,7 +58,8 @@ func (b *binder) address(n *syntax.Node, iface string) (model.Address, bool) {
 		return a, false
 	}
 	a.Prefix = p
-	b.use(n, Works, "")
+	forever := false
+	b.used(n)
 	args := n.Args()
 	for i := 0; i < len(args); i++ {
 		word, value := args[i].Text, ""
@@ -122,11 +124,42 @@ func (b *binder) address(n *syntax.Node, iface string) (model.Address, bool) {
 			a.NoTrack = true
 		case "noprefixroute":
 			a.NoPrefixRoute = true
-		default:
-			if k.Status == schema.Planned && b.planned == 0 {
-				b.warn(n.ArgPos(i), "", "%s is accepted but not implemented in this release: %s", word, k.Reason)
+		case "use_vmac":
+			a.UseVMAC = true
+		case "home", "mngtmpaddr":
+			if !p.Addr().Is6() {
+				b.warn(n.ArgPos(i), "delete it", "%s is for IPv6 only", word)
+				continue
 			}
+			a.Home, a.MngTmpAddr = a.Home || word == "home", a.MngTmpAddr || word == "mngtmpaddr"
+		case "autojoin":
+			a.AutoJoin = true
+		case "preferred_lft":
+			a.Preferred = 0
+			if value == "forever" {
+				forever = true
+				continue
+			}
+			v, err := schema.Arg{Max: 1<<32 - 1}.Int(value)
+			if err != nil {
+				b.fail(at, "write seconds, or forever", "preferred_lft: %v", err)
+				continue
+			}
+			if forever = v == 1<<32-1; forever {
+				continue
+			}
+			if a.Preferred = time.Duration(v) * time.Second; v == 0 {
+				a.Preferred = -1
+			}
+		case "track_group":
+			a.TrackGroup = b.trackGroupName(n, i, value)
 		}
+		if k.Status == schema.Planned && b.planned == 0 {
+			b.warn(n.ArgPos(i), "", "%s is accepted but not implemented in this release: %s", word, k.Reason)
+		}
+	}
+	if p.Addr().Is6() && p.IsSingleIP() && a.Preferred == 0 && !forever {
+		a.Preferred = -1 // so that it is no source of the box's own traffic, RFC 6724
 	}
 	return a, true
 }
@@ -145,143 +178,4 @@ func (b *binder) ifname(n *syntax.Node, arg int, name string) bool {
 		return false
 	}
 	return true
-}
-
-// route reads a route, from words.
-func (b *binder) route(words []syntax.Word, n *syntax.Node) (model.Route, bool) {
-	if n.Name() != "route" {
-		b.use(n, Works, "")
-	}
-	r := model.Route{}
-	at := func(i int) model.Pos { p := n.Pos; p.Col = words[i].Col; return p }
-	good, isDefault, multipath := true, false, false
-	bad := func(i int, fix, format string, args ...any) {
-		good = false
-		b.fail(at(i), fix, format, args...)
-	}
-	for i := 0; i < len(words); i++ {
-		word, value := words[i].Text, ""
-		if i+1 < len(words) {
-			value = words[i+1].Text
-		}
-		u32 := func(to *uint32) {
-			v, err := strconv.ParseUint(value, 0, 32)
-			if err != nil {
-				bad(i, "", "route: %s needs a number", word)
-			}
-			*to = uint32(v)
-			i++
-		}
-		switch word {
-		case "blackhole", "unreachable", "prohibit", "throw":
-			r.Type = word
-		case "unicast", "to", "append", "prepend":
-		case "inet", "inet6":
-		case "local", "broadcast", "multicast", "anycast", "nat", "xresolve":
-			b.warn(at(i), "", "routes of type %s are not implemented in this release: the route is left out", word)
-			return r, false
-		case "default":
-			isDefault = true
-		case "default6":
-			r.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		case "via", "gw":
-			if value == "inet" || value == "inet6" {
-				if i++; i+1 < len(words) {
-					value = words[i+1].Text
-				}
-			}
-			a, err := schema.Addr(value)
-			if err != nil {
-				bad(i, "", "route: via needs an address")
-			}
-			r.Via = a
-			i++
-		case "nexthop", "or":
-			multipath = true
-		case "src", "from":
-			a, err := schema.Addr(value)
-			if err != nil {
-				bad(i, "", "route: %s needs an address", word)
-			}
-			r.Src = a
-			i++
-		case "dev", "oif":
-			r.Interface = value
-			i++
-		case "table":
-			switch value {
-			case "main":
-				i++
-			case "local":
-				r.Table = 255
-				i++
-			case "default":
-				r.Table = 253
-				i++
-			default:
-				u32(&r.Table)
-			}
-		case "metric", "priority", "preference":
-			u32(&r.Metric)
-		case "mtu":
-			if value == "lock" {
-				if i++; i+1 < len(words) {
-					value = words[i+1].Text
-				}
-			}
-			u32(&r.MTU)
-		case "scope":
-			v, ok := scope(value)
-			if !ok {
-				bad(i, "", "route: unknown scope %s", quote(value))
-			}
-			r.Scope = v
-			i++
-		case "onlink":
-			r.OnLink = true
-		case "no_track":
-			r.NoTrack = true
-		default:
-			if p, ok := prefix(word); ok {
-				if r.Dst.IsValid() || isDefault {
-					bad(i, "", "route: a second destination %s", word)
-				}
-				r.Dst = p.Masked()
-				continue
-			}
-			if k := schema.Lookup("route-line", word); k != nil && i > 0 {
-				b.warn(at(i), "", "route: %s is read over", word)
-				i++
-				continue
-			}
-			if strings.ContainsAny(word, ".:/") {
-				bad(i, "write NETWORK/LENGTH or default", "route: %s is no destination", quote(word))
-				continue
-			}
-			b.warn(at(i), b.nearWord("route-line", word), "route: unknown word %s, ignored", quote(word))
-		}
-	}
-	if multipath {
-		b.warn(n.Pos, "write one gateway with via", "routes with several gateways are not implemented in this release: the route is left out")
-		return r, false
-	}
-	if isDefault {
-		r.Dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if r.Via.Is6() {
-			r.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-	}
-	switch {
-	case !good:
-	case !r.Dst.IsValid():
-		b.fail(n.Pos, "write DESTINATION via GATEWAY [dev INTERFACE]", "the route has no destination")
-		good = false
-	case r.Via.IsValid() && r.Via.Is4() != r.Dst.Addr().Is4():
-		b.fail(n.Pos, "", "gateway %s and destination %s are of different families", r.Via, r.Dst)
-		good = false
-	case r.Type == "" && !r.Via.IsValid() && r.Interface == "":
-		b.fail(n.Pos, "add via GATEWAY or dev INTERFACE", "the route to %s leads nowhere", r.Dst)
-		good = false
-	}
-	return r, good
 }

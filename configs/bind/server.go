@@ -120,7 +120,7 @@ func addressRange(s string) (out []netip.Addr, problem string) {
 type inherited struct {
 	retry                                   int
 	delayBeforeRetry, warmup, timeout, loop time.Duration
-	alpha                                   model.Tristate
+	alpha, through                          model.Tristate
 }
 
 func unset() inherited {
@@ -142,6 +142,8 @@ func (v *inherited) take(l *syntax.Node) bool {
 		v.loop = duration(l)
 	case "alpha":
 		v.alpha = tristate(l)
+	case "through_vip":
+		v.through = tristate(l)
 	default:
 		return false
 	}
@@ -157,6 +159,9 @@ func (v inherited) under(up inherited) inherited {
 	v.loop = orDuration(v.loop, up.loop)
 	if v.alpha == model.Unset {
 		v.alpha = up.alpha
+	}
+	if v.through == model.Unset {
+		v.through = up.through
 	}
 	return v
 }
@@ -307,6 +312,8 @@ func (b *binder) serverLine(v *virtual, k *schema.Keyword, l *syntax.Node) {
 		v.HASuspend = true
 	case "virtualhost":
 		v.host = l.Arg(0)
+	case "snmp_name":
+		v.SNMPName = l.Arg(0)
 	case "smtp_alert":
 		v.mail = tristate(l)
 	}

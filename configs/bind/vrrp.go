@@ -1,61 +1,13 @@
 package bind
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"ballast/configs/model"
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
-
-// script binds vrrp_script.
-func (b *binder) script(n *syntax.Node) {
-	s := model.Script{Name: n.Arg(0), Interval: time.Second, Rise: 1, Fall: 1}
-	if _, twice := b.scripts[s.Name]; twice {
-		b.warn(n.Pos, "rename one of them", "vrrp_script %s is defined twice; this one is ignored", quote(s.Name))
-		return
-	}
-	b.scripts[s.Name] = n.Pos
-	b.each("vrrp_script", n.Children, func(k *schema.Keyword, l *syntax.Node) {
-		switch k.Name {
-		case "script":
-			s.Command = b.command(l, true)
-			b.places["script/"+s.Name] = l.Pos
-		case "interval":
-			s.Interval = duration(l)
-		case "timeout":
-			s.Timeout = duration(l)
-		case "weight":
-			s.Weight = number(l)
-			s.Reverse = l.Arg(1) == "reverse"
-		case "rise":
-			s.Rise = number(l)
-		case "raise":
-			s.Rise = number(l)
-			b.mapped(l, "read as rise")
-			b.note(l.Pos, "write rise", "raise is read as rise; keepalived ignores it")
-		case "fall":
-			s.Fall = number(l)
-		case "user":
-			s.Command.User = b.user(l, l.Arg(0))
-		case "init_fail":
-			s.InitFail = true
-		}
-	}, nil)
-	if s.Timeout == 0 {
-		s.Timeout = s.Interval
-	}
-	if s.Command.IsZero() {
-		b.fail(n.Pos, `add script "COMMAND"`, "vrrp_script %s has no command", quote(s.Name))
-		delete(b.scripts, s.Name)
-		return
-	}
-	b.scriptAt[s.Name] = len(b.cfg.Scripts)
-	b.cfg.Scripts = append(b.cfg.Scripts, s)
-}
 
 // raw is what an instance block says, before the defaults.
 type raw struct {
@@ -68,7 +20,11 @@ type raw struct {
 	garpDelay, garpRefresh, lowerDelay                        time.Duration // -1: not set
 	garpRepeat, refreshRepeat, lowerRepeat, downAdverts       int           // -1: not set
 	lowerNo, higherSend, checkUnicast, skip, strict, checksum model.Tristate
-	mail                                                      model.Tristate
+	mail, ownerIgnore, changes                                model.Tristate
+	extra                                                     time.Duration // garp_extra_if; -1: not set
+	extraAll                                                  bool
+	vmacAt, xmitBase                                          model.Pos // of the lines; nowhere: not set
+	hmac                                                      *syntax.Node
 	vips, excluded                                            []placed
 	peer                                                      map[netip.Addr]bool
 	brokenVRID, brokenPriority                                bool
@@ -88,7 +44,7 @@ func (b *binder) vrrpInstance(n *syntax.Node) {
 		return
 	}
 	b.places["instance/"+name] = n.Pos
-	r := raw{garpDelay: -1, garpRefresh: -1, lowerDelay: -1, garpRepeat: -1, refreshRepeat: -1, lowerRepeat: -1, downAdverts: -1, peer: map[netip.Addr]bool{}}
+	r := raw{garpDelay: -1, garpRefresh: -1, lowerDelay: -1, garpRepeat: -1, refreshRepeat: -1, lowerRepeat: -1, downAdverts: -1, extra: -1, peer: map[netip.Addr]bool{}}
 	r.Name = name
 	r.AdvertInt = time.Second
 	for _, l := range n.Children { // a wrong value must not count as a missing one
@@ -104,9 +60,9 @@ func (b *binder) vrrpInstance(n *syntax.Node) {
 			b.instanceMore(&r, k, l)
 		}
 	}, nil)
-	if in, ok := b.finishInstance(n, &r); ok {
-		b.cfg.Instances = append(b.cfg.Instances, in)
-	}
+	// An instance with a fault is kept: the rest of the text is judged as if it
+	// were there, and nothing with an error is ever applied.
+	b.cfg.Instances = append(b.cfg.Instances, b.finishInstance(n, &r))
 }
 
 // instanceLine does the lines about identity and transport.
@@ -185,7 +141,19 @@ func (b *binder) instanceLine(r *raw, k *schema.Keyword, l *syntax.Node) bool {
 			}
 		}, nil)
 	case "auth_hmac":
-		b.each("auth_hmac", l.Children, func(*schema.Keyword, *syntax.Node) {}, nil)
+		r.hmac = l
+		b.authHMAC(r, l)
+	case "vrf":
+		if b.ifname(l, 0, l.Arg(0)) {
+			r.VRF = l.Arg(0)
+		}
+		b.places[path+"vrf"] = l.ArgPos(0)
+	case "unicast_fault_no_peer":
+		r.UnicastFaultNoPeer = true
+	case "old_unicast_checksum":
+		if r.OldUnicastChecksum = l.Arg(0); r.OldUnicastChecksum == "" {
+			r.OldUnicastChecksum = "on"
+		}
 	case "strict_mode":
 		r.strict = tristate(l)
 	default:
@@ -220,6 +188,20 @@ func (b *binder) instanceMore(r *raw, k *schema.Keyword, l *syntax.Node) {
 				r.VirtualRoutes = append(r.VirtualRoutes, route)
 			}
 		}
+	case "virtual_rules":
+		for _, line := range l.Children {
+			if rule, ok := b.rule(line); ok {
+				r.VirtualRules = append(r.VirtualRules, rule)
+			}
+		}
+	case "use_vmac", "use_ipvlan":
+		b.vmac(r, l)
+	case "use_vmac_addr":
+		r.VMACAddr = true
+	case "vmac_xmit_base":
+		r.xmitBase = l.Pos
+	case "promote_secondaries":
+		r.PromoteSecondaries = true
 	case "accept":
 		r.accept, r.NoAccept = true, false
 	case "no_accept":
@@ -227,9 +209,15 @@ func (b *binder) instanceMore(r *raw, k *schema.Keyword, l *syntax.Node) {
 	case "dont_track_primary":
 		r.DontTrackPrimary = true
 	case "track_interface":
-		r.TrackInterfaces = append(r.TrackInterfaces, b.trackInterfaces(l, 253)...)
+		r.TrackInterfaces = append(r.TrackInterfaces, b.trackInterfaces(l)...)
 	case "track_script":
-		r.TrackScripts = append(r.TrackScripts, b.trackScripts(l)...)
+		r.TrackScripts = append(r.TrackScripts, scriptTracks(b.tracks(scripts, l))...)
+	case "track_file":
+		r.TrackFiles = append(r.TrackFiles, b.tracks(files, l)...)
+	case "track_process":
+		r.TrackProcesses = append(r.TrackProcesses, b.tracks(processes, l)...)
+	case "track_bfd":
+		r.TrackBFD = append(r.TrackBFD, b.tracks(sessions, l)...)
 	case "lvs_sync_daemon_interface":
 		if b.cfg.Global.SyncDaemon == nil {
 			b.cfg.Global.SyncDaemon = &model.SyncDaemon{Interface: l.Arg(0), Instance: r.Name}
@@ -255,6 +243,14 @@ func (b *binder) instanceMore(r *raw, k *schema.Keyword, l *syntax.Node) {
 		r.higherSend = tristate(l)
 	case "v3_checksum_as_v2":
 		r.checksum = tristate(l)
+	case "garp_extra_if":
+		if all, d, ok := b.extraIf(l, 0); ok {
+			r.extraAll, r.extra = all, d
+		}
+	case "owner_ignore_adverts":
+		r.ownerIgnore = tristate(l)
+	case "notify_priority_changes":
+		r.changes = tristate(l)
 	case "smtp_alert":
 		r.mail = tristate(l)
 	default:
@@ -292,7 +288,7 @@ func (b *binder) notify(to *model.Notify, l *syntax.Node, path string) {
 
 // peers reads one line of unicast_peer: addresses, each with its TTL bounds.
 func (b *binder) peers(r *raw, n *syntax.Node) {
-	b.use(n, Works, "")
+	b.used(n)
 	last := -1
 	for i := 0; i < len(n.Words); i++ {
 		w := n.Words[i].Text
@@ -328,84 +324,4 @@ func (b *binder) peers(r *raw, n *syntax.Node) {
 		r.Peers = append(r.Peers, model.Peer{Addr: a, MinTTL: -1, MaxTTL: -1})
 		last = len(r.Peers) - 1
 	}
-}
-
-// trackLine reads "NAME [weight N [reverse|noreverse]]".
-func (b *binder) trackLine(n *syntax.Node, limit float64) (weight int, reverse, set, ok bool) {
-	args := n.Args()
-	for i := 0; i < len(args); i++ {
-		switch args[i].Text {
-		case "weight":
-			v, err := schema.Arg{Min: -limit, Max: limit}.Int(n.Arg(i + 1))
-			if err != nil {
-				b.fail(n.ArgPos(i+1), "write NAME weight N, with N of "+itoa(-int(limit))+"…"+itoa(int(limit)), "weight: %v", err)
-				return 0, false, false, false
-			}
-			weight, set = int(v), true
-			i++
-		case "reverse":
-			reverse = true
-		case "noreverse":
-			reverse = false
-		default:
-			b.warn(n.ArgPos(i), "write one name a line: NAME [weight N [reverse]]", "unknown word %s, ignored", quote(args[i].Text))
-		}
-	}
-	return weight, reverse, set, true
-}
-
-func (b *binder) trackInterfaces(l *syntax.Node, limit float64) []model.TrackInterface {
-	var out []model.TrackInterface
-	seen := map[string]bool{}
-	for _, line := range l.Children {
-		b.use(line, Works, "")
-		w, rev, _, ok := b.trackLine(line, limit+1) // ±254 is an old form that keepalived still takes
-		if !ok || !b.ifname(line, -1, line.Name()) {
-			continue
-		}
-		if seen[line.Name()] {
-			b.warn(line.Pos, "delete one of them", "interface %s is tracked twice", line.Name())
-			continue
-		}
-		seen[line.Name()] = true
-		b.places["track_interface/"+line.Name()] = line.Pos
-		out = append(out, model.TrackInterface{Interface: line.Name(), Weight: max(-253, min(253, w)), Reverse: rev})
-	}
-	return out
-}
-
-func (b *binder) trackScripts(l *syntax.Node) []model.TrackScript {
-	var out []model.TrackScript
-	seen := map[string]bool{}
-	for _, line := range l.Children {
-		name := line.Name()
-		w, rev, set, ok := b.trackLine(line, 253)
-		if !ok {
-			b.use(line, Unknown, "")
-			continue
-		}
-		at, known := b.scripts[name]
-		if !known {
-			b.use(line, Unknown, "")
-			fix := b.meant(name, func() []string { return slices.Sorted(maps.Keys(b.scripts)) }, "define it with vrrp_script "+name+" { … }")
-			b.warn(line.Pos, fix, "there is no vrrp_script %s; it is not tracked, as in keepalived", quote(name))
-			continue
-		}
-		b.use(line, Works, "")
-		if at.File == line.Pos.File && at.Line > line.Pos.Line {
-			b.note(line.Pos, "move vrrp_script "+name+" above", "vrrp_script %s is defined below (line %d): keepalived would not track it, here it counts", quote(name), at.Line)
-			b.mapped(line, "tracked, though it is defined below")
-		}
-		if seen[name] {
-			b.warn(line.Pos, "delete one of them", "script %s is tracked twice", name)
-			continue
-		}
-		seen[name] = true
-		if !set {
-			s := &b.cfg.Scripts[b.scriptAt[name]]
-			w, rev = s.Weight, s.Reverse != rev
-		}
-		out = append(out, model.TrackScript{Script: name, Weight: w, Reverse: rev})
-	}
-	return out
 }

@@ -74,6 +74,7 @@ type Global struct {
 	DelayAfterBoot    time.Duration `json:",omitzero"` // vrrp_delay_after_boot; the longer of the two counts
 	LogUnknownVRIDs   bool          `json:",omitzero"`
 	DisableLocalIGMP  bool          `json:",omitzero"`
+	VMACAddrPrefix    string        `json:",omitzero"` // vmac_addr_prefix: how names of virtual MACs for addresses of other interfaces begin; default vmac_prefix
 
 	SNMP SNMP `json:",omitzero"`
 
@@ -429,7 +430,7 @@ type Route struct {
 	NextHops   []NextHop `json:",omitzero"` // several gateways; Via and Interface are then unset
 	TOS        uint8     `json:",omitzero"`
 	Protocol   uint8     `json:",omitzero"` // 0: 18, keepalived's
-	Metrics    []Metric  `json:",omitzero"` // of RTA_METRICS, but for MTU
+	Metrics    []Metric  `json:",omitzero"` // of RTA_METRICS; the MTU is here only when it is locked
 	Append     bool      `json:",omitzero"`
 	TrackGroup string    `json:",omitzero"` // static routes only
 }

@@ -89,7 +89,7 @@ var checkRows = []Keyword{
 	row("HTTP_GET@HTTP_GET url", "tls_compliant", "", "off", 'C', NoEffect, "end TLS with close_notify", "always done", "2.2.8"),
 	row("HTTP_GET", "enable_sni", "", "off", 'B', Works, "send the virtualhost as TLS server name"),
 	row("HTTP_GET", "sni_name", "word:NAME", "virtualhost", 'C', Works, "TLS server name to send", "", "HEAD"),
-	row("HTTP_GET", "http_protocol", "enum:1.0|1.0C|1.0c|1.1", "1.0", 'B', Works, "version in the request"),
+	row("HTTP_GET", "http_protocol", "enum:1.0|1.0C|1.0c|1.1|2", "1.0", 'B', Works, "version in the request; 2 is HTTP/2, which keepalived does not speak"),
 	row("HTTP_GET", "fast_recovery", "bool?", "off", 'C', Works, "probe all urls at once when a server comes back"),
 	row("HTTP_GET@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK MISC_CHECK UDP_CHECK PING_CHECK", "nb_get_retry", "int:0..4294967295", "", 'A', Works, "old name of retry; here it counts in every check"),
 	row("SMTP_CHECK@real_server", "SMTP_CHECK", "{SMTP_CHECK}", "", 'B', Planned, "alive when a mail server greets", whyCheck),

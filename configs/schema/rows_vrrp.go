@@ -35,7 +35,7 @@ var instanceRows = []Keyword{
 	row("vrrp_instance", "kernel_rx_buf_size", "int:1..", "system", 'C', NoEffect, "receive buffer", whyBuffers),
 	row("vrrp_instance", "skip_check_adv_addr", "bool?", "vrrp_skip_check_adv_addr", 'C', Works, "compare the address list only when the sender changed"),
 	row("vrrp_instance", "authentication", "{authentication}", "none", 'A', Works, "password of version 2"),
-	row("vrrp_instance@authentication", "auth_type", "enum:PASS|AH", "", 'A', Works, "PASS: password in the packet; AH is refused, it has no use beyond PASS and other makes do not speak it"),
+	row("vrrp_instance@authentication", "auth_type", "enum:PASS|AH", "", 'A', Works, "PASS: password in the packet; AH: an HMAC-MD5 of it, which few other makes speak"),
 	row("vrrp_instance@authentication", "auth_pass", "word:PASSWORD", "", 'A', Works, "the password; its first 8 characters count"),
 	row("vrrp_instance", "auth_hmac", "{auth_hmac}", "none", 'C', Planned, "keepalived's own HMAC trailer", "advertisements go without it, and peers that enforce it drop them", "2.4.0"),
 	row("vrrp_instance@auth_hmac", "key", "word:ID word:KEY", "", 'C', Planned, "one key"),

@@ -1,0 +1,51 @@
+package schema
+
+// pairRows are the appliance's blocks and lines for a pair of boxes, for mail
+// over TLS and for SNMP.
+var pairRows = []Keyword{
+	row("root", "heartbeat", "{heartbeat}", "", 'O', Planned, "the private heartbeat between the two boxes of a pair: finds a dead peer in milliseconds"),
+	row("heartbeat", "peer", "ip free:[from_ADDRESS]_[dev_IF]", "", 'O', Planned, "an address of the other box; repeat for a second path"),
+	row("heartbeat", "key", "word:KEY", "", 'O', Planned, "secret of the pair, 16…64 bytes: text, or hex: and digits"),
+	row("heartbeat", "interval", "int:5..1000", "10", 'O', Planned, "milliseconds between heartbeats"),
+	row("heartbeat", "multiplier", "int:2..20", "3", 'O', Planned, "missed heartbeats until the peer is lost"),
+	row("heartbeat", "port", "int:1..65535", "1912", 'O', Planned, "UDP port"),
+
+	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Planned, "TLS to the mail server: starttls on the usual port, on from the first byte"),
+	row("global_defs", "smtp_verify", "bool?", "on", 'O', Planned, "verify the mail server's certificate"),
+	row("global_defs", "smtp_user", "word:USER", "none", 'O', Planned, "log in to the mail server as this user, over TLS only"),
+	row("global_defs", "smtp_password", "word:PASSWORD", "none", 'O', Planned, "with this password"),
+
+	row("root", "snmp", "{snmp}", "", 'O', Planned, "SNMP agent of the box", whySNMP),
+	row("snmp", "listen", "ip int:1..65535?", "port 161", 'O', Planned, "address that answers; repeat for more"),
+	row("snmp", "community", "word:WORD", "", 'O', Planned, "who knows it may read"),
+	row("snmp", "trap_sink", "ip int:1..65535?", "port 162", 'O', Planned, "where traps go; repeat for more"),
+	row("snmp", "client", "words:IP[/LEN]", "everybody", 'O', Planned, "who may ask"),
+}
+
+// valueRows are values of a keyword that this release may treat apart. A room
+// that makes one work turns its row over.
+var valueRows = []Keyword{
+	row("vrrp_instance", "(auth_type AH)", "", "", 'O', Planned, "an HMAC-MD5 of the packet, protocol 51", "the boxes would not understand each other"),
+	row("HTTP_GET", "(http_protocol 2)", "", "", 'O', Planned, "HTTP/2", "HTTP/1.1 is spoken"),
+}
+
+// Value is the row of one value of a keyword, "auth_type AH"; nil when it has
+// none of its own.
+func Value(s string) *Keyword {
+	for i := range valueRows {
+		if valueRows[i].Name == "("+s+")" {
+			return &valueRows[i]
+		}
+	}
+	return nil
+}
+
+// probeRows are the appliance's own options of checks.
+var probeRows = []Keyword{
+	row("checker-common@virtual_server real_server TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK", "through_vip", "bool?", "off", 'O', Planned,
+		"probe the VIP by way of the real server, as clients reach it with DR and TUN: a server that does not hold the VIP fails", "the probe goes to the real server's own address"),
+	row("TCP_CHECK", "half_open", "bool?", "off", 'O', Planned, "send a SYN, and a RST when it is answered: the server's program sees no connection", "a whole connection is opened"),
+	row("HTTP_GET", "tls_verify", "bool?", "off", 'O', Planned, "the certificate must be valid for the name that is sent", "the certificate is not verified"),
+	row("HTTP_GET@url", "header", "word:NAME words:VALUE?", "none", 'O', Planned, "header field to send; repeat for more", "it is not sent"),
+	row("HTTP_GET@url", "expect_header", "word:NAME words:VALUE?", "none", 'O', Planned, "header field that the answer must have, with this text in it", "it is not looked at"),
+}
