@@ -75,7 +75,7 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 			}
 			continue
 		}
-		r := running{stateOf(g.Meta, cfg, g.Text), files}
+		r := running{state: stateOf(g.Meta, cfg, g.Text), files: files}
 		switch {
 		case n != want:
 			g.Source, g.Comment = "last good", fmt.Sprintf("%s could not be loaded at boot", generationName(want))
@@ -131,7 +131,7 @@ func (c *conf) again(r running, g store.Generation) running {
 		n = max(n, c.store.Newest())
 	}
 	g.Generation = n
-	return running{stateOf(g.Meta, r.state.Config, g.Text), r.files}
+	return running{state: stateOf(g.Meta, r.state.Config, g.Text), files: r.files}
 }
 
 func stateOf(m store.Meta, cfg model.Config, text string) status.Conf {

@@ -2,7 +2,6 @@ package conf
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,7 +137,9 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 		return res, fmt.Errorf("not committed: %d %s%s", n, plural(n, "error", "errors"), list(k.problems))
 	}
 	before := c.current()
-	asked, warnings, err := c.prepare(ctx, k.config, force)
+	var draft string
+	draft, k.config = c.book.Draft(k.config)
+	asked, warnings, err := c.prepare(ctx, draft, force)
 	if err != nil {
 		return res, err
 	}
@@ -157,7 +158,7 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 		return res, fmt.Errorf("not committed: script files could not be written%s", list(faults))
 	}
 	complaints := c.complaints(ctx, asked) // what they said of the configuration before this one
-	c.publish(running{stateOf(m, k.config, k.text), k.files})
+	c.publish(running{stateOf(m, k.config, k.text), k.files, draft})
 	failed := c.await(ctx, asked, n, complaints, warnings)
 	if ctx.Err() != nil {
 		return res, fmt.Errorf("conf stops while generation %d is being applied: the next start goes back to generation %d", n, before.state.Generation)
@@ -177,7 +178,7 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 // undo puts before back after generation n failed for the given reasons.
 func (c *conf) undo(ctx context.Context, before running, asked []string, n uint64, m store.Meta, failed []string) error {
 	why := fmt.Sprintf("generation %d was not applied: %s", n, strings.Join(failed, "; "))
-	back := running{before.state, before.files}
+	back := running{state: before.state, files: before.files}
 	back.state.Time = time.Now()
 	if before.state.Source == "factory" || c.store.Running() == 0 {
 		if r, err := c.store.Reserve(); err == nil {
@@ -212,22 +213,18 @@ func (c *conf) undo(ctx context.Context, before running, asked []string, n uint6
 	return errors.New(text)
 }
 
-// prepare asks every service whether it can apply cfg. It returns those that
-// will be awaited, and warnings about those that are not there when force is
+// prepare asks every service whether it can apply the configuration that draft
+// names: each fetches what of it is new to it. It returns those that will be awaited, and warnings about those that are not there when force is
 // set; without force a service that is not there refuses the commit.
-func (c *conf) prepare(ctx context.Context, cfg model.Config, force bool) (asked []string, warnings map[string]string, err error) {
-	// Marshalled once: a large configuration is megabytes.
-	arg, err := json.Marshal(status.Prepare{Generation: c.store.Newest() + 1, Config: cfg})
-	if err != nil {
-		return nil, nil, fmt.Errorf("not committed: %w", err)
-	}
+func (c *conf) prepare(ctx context.Context, draft string, force bool) (asked []string, warnings map[string]string, err error) {
+	arg := status.Prepare{Generation: c.store.Newest() + 1, Token: draft}
 	answers := make([]error, len(c.Services))
 	var wg sync.WaitGroup
 	for i, name := range c.Services {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, c.PrepareBound)
 			defer cancel()
-			answers[i] = c.client(name).Call(ctx, "prepare", json.RawMessage(arg), nil)
+			answers[i] = c.client(name).Call(ctx, "prepare", arg, nil)
 		})
 	}
 	wg.Wait()

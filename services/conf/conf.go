@@ -19,6 +19,7 @@ import (
 	"ballast/configs/model"
 	"ballast/configs/store"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -86,7 +87,7 @@ func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Opt
 
 // RunWith is Run with options.
 func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
-	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), turn: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
+	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), book: follow.NewBook(), turn: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
 	c.openStore()
 	c.verbs(ctx)
 	c.boot()
@@ -107,14 +108,16 @@ func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
 
 // running is the configuration that is published.
 type running struct {
-	state status.Conf // Text is set here, and stripped when published
+	state status.Conf // Text is set here, and never published
 	files []store.FileRef
+	draft string // token of its Config in the book, when services were asked about it
 }
 
 type conf struct {
 	Options
 	env    *ipc.Env
 	server *ipc.Server
+	book   *follow.Book
 	store  *store.Store
 	noDisk string        // why the store is in memory although there is a data folder; empty: it is not
 	turn   chan struct{} // held by whoever changes anything; holds one
@@ -164,15 +167,13 @@ func (c *conf) current() running {
 }
 
 // publish makes r the running configuration for every service. The text is not
-// part of the published state: every service may read that, and the text holds
-// the secrets of them all; the console asks for it by the verb "text".
+// part of what they read, since it holds the secrets of them all; the console
+// asks for it by the verb "text".
 func (c *conf) publish(r running) {
 	c.mu.Lock()
 	c.now = r
 	c.mu.Unlock()
-	st := r.state
-	st.Text = ""
-	c.server.Publish(st)
+	c.server.Publish(c.book.Publish(r.state, r.draft))
 }
 
 func (c *conf) verbs(run context.Context) {

@@ -2,7 +2,6 @@ package conf_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/conf"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 
 	"github.com/google/go-cmp/cmp"
@@ -126,11 +126,8 @@ func (s *service) last() status.Conf {
 func startService(t *testing.T, ctx context.Context, dir ipc.Dir, name string) *service {
 	t.Helper()
 	s := &service{server: ipc.NewServer(name), extra: func(a status.Applied) any { return a }, gens: make(chan uint64, 1000)}
-	s.server.Handle("prepare", func(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-		var p status.Prepare
-		if err := json.Unmarshal(body, &p); err != nil {
-			return nil, err
-		}
+	f := follow.New(dir.Client("conf"), follow.Whole)
+	s.server.Handle("prepare", f.Prepare(func(context.Context, follow.Update) error {
 		s.mu.Lock()
 		s.asked++
 		hold, entered := s.hold, s.entered
@@ -143,8 +140,8 @@ func startService(t *testing.T, ctx context.Context, dir ipc.Dir, name string) *
 			close(entered)
 			<-hold
 		}
-		return nil, err
-	}, ipc.AnyUID)
+		return err
+	}), ipc.AnyUID)
 	env, err := ipc.NewEnv(dir, name, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +149,8 @@ func startService(t *testing.T, ctx context.Context, dir ipc.Dir, name string) *
 	var wg sync.WaitGroup
 	wg.Go(func() { s.server.Serve(ctx, env.Listener) })
 	wg.Go(func() {
-		ipc.Watch(ctx, dir.Client("conf"), func(_ uint64, c status.Conf) {
+		f.Run(ctx, func(u follow.Update) {
+			c := u.Conf
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.seen = append(s.seen, c)
@@ -214,7 +212,7 @@ func newBox(t *testing.T, services ...string) *box {
 			t.Fatal(err)
 		}
 	}
-	b.opts = conf.Options{Language: toy, Root: b.root, Services: append([]string{}, services...), ApplyBound: 5 * time.Second, PrepareBound: 5 * time.Second,
+	b.opts = conf.Options{Language: toy, Root: b.root, Services: append([]string{}, services...), ApplyBound: 5 * time.Second, PrepareBound: 5 * time.Second, SettleBound: 300 * time.Millisecond,
 		NICs: func() []string { return []string{"eth0", "eth1"} }}
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, name := range services {

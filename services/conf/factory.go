@@ -72,7 +72,7 @@ func (c *conf) renewFactory(ctx context.Context) bool {
 	if err != nil {
 		c.env.Log.Error("configuration store: " + err.Error())
 	}
-	now.state.Generation, now.state.Text, now.state.Config = n, text, cfg
+	now.state.Generation, now.state.Text, now.state.Config, now.draft = n, text, cfg, ""
 	c.publish(now)
 	c.env.Log.Info("network interfaces changed: factory default renewed")
 	return true

@@ -15,12 +15,12 @@ package health
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"time"
 
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -54,7 +54,8 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	}
 	defer l.close()
 	srv := ipc.NewServer("health")
-	srv.Handle("prepare", prepare, ipc.UIDConf)
+	conf := follow.New(env.Dir.Client("conf"), follow.Whole)
+	srv.Handle("prepare", conf.Prepare(prepare), ipc.UIDConf)
 	served := make(chan error, 1)
 	go func() {
 		err := srv.Serve(ctx, env.Listener)
@@ -71,10 +72,8 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) {
-			if c.Generation == 0 {
-				return // no configuration, which is not an empty one
-			}
+		conf.Run(ctx, func(u follow.Update) {
+			c := u.Conf
 			l.post(func(now time.Time) {
 				errs := l.apply(&c.Config, now)
 				p.applied = status.Applied{Config: c.Generation}
@@ -115,12 +114,8 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 }
 
 // prepare refuses a configuration whose checks cannot be run as written.
-func prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-	var p status.Prepare
-	if err := json.Unmarshal(body, &p); err != nil {
-		return nil, err
-	}
-	return nil, errors.Join(validate(&p.Config)...)
+func prepare(_ context.Context, u follow.Update) error {
+	return errors.Join(validate(&u.Conf.Config)...)
 }
 
 // logTransition writes one line at the moment a transition happens.

@@ -4,6 +4,7 @@
 //	GET  /state         the service's whole state, with its generation
 //	GET  /state?watch   a stream of whole states, one JSON object a line
 //	GET  /state?summary the small part of a state that tells how far it has got
+//	GET  /state?have=X  what is new to a reader that has X, of the state of conf (package follow)
 //	POST /verb/NAME     do NAME; the body is its argument
 //
 // States are always whole: a reader that missed ten of them loses nothing. Who
@@ -20,7 +21,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +55,8 @@ type Envelope struct {
 }
 
 // VerbFunc does one verb. The returned value is the JSON answer. An error
-// becomes status 422 and its text reaches the caller unchanged.
+// becomes status 422, a *Refused its own status, and its text reaches the
+// caller unchanged.
 type VerbFunc func(ctx context.Context, peer Peer, body json.RawMessage) (any, error)
 
 // Server publishes the state of one service and answers its verbs. Make it
@@ -84,6 +88,13 @@ type Lazy interface{ State() any }
 // Summarizer is a state that has a small part by which most changes can be
 // followed: "GET /state?summary" answers Summary in place of the whole.
 type Summarizer interface{ Summary() any }
+
+// Patcher is a state that can tell a reader what is new to it, in a form of its
+// own: "GET /state?have=…" answers Patch. An error may be a *Refused, for its
+// status.
+type Patcher interface {
+	Patch(peer Peer, query url.Values) ([]byte, error)
+}
 
 // Publish makes state the service's state. It never blocks on a reader. The
 // value must not be changed afterwards: it is marshalled later.
@@ -206,9 +217,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if q.Has("have") && s.servePatch(w, r, q) {
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_, watch := r.URL.Query()["watch"]
-	_, brief := r.URL.Query()["summary"]
+	brief, watch := q.Has("summary"), q.Has("watch")
 	read := s.snapshot
 	if brief {
 		read = s.summary
@@ -221,23 +235,14 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		if brief && told != nil && bytes.Equal(raw, told) {
-			select {
-			case <-changed:
-				continue
-			case <-r.Context().Done():
+		if !brief || told == nil || !bytes.Equal(raw, told) {
+			told = raw
+			// An Envelope in three pieces: a state may have megabytes.
+			fmt.Fprintf(w, `{"generation":%d,"state":`, gen)
+			w.Write(raw)
+			if _, err := io.WriteString(w, "}\n"); err != nil || !watch || rc.Flush() != nil {
 				return
 			}
-		}
-		told = raw
-		// An Envelope in three pieces: a state may have megabytes.
-		fmt.Fprintf(w, `{"generation":%d,"state":`, gen)
-		w.Write(raw)
-		if _, err := io.WriteString(w, "}\n"); err != nil || !watch {
-			return
-		}
-		if rc.Flush() != nil {
-			return
 		}
 		select {
 		case <-changed:
@@ -245,6 +250,40 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// servePatch answers by the state's Patch, and reports whether it has one.
+func (s *Server) servePatch(w http.ResponseWriter, r *http.Request, q url.Values) bool {
+	s.mu.Lock()
+	p, ok := s.state.(Patcher)
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	peer, ok := r.Context().Value(peerKey{}).(Peer)
+	if !ok {
+		http.Error(w, s.name+": who asks is not known", http.StatusForbidden)
+		return true
+	}
+	b, err := p.Patch(peer, q)
+	if err != nil {
+		fail(w, err)
+		return true
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.Write(b)
+	return true
+}
+
+// fail answers with an error, under the status that it asks for.
+func fail(w http.ResponseWriter, err error) {
+	code := http.StatusUnprocessableEntity
+	var r *Refused
+	if errors.As(err, &r) && r.Status >= 400 && r.Status < 600 {
+		code = r.Status
+	}
+	http.Error(w, err.Error(), code)
 }
 
 func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) {
@@ -267,7 +306,7 @@ func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	out, err := v.fn(r.Context(), p, body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		fail(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -313,6 +352,11 @@ func (c *Client) State(ctx context.Context, v any) (uint64, error) {
 func (c *Client) Summary(ctx context.Context, v any) error {
 	_, err := c.read(ctx, "/state?summary", v)
 	return err
+}
+
+// Get reads a path of the service as it is: for package follow.
+func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, path, nil)
 }
 
 func (c *Client) read(ctx context.Context, path string, v any) (uint64, error) {
@@ -377,7 +421,13 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]by
 		return nil, fmt.Errorf("%s does not answer: %w", c.service, err)
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
+	var b []byte
+	if n := resp.ContentLength; n > 0 && n <= maxBody {
+		b = make([]byte, n)
+		_, err = io.ReadFull(resp.Body, b)
+	} else {
+		b, err = io.ReadAll(resp.Body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: read answer: %w", c.service, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 	"ballast/services/ipvs/ipvsnl"
 )
@@ -44,7 +45,8 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 	defer kernel.Close()
 
 	srv := ipc.NewServer("ipvs")
-	srv.Handle("prepare", prepare, ipc.UIDConf)
+	conf := follow.New(env.Dir.Client("conf"), follow.Whole)
+	srv.Handle("prepare", conf.Prepare(prepare), ipc.UIDConf)
 	srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		return connections(ctx, connTab, body)
 	}, ipc.UIDConsole)
@@ -61,7 +63,7 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 
 	in := newInbox()
 	wg.Go(func() {
-		ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c status.Conf) { in.put(func(m *mail) { m.conf = &c }) })
+		conf.Run(ctx, func(u follow.Update) { in.put(func(m *mail) { m.conf = &u.Conf }) })
 	})
 	wg.Go(func() {
 		ipc.Watch(ctx, env.Dir.Client("health"), func(_ uint64, h Health) { in.put(func(m *mail) { m.health = &h }) })
@@ -182,15 +184,9 @@ func (i *inbox) take() mail {
 }
 
 // prepare refuses a configuration that IPVS cannot hold.
-func prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-	var p status.Prepare
-	if err := json.Unmarshal(body, &p); err != nil {
-		return nil, fmt.Errorf("ipvs: prepare: %w", err)
-	}
-	if _, err := Compile(&p.Config); err != nil {
-		return nil, err
-	}
-	return struct{}{}, nil
+func prepare(_ context.Context, u follow.Update) error {
+	_, err := Compile(&u.Conf.Config)
+	return err
 }
 
 // Bounds of the verb "connections".

@@ -31,6 +31,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/firewall"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -72,23 +73,20 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	if err := s.observe(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
-	s.srv.Handle("prepare", s.prepare, ipc.UIDConf)
+	conf := follow.New(env.Dir.Client("conf"), follow.Slim)
+	s.srv.Handle("prepare", conf.Prepare(s.prepare), ipc.UIDConf)
 	s.srv.Handle("renew", s.renew, ipc.UIDConsole)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.srv.Serve(ctx, env.Listener) })
 	g.Go(func() error { return s.listen(ctx, events) })
 	g.Go(func() error {
-		err := ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, slim status.Slim) {
-			c := slim.Conf()
-			if c.Generation == 0 {
-				return // no configuration, which is not an empty one
-			}
+		err := conf.Run(ctx, func(u follow.Update) {
 			select {
 			case <-s.config:
 			default:
 			}
-			s.config <- c
+			s.config <- u.Conf
 		})
 		if ctx.Err() != nil {
 			return nil
@@ -285,21 +283,17 @@ func (s *service) report(faults []string) {
 
 // prepare is the verb: can this configuration be applied here? The dump is its
 // own, since it runs beside the main loop.
-func (s *service) prepare(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-	var p status.Slim
-	if err := json.Unmarshal(body, &p); err != nil {
-		return nil, fmt.Errorf("net: prepare: %w", err)
-	}
+func (s *service) prepare(_ context.Context, u follow.Update) error {
 	k, err := OpenKernel()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer k.Close()
 	f, err := k.Dump()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, Prepare(p.Conf().Config, f)
+	return Prepare(u.Conf.Config, f)
 }
 
 // Renew is the argument of the verb renew: the interface whose lease is renewed

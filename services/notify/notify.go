@@ -21,6 +21,7 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -105,7 +106,10 @@ func poke(ch chan struct{}) {
 func (s *service) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.srv.Handle("prepare", prepare, ipc.UIDConf)
+	conf := follow.New(s.env.Dir.Client("conf"), follow.Whole)
+	// A script that is not on the box is no reason to refuse: conf warns of it,
+	// since it may be loaded later.
+	s.srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)
 	s.srv.Handle("run", s.verbRun, ipc.UIDHealth)
 	s.srv.Handle("mail", s.verbMail, ipc.UIDConsole)
 
@@ -126,7 +130,14 @@ func (s *service) serve(ctx context.Context) error {
 	go func() { defer close(mailDone); s.post.work(mailCtx) }()
 
 	confs, vrrps, healths := make(chan status.Conf), make(chan status.VRRP), make(chan status.HealthNews)
-	wg.Go(func() { watch(ctx, s.env.Dir.Client("conf"), confs) })
+	wg.Go(func() {
+		conf.Run(ctx, func(u follow.Update) {
+			select {
+			case confs <- u.Conf:
+			case <-ctx.Done():
+			}
+		})
+	})
 	wg.Go(func() { watch(ctx, s.env.Dir.Client("vrrp"), vrrps) })
 	wg.Go(func() {
 		ipc.WatchSummary(ctx, s.env.Dir.Client("health"), func(_ uint64, h status.HealthNews) {
@@ -277,10 +288,6 @@ func (s *service) publish() {
 	s.mu.Unlock()
 	s.srv.Publish(n)
 }
-
-// prepare refuses nothing: a script that is not on the box is a warning, which
-// conf gives, since it may be loaded later.
-func prepare(context.Context, ipc.Peer, json.RawMessage) (any, error) { return nil, nil }
 
 // verbRun runs a program once, for health.
 func (s *service) verbRun(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {

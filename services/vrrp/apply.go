@@ -16,8 +16,9 @@ import (
 // apply makes a configuration the running one. Instances that it does not
 // change keep their state; those that are gone resign; an instance that
 // becomes another virtual router (other VRID, interface, family, version or
-// transport) starts anew.
-func (s *service) apply(gen uint64, c *config) {
+// transport) starts anew. servers is how many virtual servers there are, which
+// c does not hold.
+func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	s.now = s.loop.Now()
 	s.refreshTables()
 	s.gen, s.dirty = gen, true
@@ -25,7 +26,7 @@ func (s *service) apply(gen uint64, c *config) {
 	s.unknownVRIDs, s.trackGroups, s.delays = c.Global.LogUnknownVRIDs, c.TrackGroups, c.LinkDelays
 	s.settleLinks()
 	if !s.applied {
-		s.closeGate(gen, len(c.VirtualServers))
+		s.closeGate(gen, servers)
 	}
 	old := s.routers
 	byName := make(map[string]*router, len(old))

@@ -26,8 +26,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ballast/configs/model"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/kernel"
 )
@@ -150,7 +150,9 @@ func Run(ctx context.Context, env *ipc.Env) error {
 
 	srv := ipc.NewServer("vrrp")
 	srv.Publish(&status.VRRP{})
-	s.verbs(srv, env)
+	// Thousands of real servers are other services' matter.
+	conf := follow.New(env.Dir.Client("conf"), follow.Head)
+	s.verbs(srv, env, conf)
 	served := make(chan error, 1)
 	tasks.Go(func() { log.write(life, env.Log) })
 	tasks.Go(func() { served <- srv.Serve(life, env.Listener) })
@@ -165,11 +167,8 @@ func Run(ctx context.Context, env *ipc.Env) error {
 		}
 	})
 	tasks.Go(func() {
-		ipc.Watch(life, env.Dir.Client("conf"), func(_ uint64, c running) {
-			if c.Generation == 0 {
-				return // conf has nothing yet
-			}
-			if s.ask(life, func() { s.apply(c.Generation, &c.Config) }) == nil {
+		conf.Run(life, func(u follow.Update) {
+			if s.ask(life, func() { s.apply(u.Conf.Generation, &u.Conf.Config, u.Servers) }) == nil {
 				env.Ready()
 				settleMemory()
 			}
@@ -219,28 +218,6 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	return err
 }
 
-// running is the part of status.Conf that this service needs. What it does not
-// name is skipped, not decoded: thousands of real servers are other services'
-// matter and would only make garbage here.
-type running struct {
-	Generation uint64 `json:"generation"`
-	Config     config `json:"config"`
-}
-
-// config is the part of model.Config that this service needs.
-type config struct {
-	Global struct {
-		StartupDelay, DelayAfterBoot time.Duration
-		LogUnknownVRIDs              bool
-	}
-	Instances   []model.Instance
-	SyncGroups  []model.SyncGroup
-	TrackGroups []model.TrackGroup
-	LinkDelays  []model.LinkDelay
-	// VirtualServers is how many there are; what they hold is not decoded.
-	VirtualServers []struct{}
-}
-
 // lastWords is how long the sockets stay open after the last state, for those
 // who watch (notify runs notify_stop from it).
 const lastWords = 50 * time.Millisecond
@@ -264,18 +241,14 @@ func progress(ctx context.Context, s *service, env *ipc.Env) {
 }
 
 // verbs registers what others may ask for.
-func (s *service) verbs(srv *ipc.Server, env *ipc.Env) {
-	srv.Handle("prepare", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
-		var p status.Slim
-		if err := json.Unmarshal(body, &p); err != nil {
-			return nil, fmt.Errorf("vrrp prepare: %w", err)
-		}
+func (s *service) verbs(srv *ipc.Server, env *ipc.Env, conf *follow.Follower) {
+	srv.Handle("prepare", conf.Prepare(func(ctx context.Context, u follow.Update) error {
 		var names []string
 		if err := s.ask(ctx, func() { names = s.linkNames() }); err != nil {
-			return nil, err
+			return err
 		}
-		return nil, prepare(&p.Config.Config, names)
-	}, ipc.UIDConf)
+		return prepare(&u.Conf.Config, names)
+	}), ipc.UIDConf)
 	hold := func(word string) ipc.VerbFunc {
 		return func(ctx context.Context, peer ipc.Peer, body json.RawMessage) (any, error) {
 			var arg status.Resign

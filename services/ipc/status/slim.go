@@ -1,6 +1,10 @@
 package status
 
-import "ballast/configs/model"
+import (
+	"time"
+
+	"ballast/configs/model"
+)
 
 // Summary is what "GET /state?summary" answers for every state that embeds
 // Applied: conf waits for it at commit, and need not read ten thousand real
@@ -26,6 +30,22 @@ type IPVSNews struct {
 
 // Summary is an IPVSNews.
 func (i IPVS) Summary() any { return IPVSNews{i.Applied, i.Orders, i.Transitions} }
+
+// ConfNews is the summary of conf's state: it announces a configuration, which
+// readers then ask for by its token (package follow).
+type ConfNews struct {
+	Token      string    `json:"token,omitempty"`
+	Generation uint64    `json:"generation"`
+	Source     string    `json:"source,omitempty"`
+	Author     string    `json:"author,omitempty"`
+	Time       time.Time `json:"time,omitzero"`
+	Problems   []Problem `json:"problems,omitempty"`
+}
+
+// Conf is the state that announces c so.
+func (n ConfNews) Conf(c model.Config) Conf {
+	return Conf{Generation: n.Generation, Config: c, Source: n.Source, Author: n.Author, Time: n.Time, Problems: n.Problems}
+}
 
 // Slim is Conf for a service that has no use for real servers: they are nearly
 // all of a large configuration, and are left out while it is decoded.

@@ -45,8 +45,11 @@ import (
 
 // Prepare is the argument of "prepare".
 type Prepare struct {
-	Generation uint64       `json:"generation"`
-	Config     model.Config `json:"config"`
+	Generation uint64 `json:"generation"`
+	// Token names the configuration for whoever follows conf (package follow);
+	// empty: Config is it.
+	Token  string       `json:"token,omitempty"`
+	Config model.Config `json:"config,omitzero"`
 }
 
 // Candidate is a configuration text on its way in.

@@ -1,0 +1,272 @@
+// Package follow is how a service keeps up with the configuration. conf does
+// not send megabytes again because one weight changed: a reader says which
+// configuration it holds and gets what is different, and each of its virtual
+// servers that did not change stays the very same value in memory.
+//
+// A configuration has a token, which names it as long as conf runs. conf
+// announces tokens in the summary of its state; a reader then asks for
+// "GET /state?have=TOKEN&need=PART" and gets a patch (patch.go) on what it has,
+// or the whole where conf no longer knows that. At a commit conf asks with the
+// verb prepare, which names the token of the candidate; what a service then
+// fetched to judge it is what it applies when the token is announced.
+package follow
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Need is the part of a configuration that a service has use for. The rest is
+// neither sent to it nor decoded by it.
+type Need string
+
+// Needs.
+const (
+	Whole Need = "whole"
+	Slim  Need = "slim" // virtual servers without their real servers
+	Head  Need = "head" // no virtual servers; Update.Servers counts them
+)
+
+// Update is a configuration and how it differs from the one before. It is
+// shared with what comes later: nobody may change anything in it.
+type Update struct {
+	Conf status.Conf
+	// All is set when there is nothing to compare with: the first one.
+	All bool
+	// Changed and Removed name virtual servers, in the order of the file. Those
+	// that are new count as changed.
+	Changed, Removed []string
+	// Rest is set when anything else differs, the order of the virtual servers
+	// included.
+	Rest bool
+	// Servers is how many virtual servers there are, whatever the Need.
+	Servers int
+}
+
+// Conf calls fn with the configuration of conf, now and after each change,
+// until ctx ends. fn always gets the newest, compared with the one that it got
+// before. It is not called before conf has a configuration. It returns ctx's
+// error.
+func Conf(ctx context.Context, client *ipc.Client, fn func(Update)) error {
+	return New(client, Whole).Run(ctx, fn)
+}
+
+// Follower keeps the configuration for one service.
+type Follower struct {
+	client *ipc.Client
+	need   Need
+
+	mu       sync.Mutex
+	now      *held // what fn got last; nil: nothing yet
+	prepared *held // what prepare fetched and nobody has announced yet
+	expire   *time.Timer
+}
+
+// held is a configuration that a reader has.
+type held struct {
+	token   string
+	conf    status.Conf
+	servers int
+}
+
+// New returns a follower. client is one of conf.
+func New(client *ipc.Client, need Need) *Follower { return &Follower{client: client, need: need} }
+
+// Run is Conf for this follower.
+func (f *Follower) Run(ctx context.Context, fn func(Update)) error {
+	return ipc.WatchSummary(ctx, f.client, func(_ uint64, raw json.RawMessage) {
+		var news status.ConfNews
+		if json.Unmarshal(raw, &news) != nil || news.Generation == 0 {
+			return // conf has none yet, which is not an empty one
+		}
+		wait := 20 * time.Millisecond
+		for ctx.Err() == nil {
+			next, err := f.next(ctx, news, raw)
+			if err == nil {
+				fn(f.take(next))
+				return
+			}
+			// conf went away between its word and our question, or moved on.
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			wait = min(2*wait, time.Second)
+		}
+	})
+}
+
+// next is the configuration that was announced, or a newer one.
+func (f *Follower) next(ctx context.Context, news status.ConfNews, raw []byte) (*held, error) {
+	f.mu.Lock()
+	now, prepared := f.now, f.prepared
+	f.mu.Unlock()
+	switch {
+	case news.Token == "": // somebody who publishes a status.Conf as it is
+		return decodeConf(raw, f.need)
+	case prepared != nil && prepared.token == news.Token:
+		h := *prepared
+		h.conf = news.Conf(h.conf.Config)
+		return &h, nil
+	}
+	return f.fetch(ctx, now, "")
+}
+
+// take makes next what the follower has and says how it differs.
+func (f *Follower) take(next *held) Update {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u := compare(f.now, next)
+	f.now = next
+	f.drop()
+	return u
+}
+
+// drop forgets what was prepared. Called with mu held.
+func (f *Follower) drop() {
+	if f.expire != nil {
+		f.expire.Stop()
+	}
+	f.prepared, f.expire = nil, nil
+}
+
+// fetch asks conf for a patch on what base has; base may be nil. want is the
+// token to go to, empty: the running one.
+func (f *Follower) fetch(ctx context.Context, base *held, want string) (*held, error) {
+	q := url.Values{"have": {""}, "need": {string(f.need)}}
+	if base != nil {
+		q.Set("have", base.token)
+	}
+	if want != "" {
+		q.Set("want", want)
+	}
+	b, err := f.client.Get(ctx, "/state?"+q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	return patched(base, b, f.need)
+}
+
+// keep is how long a configuration that was prepared and then refused by
+// another service stays in memory.
+const keep = time.Minute
+
+// Prepare makes the verb "prepare" out of check, which says whether the service
+// could apply a configuration. It gets it compared with the one that runs. The
+// verb also takes a whole status.Prepare.
+func (f *Follower) Prepare(check func(ctx context.Context, u Update) error) ipc.VerbFunc {
+	return func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+		var arg struct {
+			Generation uint64 `json:"generation"`
+			Token      string `json:"token"`
+		}
+		if err := json.Unmarshal(body, &arg); err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
+		f.mu.Lock()
+		now := f.now
+		f.mu.Unlock()
+		var h *held
+		var err error
+		if arg.Token != "" {
+			h, err = f.fetch(ctx, now, arg.Token)
+		} else {
+			h, err = decodeConf(body, f.need)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
+		h.conf.Generation = arg.Generation
+		if err := check(ctx, compare(now, h)); err != nil {
+			return nil, err
+		}
+		if arg.Token != "" {
+			f.mu.Lock()
+			f.drop()
+			f.prepared = h
+			f.expire = time.AfterFunc(keep, func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				if f.prepared == h {
+					f.drop()
+				}
+			})
+			f.mu.Unlock()
+		}
+		return struct{}{}, nil
+	}
+}
+
+// compare says what is new in next.
+func compare(now, next *held) Update {
+	u := Update{Conf: next.conf, Servers: next.servers}
+	if now == nil {
+		u.All, u.Rest = true, true
+		for i := range next.conf.Config.VirtualServers {
+			u.Changed = append(u.Changed, next.conf.Config.VirtualServers[i].Name)
+		}
+		return u
+	}
+	d := difference(now.conf.Config.VirtualServers, next.conf.Config.VirtualServers)
+	u.Changed, u.Removed = d.changed, d.removed
+	u.Rest = d.moved || now.servers != next.servers && len(next.conf.Config.VirtualServers) == 0 ||
+		!sameRest(&now.conf.Config, &next.conf.Config)
+	return u
+}
+
+// decodeConf decodes a status.Conf or status.Prepare in JSON.
+func decodeConf(raw []byte, need Need) (*held, error) {
+	h := &held{}
+	var err error
+	switch need {
+	case Head:
+		var c struct {
+			status.Conf
+			Config struct {
+				model.Config
+				VirtualServers count
+			} `json:"config"`
+		}
+		err = json.Unmarshal(raw, &c)
+		h.conf, h.servers = c.Conf, int(c.Config.VirtualServers)
+		h.conf.Config = c.Config.Config
+	case Slim:
+		var c struct {
+			status.Conf
+			Config json.RawMessage `json:"config"` // hides Conf's own
+		}
+		if err = json.Unmarshal(raw, &c); err == nil {
+			var s status.Slim
+			err = json.Unmarshal(raw, &s)
+			h.conf = c.Conf
+			h.conf.Config = s.Conf().Config
+		}
+		h.servers = len(h.conf.Config.VirtualServers)
+	default:
+		err = json.Unmarshal(raw, &h.conf)
+		h.servers = len(h.conf.Config.VirtualServers)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return h, nil
+}
+
+// count counts the elements of a list without decoding them.
+type count int
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *count) UnmarshalJSON(b []byte) error {
+	var l []struct{}
+	err := json.Unmarshal(b, &l)
+	*n = count(len(l))
+	return err
+}
