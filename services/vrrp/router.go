@@ -231,7 +231,7 @@ func (r *router) send(priority uint8, dst netip.Addr, hops int) {
 	}
 	b := r.buf[:0]
 	if !r.cfg.IPv6 {
-		b = packet.AppendIPv4(b, r.ipID, uint8(hops), r.src, dst, a.Len())
+		b = packet.AppendIPv4(b, packet.Protocol, r.ipID, uint8(hops), r.src, dst, a.Len())
 	}
 	b = a.Append(b, r.src, dst, r.cfg.ChecksumNoPseudo)
 	r.buf = b

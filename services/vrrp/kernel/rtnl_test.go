@@ -192,7 +192,7 @@ func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	adv := packet.Advert{Version: 3, VRID: 1, Priority: 100, AdvertInt: time.Second}
 	buf := make([]byte, 0, 256)
 	n := testing.AllocsPerRun(50, func() {
-		b := packet.AppendIPv4(buf, 7, 255, src, dst, adv.Len())
+		b := packet.AppendIPv4(buf, packet.Protocol, 7, 255, src, dst, adv.Len())
 		b = adv.Append(b, src, dst, false)
 		if err := a.Send(b, src, dst, 255); err != nil {
 			t.Fatal(err)

@@ -81,7 +81,7 @@ func TestAdvertsEqualTheCapturedOnes(t *testing.T) {
 				if a.IPv6 {
 					want = want[40:] // the kernel writes the header; its flow label is random
 				} else {
-					got = append(AppendIPv4(nil, c.id+uint16(i/len(c.dst)), 255, src, dst, len(got)), got...)
+					got = append(AppendIPv4(nil, Protocol, c.id+uint16(i/len(c.dst)), 255, src, dst, len(got)), got...)
 				}
 				if d := cmp.Diff(hex.EncodeToString(want), hex.EncodeToString(got)); d != "" {
 					t.Errorf("frame %d (-captured +ours):\n%s", i, d)
