@@ -136,7 +136,9 @@ func (s *service) sendAnnouncement(r *router, a announcement) {
 	}
 	if err := f.Send(b); err != nil {
 		s.log.limitedRouter(r, "announce %s on %s: %v", a.addr, l.Name, err)
+		return
 	}
+	r.announced()
 }
 
 // forwards tells whether an interface forwards IPv6, which the Router flag of

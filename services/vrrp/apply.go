@@ -241,6 +241,7 @@ func (s *service) publishState() {
 	for _, r := range s.routers {
 		v.Instances = append(v.Instances, r.status())
 	}
+	v.Timers = s.late.status(s.realTime)
 	for _, g := range s.groups {
 		v.Groups = append(v.Groups, status.VRRPGroup{Name: g.cfg.Name, State: g.state.String(), Since: g.since, Instances: g.cfg.Instances})
 	}
@@ -273,6 +274,7 @@ func (r *router) status() status.VRRPInstance {
 		MasterAddr: r.st.MasterAddr, MasterPriority: int(r.st.MasterPriority),
 		VIPs:   make([]netip.Prefix, 0, len(r.cfg.VIPs)+len(r.cfg.ExcludedVIPs)),
 		Faults: slices.Clone(r.faults), Trackers: slices.Clone(r.trackers), Stats: r.stats,
+		Evidence: r.explain(),
 	}
 	if r.st.Cfg != nil {
 		v.MasterDown = r.st.MasterDown()

@@ -17,7 +17,9 @@ type group struct {
 	state   core.Phase
 	since   time.Time
 	asked   bool // a member's own timer says master
-	work    []work
+	// takeover is what made a member ask, or go, in the words of status.Evidence.
+	takeover string
+	work     []work
 }
 
 // work is what a change of one member means for the others.

@@ -42,14 +42,23 @@ func (l *lan) framesOf(mac string, ok func(f []byte) bool) []string {
 }
 
 func isVRRP(f []byte) bool {
-	return f[12] == 8 && f[13] == 0 && f[23] == 112 || f[12] == 0x86 && f[20] == 112
+	return f[12] == 8 && f[13] == 0 && (f[23] == 112 || f[23] == 51 && f[34] == 112) || f[12] == 0x86 && f[20] == 112
 }
 func isARP(f []byte) bool { return f[12] == 8 && f[13] == 6 }
 func isNA(f []byte) bool  { return f[12] == 0x86 && f[20] == 58 && f[54] == 136 }
 
 // resigns tells whether a frame is an advertisement of priority 0.
 func resigns(f []byte) bool {
-	return isVRRP(f) && (f[12] == 8 && f[36] == 0 || f[12] == 0x86 && f[56] == 0)
+	if !isVRRP(f) {
+		return false
+	}
+	switch {
+	case f[12] == 0x86:
+		return f[56] == 0
+	case f[23] == 51: // behind an authentication header
+		return f[60] == 0
+	}
+	return f[36] == 0
 }
 
 const macA = "02:00:00:00:00:01"

@@ -26,11 +26,16 @@ var kinds = []kind{
 	{"v2", 2, false, false, "", time.Second},
 	{"v2 PASS", 2, false, false, "1111", time.Second},
 	{"v2 PASS unicast", 2, false, true, "1111", time.Second},
+	{"v2 AH", 2, false, false, "1111", time.Second},
+	{"v2 AH unicast", 2, false, true, "1111", time.Second},
 	{"v3 IPv4", 3, false, false, "", 200 * time.Millisecond},
 	{"v3 IPv4 unicast", 3, false, true, "", 200 * time.Millisecond},
 	{"v3 IPv6", 3, true, false, "", 200 * time.Millisecond},
 	{"v3 IPv6 unicast", 3, true, true, "", 200 * time.Millisecond},
 }
+
+// ah tells whether the password goes into an authentication header.
+func (k kind) ah() bool { return strings.Contains(k.name, "AH") }
 
 func (k kind) vips() []string {
 	if k.ipv6 {
@@ -58,7 +63,7 @@ func (k kind) instance(n int, priority uint8) model.Instance {
 		c.McastGroup = netip.MustParseAddr("ff02::12")
 	}
 	if k.pass != "" {
-		c.AuthPass = []byte(k.pass)
+		c.AuthPass, c.AuthAH = []byte(k.pass), k.ah()
 	}
 	if k.unicast {
 		c.Unicast, c.SrcIP = true, netip.MustParseAddr(k.addr(n))
@@ -79,7 +84,7 @@ func (k kind) keepalivedConf(n int, priority int) string {
 	fmt.Fprintf(&b, "global_defs {\n router_id t\n}\nvrrp_instance VI_1 {\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority %d\n version %d\n advert_int %g\n",
 		priority, k.version, k.adv.Seconds())
 	if k.pass != "" {
-		fmt.Fprintf(&b, " authentication {\n auth_type PASS\n auth_pass %s\n }\n", k.pass)
+		fmt.Fprintf(&b, " authentication {\n auth_type %s\n auth_pass %s\n }\n", map[bool]string{true: "AH", false: "PASS"}[k.ah()], k.pass)
 	}
 	if k.unicast {
 		fmt.Fprintf(&b, " unicast_src_ip %s\n unicast_peer {\n %s\n }\n", k.addr(n), k.addr(3-n))

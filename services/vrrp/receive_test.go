@@ -56,6 +56,7 @@ func TestReceiveChecks(t *testing.T) {
 		ttl      int
 		noPseudo bool
 		mangle   func([]byte) []byte
+		last     netip.Addr // sender of the packet before
 		want     want
 	}{
 		{name: "v2", cfg: v2, a: good2, dst: group4, ttl: 255},
@@ -97,7 +98,17 @@ func TestReceiveChecks(t *testing.T) {
 			want: want{"is multicast where unicast is configured, or the other way round", status.VRRPStats{}}},
 		{name: "other addresses are accepted", cfg: v3, a: edit(good3, func(a *packet.Advert) { a.Addrs = a.Addrs[:4] }), dst: group4, ttl: 255,
 			want: want{"", status.VRRPStats{AddrListErr: 1}}},
-		{name: "other addresses, skip_check_adv_addr", cfg: skip, a: edit(good3, func(a *packet.Advert) { a.Addrs = a.Addrs[:4] }), dst: group4, ttl: 255},
+		{name: "other addresses, skip_check_adv_addr, of a new sender", cfg: skip, a: edit(good3, func(a *packet.Advert) { a.Addrs = a.Addrs[:4] }), dst: group4, ttl: 255,
+			want: want{"", status.VRRPStats{AddrListErr: 1}}},
+		{name: "the same, of the same sender again", cfg: skip, a: edit(good3, func(a *packet.Advert) { a.Addrs = a.Addrs[:4] }), dst: group4, ttl: 255, last: peerAddr},
+		{name: "owner_ignore_adverts", cfg: with(v3, func(c *model.Instance) { c.Priority, c.OwnerIgnoreAdverts = 255, true }), a: good3, dst: group4, ttl: 255,
+			want: want{"does not count for the address owner (owner_ignore_adverts)", status.VRRPStats{}}},
+		{name: "owner_ignore_adverts of another", cfg: with(v3, func(c *model.Instance) { c.Priority, c.OwnerIgnoreAdverts = 254, true }), a: good3, dst: group4, ttl: 255},
+		{name: "from no peer, while a peer has a range of TTLs", cfg: with(uni, func(c *model.Instance) { c.Peers = []model.Peer{{Addr: vip16.Addr(), MinTTL: 1, MaxTTL: -1}} }), a: good3, dst: peerAddr, ttl: 255,
+			want: want{"is from no unicast_peer", status.VRRPStats{}}},
+		{name: "unicast TTL above max_ttl", cfg: with(uni, func(c *model.Instance) { c.Peers = []model.Peer{{Addr: peerAddr, MinTTL: -1, MaxTTL: 64}} }), a: good3, dst: peerAddr, ttl: 65,
+			want: want{"has the wrong TTL or hop limit", status.VRRPStats{IPTTLErr: 1}}},
+		{name: "v3_checksum_as_v2 here, with the pseudo header there", cfg: lenient, a: good3, dst: group4, ttl: 255},
 		{name: "other order of addresses", cfg: v3, a: edit(good3, func(a *packet.Advert) {
 			a.Addrs = packet.AppendAddr(packet.AppendAddr(nil, vip17.Addr()), vip16.Addr())
 		}), dst: group4, ttl: 255},
@@ -110,9 +121,10 @@ func TestReceiveChecks(t *testing.T) {
 				b = c.mangle(b)
 			}
 			var got want
-			var auth [8]byte
-			copy(auth[:], c.cfg.AuthPass)
-			_, got.bad = check(&c.cfg, auth, arrival{peerAddr, c.dst, c.ttl, b}, &got.stats)
+			var m memory
+			m.settle(&c.cfg, &model.Instance{})
+			m.last = c.last
+			_, got.bad = m.check(&c.cfg, arrival{src: peerAddr, dst: c.dst, ttl: c.ttl, payload: b}, &got.stats)
 			if d := cmp.Diff(c.want, got, cmp.AllowUnexported(want{})); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
@@ -159,8 +171,9 @@ func TestReceiveDoesNotAllocate(t *testing.T) {
 	a := packet.Advert{Version: 2, VRID: 51, Priority: 100, AdvertInt: time.Second, Addrs: packet.AppendAddr(nil, vip16.Addr())}
 	b := a.Append(nil, peerAddr, group4, false)
 	var st status.VRRPStats
+	var m memory
 	if n := testing.AllocsPerRun(100, func() {
-		if _, bad := check(&c, [8]byte{}, arrival{peerAddr, group4, 255, b}, &st); bad != "" {
+		if _, bad := m.check(&c, arrival{src: peerAddr, dst: group4, ttl: 255, payload: b}, &st); bad != "" {
 			t.Error(bad)
 		}
 	}); n != 0 {

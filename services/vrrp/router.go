@@ -27,7 +27,7 @@ type router struct {
 	link  *kernel.Link // of cfg.Interface; nil: not there
 	src   netip.Addr
 	addrs []byte // the advertised addresses as they go into a packet
-	auth  [8]byte
+	mem   memory
 	buf   []byte
 	ipID  uint16
 
@@ -40,6 +40,7 @@ type router struct {
 	routeTrouble string // routes that could not be set
 
 	stats     status.VRRPStats
+	evidence  evidence
 	reason    string
 	wish      string // grouped: why it asked its group to go master
 	cause     string // grouped: what another member did
@@ -56,9 +57,8 @@ func newRouter(s *service, c *model.Instance) *router {
 
 // configure takes over a configuration, without a word to the machine.
 func (r *router) configure(c *model.Instance) {
+	r.mem.settle(c, &r.cfg)
 	r.cfg = *c
-	r.auth = [8]byte{}
-	copy(r.auth[:], c.AuthPass)
 	r.addrs = r.addrs[:0:0]
 	for i, v := range c.VIPs {
 		if i == packet.MaxAddrs {
@@ -66,7 +66,7 @@ func (r *router) configure(c *model.Instance) {
 		}
 		r.addrs = packet.AppendAddr(r.addrs, v.Prefix.Addr())
 	}
-	if need := packet.IPv4HeaderLen + 16 + len(r.addrs); cap(r.buf) < need {
+	if need := packet.IPv4HeaderLen + packet.AHLen + 16 + len(r.addrs) + packet.TrailerLen; cap(r.buf) < need {
 		r.buf = make([]byte, 0, need)
 	}
 	r.core = coreConfig(c, r.src, r.group != nil)
@@ -113,6 +113,7 @@ func (r *router) step(ev core.Event) {
 		case core.AskGroup:
 			r.group.asked = true
 			r.wish = why.String()
+			r.group.takeover = takeover(why.Code)
 		}
 	}
 	if master != r.st.MasterAddr || priority != r.st.MasterPriority {
@@ -130,6 +131,7 @@ func (r *router) changed(before core.Phase, why core.Reason) {
 	switch {
 	case r.st.Phase == core.Master:
 		r.stats.BecomeMaster++
+		r.tookOver(why)
 	case before == core.Master:
 		r.stats.ReleaseMaster++
 	}
@@ -199,6 +201,9 @@ func (r *router) advertise(priority uint8) {
 	if r.ipID++; r.ipID == 0 {
 		r.ipID = 1 // the kernel fills in a 0
 	}
+	if r.mem.ah != nil {
+		r.mem.nextSeq(time.Now()) // one for all peers
+	}
 	if priority == 0 {
 		r.stats.PriZeroSent++
 	}
@@ -224,16 +229,35 @@ func (r *router) advertise(priority uint8) {
 func (r *router) send(priority uint8, dst netip.Addr, hops int) {
 	a := packet.Advert{
 		Version: uint8(r.cfg.Version), VRID: r.cfg.VRID, Priority: priority, IPv6: r.cfg.IPv6,
-		AdvertInt: r.core.AdvertInt, Addrs: r.addrs, Auth: r.auth,
+		AdvertInt: r.core.AdvertInt, Addrs: r.addrs, AuthType: authType(&r.cfg),
 	}
-	if r.cfg.AuthPass != nil {
-		a.AuthType = packet.AuthPass
+	if a.AuthType == packet.AuthPass {
+		a.Auth = r.mem.auth
 	}
 	b := r.buf[:0]
-	if !r.cfg.IPv6 {
-		b = packet.AppendIPv4(b, packet.Protocol, r.ipID, uint8(hops), r.src, dst, a.Len())
+	switch {
+	case r.cfg.IPv6:
+	case r.mem.ah != nil:
+		b = packet.AppendIPv4(b, packet.ProtocolAH, r.ipID, uint8(hops), r.src, dst, packet.AHLen+a.Len())
+		b = packet.AppendAH(b, r.src, r.mem.seq)
+	default:
+		n := a.Len()
+		if r.mem.hmac.signs() {
+			n += packet.TrailerLen
+		}
+		b = packet.AppendIPv4(b, packet.Protocol, r.ipID, uint8(hops), r.src, dst, n)
 	}
-	b = a.Append(b, r.src, dst, r.cfg.ChecksumNoPseudo)
+	start, sumDst := len(b), dst
+	if r.mem.oldSum && r.cfg.Unicast && !r.cfg.IPv6 {
+		sumDst = r.cfg.McastGroup
+	}
+	b = a.Append(b, r.src, sumDst, r.cfg.ChecksumNoPseudo)
+	if r.mem.hmac.signs() {
+		b = r.mem.hmac.append(b, start, &a, r.src, dst, time.Now())
+	}
+	if r.mem.ah != nil {
+		r.mem.ah.Sign(b, r.cfg.Unicast)
+	}
 	r.buf = b
 	if err := r.sock.Send(b, r.src, dst, hops); err != nil {
 		r.stats.SendErr++
@@ -254,7 +278,7 @@ func (r *router) bind() (missing string) {
 	}
 	src, missing := r.source()
 	r.src = src
-	key := sockKey{ipv6: c.IPv6}
+	key := sockKey{ipv6: c.IPv6, ah: r.mem.ah != nil}
 	name := ""
 	if r.link != nil && (!c.Unicast || c.IPv6 && src.IsLinkLocalUnicast()) {
 		key.index, name = r.link.Index, r.link.Name

@@ -198,6 +198,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 			realtime.Unlock()
 			kernel.Normal(0)
 		}()
+		s.realTime = true
 		log.info("started, %s", class)
 	}
 	loopCtx, stop := context.WithCancelCause(ctx)

@@ -66,6 +66,8 @@ type service struct {
 
 	ring      []status.Transition
 	seq       uint64
+	late      lateness // of all timers
+	realTime  bool     // the loop has real-time priority
 	dirty     bool
 	lastState time.Duration // when the state was last published
 }
@@ -212,8 +214,12 @@ func (s *service) deadline() time.Duration {
 // before the socket is read and may arm them anew.
 func (s *service) lateness() {
 	for _, r := range s.routers {
-		for _, t := range [...]core.Timer{core.TimerDown, core.TimerAdvert} {
-			if due := r.timers[t]; due != 0 && due < s.now {
+		for t, due := range r.timers {
+			if due == 0 || due > s.now {
+				continue
+			}
+			s.late.add(s.now - due)
+			if t := core.Timer(t); t == core.TimerDown || t == core.TimerAdvert {
 				r.lateness(s.now - due)
 			}
 		}

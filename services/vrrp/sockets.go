@@ -14,6 +14,7 @@ import (
 type sockKey struct {
 	index int
 	ipv6  bool
+	ah    bool // packets with an authentication header
 }
 
 type sock struct {
@@ -35,9 +36,9 @@ func (s *service) attach(r *router, key sockKey, name string) error {
 		var raw *kernel.Socket
 		var err error
 		if key.index == 0 {
-			raw, err = kernel.OpenUnicast(key.ipv6)
+			raw, err = kernel.OpenUnicast(key.ipv6, key.ah)
 		} else {
-			raw, err = kernel.OpenMulticast(key.index, name, key.ipv6)
+			raw, err = kernel.OpenMulticast(key.index, name, key.ipv6, key.ah)
 		}
 		if err != nil {
 			return err
@@ -159,11 +160,17 @@ func (r *router) receive(p *kernel.Received, at time.Duration) {
 	}
 	r.stats.AdvertRcvd++
 	lists, intervals := r.stats.AddrListErr, r.stats.AdvertIntervalErr
-	a, bad := check(&r.cfg, r.auth, arrival{p.Src, p.Dst, p.TTL, p.Payload}, &r.stats)
+	oldSum := r.mem.oldSum
+	a, bad := r.mem.check(&r.cfg, arrival{p.Src, p.Dst, p.TTL, p.Payload, p.Packet, time.Now()}, &r.stats)
 	if bad != "" {
+		r.reject(p.Src, bad, at)
 		r.s.log.limitedRouter(r, "packet from %s %s, ignored", p.Src, bad)
 		return
 	}
+	if oldSum != r.mem.oldSum {
+		r.s.log.info("%s: %s makes checksums as keepalived up to 1.3.6 did; doing the same from now on", r.cfg.Name, p.Src)
+	}
+	r.heard(p.Src, &a, at)
 	if lists != r.stats.AddrListErr {
 		r.s.log.limitedRouter(r, "%s advertises other virtual addresses than are configured here", p.Src)
 	}

@@ -175,7 +175,7 @@ func TestLoop(t *testing.T) {
 // The hot path of the edge: send, wait, receive.
 func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	inNamespace(t)
-	a, err := OpenUnicast(false)
+	a, err := OpenUnicast(false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

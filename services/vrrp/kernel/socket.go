@@ -17,6 +17,7 @@ import (
 type Socket struct {
 	fd      int
 	ipv6    bool
+	ah      bool
 	index   int // 0: not bound to an interface
 	hops    int // IPv6: hop limit last set; -2: not set yet
 	buf     [2048]byte
@@ -34,7 +35,8 @@ type Received struct {
 	Index    int           // interface it came in by; 0: not told
 	Age      time.Duration // since the kernel received it
 	Payload  []byte
-	IPv4Err  error // the IPv4 header makes no sense
+	Packet   []byte // with an authentication header: all of it, IPv4 header first
+	IPv4Err  error  // the IPv4 header makes no sense
 }
 
 const (
@@ -43,9 +45,10 @@ const (
 )
 
 // OpenMulticast opens a socket that is bound to an interface and hears its
-// groups. Loopback is off: a router does not hear itself.
-func OpenMulticast(index int, name string, ipv6 bool) (*Socket, error) {
-	s, err := open(ipv6)
+// groups. Loopback is off: a router does not hear itself. With ah it hears
+// packets that have an authentication header, which are of another protocol.
+func OpenMulticast(index int, name string, ipv6, ah bool) (*Socket, error) {
+	s, err := open(ipv6, ah)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +72,8 @@ func OpenMulticast(index int, name string, ipv6 bool) (*Socket, error) {
 
 // OpenUnicast opens a socket that hears what is sent to any address of this
 // box, and no multicast.
-func OpenUnicast(ipv6 bool) (*Socket, error) {
-	s, err := open(ipv6)
+func OpenUnicast(ipv6, ah bool) (*Socket, error) {
+	s, err := open(ipv6, ah)
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +90,19 @@ func OpenUnicast(ipv6 bool) (*Socket, error) {
 	return s, nil
 }
 
-func open(ipv6 bool) (*Socket, error) {
-	fam := unix.AF_INET
+func open(ipv6, ah bool) (*Socket, error) {
+	fam, proto := unix.AF_INET, packet.Protocol
 	if ipv6 {
 		fam = unix.AF_INET6
 	}
-	fd, err := unix.Socket(fam, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, packet.Protocol)
+	if ah {
+		proto = packet.ProtocolAH
+	}
+	fd, err := unix.Socket(fam, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if err != nil {
 		return nil, fmt.Errorf("open vrrp socket: %w", err)
 	}
-	s := &Socket{fd: fd, ipv6: ipv6, hops: -2}
+	s := &Socket{fd: fd, ipv6: ipv6, ah: ah, hops: -2}
 	o := opts{fd: fd}
 	o.set("timestamps", unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	// Advertisements go before the queue of everything else.
@@ -178,6 +184,9 @@ func (s *Socket) Receive() (r Received, ok bool) {
 	}
 	ip, err := packet.DecodeIPv4(b)
 	r.Src, r.Dst, r.TTL, r.Payload, r.IPv4Err = ip.Src, ip.Dst, int(ip.TTL), ip.Payload, err
+	if s.ah && err == nil {
+		r.Packet, r.Payload = b[:min(len(b), packet.IPv4HeaderLen+len(ip.Payload))], ip.Payload[packet.AHLen:]
+	}
 	return r, true
 }
 
