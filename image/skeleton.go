@@ -24,6 +24,7 @@ var accounts = []account{
 	{"health", 105, 100, "/"},
 	{"console", 106, 100, "/"},
 	{"notify", 107, 100, "/"},
+	{"snmp", 108, 100, "/"},
 	{"keepalived_script", 200, 200, "/tmp"}, // what scripts run as when nobody says otherwise
 	{"nobody", 65534, 65534, "/"},
 }

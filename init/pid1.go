@@ -129,7 +129,7 @@ func (m *machine) boot(ctx context.Context) {
 		m.cgroup, err = boot.Cgroups()
 		return "", err
 	})
-	run("services", func() (string, error) { return fmt.Sprintf("%d", len(services)), m.startServices(ctx) })
+	run("services", func() (string, error) { return fmt.Sprintf("%d", mandatory()), m.startServices(ctx) })
 	go m.awaitReady(ctx)
 }
 
@@ -252,7 +252,7 @@ func (m *machine) startServices(ctx context.Context) error {
 	for _, s := range services {
 		spec := supervise.Spec{
 			Name: s.name, UID: s.uid, GID: ipc.GroupBallast, Caps: s.caps,
-			Memory: s.memory * mib, OOM: s.oom, Env: s.env(), StopTimeout: s.stopTime(),
+			Memory: s.memory * mib, OOM: s.oom, Env: s.env(), StopTimeout: s.stopTime(), Optional: s.optional,
 		}
 		if s.watched {
 			spec.Hang = 2 * watchdog.Silence
@@ -280,7 +280,7 @@ func (m *machine) startServices(ctx context.Context) error {
 	m.mu.Lock()
 	m.serving = true
 	m.mu.Unlock()
-	go m.followHostName(ctx)
+	go m.followConf(ctx)
 	return nil
 }
 
@@ -348,19 +348,25 @@ func (m *machine) awaitReady(ctx context.Context) {
 	up := journal.Uptime()
 	m.phases.Add(status.Phase{Name: "ready", Start: up})
 	m.console.SetLevel(journal.Warning)
-	m.journal.Print(journal.Notice, "ready: %d services, %.3f s after the kernel started", len(services), up.Seconds())
+	m.journal.Print(journal.Notice, "ready: %d services, %.3f s after the kernel started", mandatory(), up.Seconds())
 	m.touch()
 }
 
-// followHostName calls the box what its configuration calls it: net, which
-// applies the rest of the configuration's system block, may not.
-func (m *machine) followHostName(ctx context.Context) {
+// followConf calls the box what its configuration calls it: net, which applies
+// the rest of the configuration's system block, may not. And it runs the
+// services that not every configuration needs.
+func (m *machine) followConf(ctx context.Context) {
 	type part struct {
 		Config struct {
 			System struct{ HostName string }
+			Global struct {
+				SNMP struct{ Listen, TrapSinks []string }
+			}
 		} `json:"config"`
 	}
 	ipc.Watch(ctx, ipc.DefaultDir.Client("conf"), func(_ uint64, c part) {
+		snmp := c.Config.Global.SNMP
+		m.sup.Want("snmp", len(snmp.Listen)+len(snmp.TrapSinks) > 0)
 		want := c.Config.System.HostName
 		have, _ := os.Hostname()
 		if want == "" || want == have {

@@ -21,6 +21,7 @@ import (
 	"ballast/services/ipvs"
 	"ballast/services/net"
 	"ballast/services/notify"
+	"ballast/services/snmp"
 	"ballast/services/vrrp"
 )
 
@@ -42,6 +43,7 @@ type service struct {
 	realtime bool   // may run at real-time priority
 	watched  bool   // the hardware's watchdog wants its progress
 	fast     bool   // never far from its next restart
+	optional bool   // runs only while the configuration asks for it
 }
 
 const mib = 1 << 20
@@ -62,6 +64,18 @@ var services = []service{
 		memory: 256, soft: 160, gogc: "50", oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
 		memory: 128, soft: 96, gogc: "50", files: 1024},
+	{name: "snmp", run: snmp.Run, uid: ipc.UIDSNMP, caps: []uintptr{unix.CAP_NET_BIND_SERVICE},
+		memory: 256, soft: 160, gogc: "50", oom: 500, files: 256, optional: true},
+}
+
+// mandatory is how many services always run.
+func mandatory() (n int) {
+	for _, s := range services {
+		if !s.optional {
+			n++
+		}
+	}
+	return n
 }
 
 func serviceNamed(name string) (service, bool) {
@@ -153,7 +167,7 @@ func (s service) restrict() error {
 // stopOrder is how the services end: vrrp first, so that the other box takes
 // over while this one still forwards; notify after those whose changes it
 // tells.
-var stopOrder = [][]string{{"vrrp"}, {"health", "ipvs"}, {"notify"}, {"console"}, {"net", "conf"}}
+var stopOrder = [][]string{{"vrrp"}, {"health", "ipvs"}, {"notify"}, {"snmp", "console"}, {"net", "conf"}}
 
 // stopTime bounds the stop of one service.
 func (s service) stopTime() time.Duration {

@@ -25,6 +25,9 @@ type Spec struct {
 	// The files are closed in init when the process has them.
 	Files func() (map[string]*os.File, error)
 
+	// Optional makes a service that runs only while Want asks for it.
+	Optional bool
+
 	// MaxBackoff bounds the pause between restarts; 0: 30 s.
 	MaxBackoff time.Duration
 	// StopTimeout is how long it may take to end after SIGTERM; 0: 3 s.

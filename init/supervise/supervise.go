@@ -70,9 +70,10 @@ type service struct {
 	own    string // its own folder in memory; empty: none
 	cgroup cgroup
 	stop   chan struct{} // closed: end and stay away
-	ended  chan struct{} // closed: run has returned
-	once   sync.Once
+	ended  chan struct{} // closed: run has returned, or was never called
 
+	wanted   bool // it is to run
+	final    bool // it is never to run again
 	pid      int
 	state    string
 	since    time.Time
@@ -138,7 +139,11 @@ func (s *Supervisor) Add(spec Spec) error {
 	}
 	v := &service{
 		sup: s, spec: spec, listen: f, state: Stopped, since: time.Now(),
-		stop: make(chan struct{}), ended: make(chan struct{}),
+		stop: make(chan struct{}), ended: make(chan struct{}), wanted: !spec.Optional,
+	}
+	if spec.Optional {
+		close(v.stop)
+		close(v.ended)
 	}
 	if s.cfg.Cgroup != "" {
 		if v.cgroup, err = newCgroup(s.cfg.Cgroup, spec.Name, spec.Memory); err != nil {
@@ -192,16 +197,46 @@ func folder(d string, uid, gid uint32, mode os.FileMode) error {
 	return chown(d, uid, gid, mode)
 }
 
-// Start starts all services in the order in which they were added, without
-// waiting for any.
+// Start starts all services but the optional ones in the order in which they
+// were added, without waiting for any.
 func (s *Supervisor) Start() {
 	s.mu.Lock()
 	all := slices.Clone(s.services)
 	s.mu.Unlock()
 	for _, v := range all {
+		if v.spec.Optional {
+			continue
+		}
 		started := make(chan struct{})
 		go v.run(started)
 		<-started
+	}
+}
+
+// Want starts or stops an optional service; it waits until a stopped one has
+// ended. It is not for use by two goroutines. A service that does not exist or
+// is not optional is left alone, and so is one that Stop has ended.
+func (s *Supervisor) Want(name string, on bool) {
+	v := s.find(name)
+	if v == nil || !v.spec.Optional {
+		return
+	}
+	s.mu.Lock()
+	if v.wanted == on || v.final {
+		s.mu.Unlock()
+		return
+	}
+	v.wanted = on
+	if on {
+		v.stop, v.ended = make(chan struct{}), make(chan struct{})
+		go v.run(nil)
+	} else {
+		close(v.stop)
+	}
+	ended := v.ended
+	s.mu.Unlock()
+	if !on {
+		<-ended
 	}
 }
 
@@ -237,15 +272,24 @@ func (s *Supervisor) Signal(name string, sig unix.Signal) error {
 // which takes at most the longest of their StopTimeouts and a second. A service
 // that does not exist is not an error.
 func (s *Supervisor) Stop(names ...string) {
-	var waits []*service
+	var waits []<-chan struct{}
 	for _, n := range names {
-		if v := s.find(n); v != nil {
-			v.once.Do(func() { close(v.stop) })
-			waits = append(waits, v)
+		v := s.find(n)
+		if v == nil {
+			continue
 		}
+		s.mu.Lock()
+		if !v.final {
+			v.final = true
+			if v.wanted {
+				close(v.stop)
+			}
+		}
+		waits = append(waits, v.ended)
+		s.mu.Unlock()
 	}
-	for _, v := range waits {
-		<-v.ended
+	for _, ended := range waits {
+		<-ended
 	}
 }
 
@@ -267,7 +311,7 @@ func (s *Supervisor) WaitReady(ctx context.Context) (missing []string) {
 		missing = nil
 		s.mu.Lock()
 		for _, v := range s.services {
-			if v.state != Ready {
+			if v.wanted && v.state != Ready {
 				missing = append(missing, v.spec.Name)
 			}
 		}

@@ -257,6 +257,38 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// An optional service runs while it is wanted, and no longer.
+func TestOptional(t *testing.T) {
+	f := newFixture(t, "")
+	f.add(t, Spec{Name: "net", UID: ipc.UIDNet, GID: ipc.GroupBallast}, Spec{Name: "snmp", UID: ipc.UIDSNMP, GID: ipc.GroupBallast, Optional: true})
+	f.Start()
+	if missing := f.WaitReady(t.Context()); missing != nil {
+		t.Fatal(missing)
+	}
+	stopped := func(p status.Process) bool { return p.State == Stopped && p.PID == 0 }
+	f.await(t, "snmp", stopped)
+	f.Want("net", false) // not optional
+	f.Want("nobody", true)
+	var pids []int
+	for range 2 {
+		f.Want("snmp", true)
+		f.Want("snmp", true)
+		pids = append(pids, f.await(t, "snmp", isReady).PID)
+		f.Want("snmp", false)
+		f.await(t, "snmp", stopped)
+	}
+	if pids[0] == pids[1] {
+		t.Errorf("the same process twice: %v", pids)
+	}
+	f.await(t, "net", isReady)
+	f.Want("snmp", true)
+	f.await(t, "snmp", isReady)
+	f.Stop("snmp", "net")
+	f.Want("snmp", true)
+	f.await(t, "snmp", stopped)
+	f.Stop("snmp")
+}
+
 // A data disk that takes no new folder costs what is kept, never the service.
 func TestNoDataFolder(t *testing.T) {
 	f := newFixture(t, "")

@@ -11,6 +11,7 @@ const (
 	UIDHealth  = 105
 	UIDConsole = 106
 	UIDNotify  = 107
+	UIDSNMP    = 108
 	UIDScript  = 200 // keepalived_script: what vrrp_script, notify and MISC_CHECK run as
 
 	GroupBallast = 100

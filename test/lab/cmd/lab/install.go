@@ -37,6 +37,8 @@ var testTools = []tool{
 	{"ssh", "openssh-client", false},
 	{"e2fsck", "e2fsprogs", false},
 	{"git", "git", false},
+	{"snmpwalk", "snmp", false},
+	{"snmptrapd", "snmptrapd", false},
 }
 
 // missing returns the packages that this machine lacks.
