@@ -42,7 +42,7 @@ var serverRows = []Keyword{
 	row("virtual_server", "ha_suspend", "", "off", 'B', Works, "no probes while the VIP is not on this box"),
 	row("virtual_server", "virtualhost", "word:HOST", "address:port", 'B', Works, "Host header of the checks"),
 	row("virtual_server", "smtp_alert", "bool?", "smtp_alert_checker, else off", 'B', Works, "mail when the quorum is lost or reached"),
-	row("virtual_server", "snmp_name", "word", "none", 'C', Planned, "name for SNMP", whySNMP),
+	row("virtual_server", "snmp_name", "word", "none", 'C', NoEffect, "name for SNMP", "SNMP tells virtual and real servers apart by address and port"),
 
 	row("real_server", "weight", "int:0..2147483647", "1", 'A', Works, "share of connections; 0 takes no new ones"),
 	row("real_server", "lvs_method,lb_kind", "free:NAT|DR|TUN_…", "lb_kind of the virtual server", 'C', Works, "how packets reach this one"),
@@ -54,7 +54,7 @@ var serverRows = []Keyword{
 	row("real_server", "alpha,retry,delay_before_retry,warmup,connect_timeout,delay_loop", "free:", "virtual server's", 'B', Works, "as in virtual_server, for this one"),
 	row("real_server", "smtp_alert", "bool?", "smtp_alert_checker, else on", 'B', Works, "mail when it comes or goes"),
 	row("real_server", "virtualhost", "word:HOST", "virtual server's", 'B', Works, "Host header of its checks"),
-	row("real_server", "snmp_name", "word", "none", 'C', Planned, "name for SNMP", whySNMP),
+	row("real_server", "snmp_name", "word", "none", 'C', NoEffect, "name for SNMP", "SNMP tells virtual and real servers apart by address and port"),
 }
 
 var checkRows = []Keyword{

@@ -15,11 +15,11 @@ var pairRows = []Keyword{
 	row("global_defs", "smtp_user", "word:USER", "none", 'O', Planned, "log in to the mail server as this user, over TLS only"),
 	row("global_defs", "smtp_password", "word:PASSWORD", "none", 'O', Planned, "with this password"),
 
-	row("root", "snmp", "{snmp}", "", 'O', Planned, "SNMP agent of the box", whySNMP),
-	row("snmp", "listen", "ip int:1..65535?", "port 161", 'O', Planned, "address that answers; repeat for more"),
-	row("snmp", "community", "word:WORD", "", 'O', Planned, "who knows it may read"),
-	row("snmp", "trap_sink", "ip int:1..65535?", "port 162", 'O', Planned, "where traps go; repeat for more"),
-	row("snmp", "client", "words:IP[/LEN]", "everybody", 'O', Planned, "who may ask"),
+	row("root", "snmp", "{snmp}", "", 'O', Works, "SNMP agent of the box"),
+	row("snmp", "listen", "ip int:1..65535?", "port 161", 'O', Works, "address that answers; repeat for more"),
+	row("snmp", "community", "word:WORD", "", 'O', Works, "who knows it may read"),
+	row("snmp", "trap_sink", "ip int:1..65535?", "port 162", 'O', Works, "where traps go; repeat for more"),
+	row("snmp", "client", "words:IP[/LEN]", "everybody", 'O', Works, "who may ask"),
 }
 
 // valueRows are values of a keyword that this release may treat apart. A room

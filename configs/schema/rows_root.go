@@ -8,7 +8,6 @@ const (
 	whyNamespace = "the box has one network namespace"
 	whyStore     = "the appliance keeps its state and its configuration in its own store"
 	whyFirewall  = "the appliance owns its nftables table and uses it only where needed"
-	whySNMP      = "ask with --json over SSH until then"
 	whyDBus      = "there is no D-Bus on the box"
 	whyOneUser   = "scripts run as keepalived_script only"
 	whyCommit    = "a commit always checks first and keeps the old configuration when it fails"
@@ -155,16 +154,16 @@ var globalRows = []Keyword{
 	row("global_defs", "process_monitor_rcv_bufs_force", "bool?", "off", 'C', NoEffect, "buffer of the process events", whyBuffers),
 	row("global_defs", "umask", "word:MASK", "0177", 'C', NoEffect, "mode of new files", whyStore),
 
-	row("global_defs", "snmp_socket", "word:ADDRESS", "unix:/var/agentx/master", 'B', Planned, "where the SNMP master agent listens", whySNMP),
-	row("global_defs", "enable_snmp_vrrp", "", "off", 'B', Planned, "VRRP by SNMP", whySNMP),
-	row("global_defs", "enable_snmp_checker", "", "off", 'B', Planned, "virtual servers by SNMP", whySNMP),
-	row("global_defs", "enable_snmp_keepalived", "", "off", 'C', Planned, "both by SNMP", whySNMP),
-	row("global_defs", "enable_snmp_rfc", "", "off", 'C', Planned, "the VRRP MIBs of the RFCs", whySNMP),
-	row("global_defs", "enable_snmp_rfcv2", "", "off", 'C', Planned, "the MIB of RFC 2787", whySNMP),
-	row("global_defs", "enable_snmp_rfcv3", "", "off", 'C', Planned, "the MIB of RFC 6527", whySNMP),
-	row("global_defs", "enable_traps", "", "off", 'B', Planned, "SNMP traps", whySNMP),
-	row("global_defs", "snmp_vs_stats_update_interval", "timer:0.001..30", "5", 'C', Planned, "age of cached service counters", whySNMP, "2.3.0"),
-	row("global_defs", "snmp_rs_stats_update_interval", "timer:0.001..30", "5", 'C', Planned, "age of cached server counters", whySNMP, "2.3.0"),
+	row("global_defs", "snmp_socket", "word:ADDRESS", "unix:/var/agentx/master", 'B', NoEffect, "where the SNMP master agent listens", "the box answers SNMP by itself: write an snmp block"),
+	row("global_defs", "enable_snmp_vrrp", "", "off", 'B', Works, "VRRP by SNMP"),
+	row("global_defs", "enable_snmp_checker", "", "off", 'B', Works, "virtual servers by SNMP"),
+	row("global_defs", "enable_snmp_keepalived", "", "off", 'C', Works, "both by SNMP"),
+	row("global_defs", "enable_snmp_rfc", "", "off", 'C', NoEffect, "the VRRP MIBs of the RFCs", "the agent serves KEEPALIVED-MIB, which has the same state"),
+	row("global_defs", "enable_snmp_rfcv2", "", "off", 'C', NoEffect, "the MIB of RFC 2787", "the agent serves KEEPALIVED-MIB, which has the same state"),
+	row("global_defs", "enable_snmp_rfcv3", "", "off", 'C', NoEffect, "the MIB of RFC 6527", "the agent serves KEEPALIVED-MIB, which has the same state"),
+	row("global_defs", "enable_traps", "", "off", 'B', Works, "SNMP traps"),
+	row("global_defs", "snmp_vs_stats_update_interval", "timer:0.001..30", "5", 'C', Works, "age of cached service counters", "", "2.3.0"),
+	row("global_defs", "snmp_rs_stats_update_interval", "timer:0.001..30", "5", 'C', Works, "age of cached server counters", "", "2.3.0"),
 	row("global_defs", "enable_dbus", "", "off", 'C', NoEffect, "D-Bus service", whyDBus),
 	row("global_defs", "dbus_service_name", "word", "org.keepalived.Vrrp1", 'C', NoEffect, "its name", whyDBus),
 	row("global_defs", "dbus_no_interface_name", "word", "none", 'C', NoEffect, "path of an instance without interface", whyDBus, "2.3.0"),
