@@ -68,11 +68,11 @@ type binder struct {
 	syncs    []sync
 	trackers map[string]map[string]*tracker // by the block that defines them, by name
 	instance map[string]bool
-	weighted map[string]bool // sync groups that allow weights
+	weighted map[string]bool   // sync groups that allow weights
 	vmacs    map[string]string // virtual interfaces, by the instance that makes them
-	garpOf   map[string]bool // interfaces that are in a garp_group
-	nextRule [2]int          // rules without a preference so far, IPv4 and IPv6
-	guesses  int             // suggestions made; each costs a search
+	garpOf   map[string]bool   // interfaces that are in a garp_group
+	nextRule [2]int            // rules without a preference so far, IPv4 and IPv6
+	guesses  int               // suggestions made; each costs a search
 }
 
 func (b *binder) report(s model.Severity, pos model.Pos, fix, format string, args ...any) {

@@ -14,11 +14,11 @@ import (
 // tracker is what an instance or a FILE_CHECK needs to know of the block that
 // it names: vrrp_script, track_file, vrrp_track_process or bfd_instance.
 type tracker struct {
-	pos      model.Pos
-	weight   int
-	reverse  bool
-	vrrp     bool // its events go to VRRP
-	checker  bool // and to checks
+	pos     model.Pos
+	weight  int
+	reverse bool
+	vrrp    bool // its events go to VRRP
+	checker bool // and to checks
 }
 
 // kind is one kind of tracker.
