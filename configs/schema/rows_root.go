@@ -10,6 +10,7 @@ const (
 	whyFirewall  = "the appliance owns its nftables table and uses it only where needed"
 	whyDBus      = "there is no D-Bus on the box"
 	whyOneUser   = "scripts run as keepalived_script only"
+	whyGroups    = "each address of a group is a service of its own, which serves the same clients without marks"
 	whyCommit    = "a commit always checks first and keeps the old configuration when it fails"
 )
 
@@ -45,7 +46,7 @@ var globalRows = []Keyword{
 	row("global_defs", "router_id", "word:NAME", "host name", 'A', Works, "name of this box in mail subjects"),
 	row("global_defs", "notification_email", "{list:word}", "none", 'A', Works, "who gets mail about state changes"),
 	row("global_defs", "notification_email_from", "word:ADDRESS", "keepalived@host", 'A', Works, "sender of that mail"),
-	row("global_defs", "smtp_server", "word:HOST int:1..65535?", "no mail; port 25", 'A', Works, "mail server to hand it to, plain SMTP"),
+	row("global_defs", "smtp_server", "word:HOST int:1..65535?", "no mail; port 25", 'A', Works, "mail server to hand it to"),
 	row("global_defs", "smtp_helo_name", "word:NAME", "host name", 'C', Works, "name given to the mail server"),
 	row("global_defs", "smtp_connect_timeout", "int:0..86400", "30", 'A', Works, "seconds to reach the mail server"),
 	row("global_defs", "smtp_alert", "bool?", "real servers on, the rest off", 'B', Works, "default of every smtp_alert"),
@@ -90,7 +91,7 @@ var globalRows = []Keyword{
 	row("global_defs", "vrrp_down_timer_adverts", "int:1..100", "3", 'C', Works, "missed advertisements until the master counts as dead"),
 	row("global_defs", "vrrp_lower_prio_no_advert", "bool?", "off; strict: on", 'C', Works, "do not answer a lower priority with an advertisement"),
 	row("global_defs", "vrrp_higher_prio_send_advert", "bool?", "off", 'C', Works, "send one more advertisement before yielding to a higher priority"),
-	row("global_defs", "vrrp_owner_ignore_adverts", "bool?", "off", 'C', Planned, "priority 255 ignores advertisements", "", "2.3.3"),
+	row("global_defs", "vrrp_owner_ignore_adverts", "bool?", "off; strict: on", 'C', Planned, "priority 255 ignores advertisements", "", "2.3.3"),
 	row("global_defs", "vrrp_check_unicast_src", "bool?", "off", 'C', Works, "take unicast advertisements from configured peers only"),
 	row("global_defs", "vrrp_skip_check_adv_addr", "bool?", "off", 'A', Works, "compare the address list only when the sender changed"),
 	row("global_defs", "vrrp_strict", "bool?", "off", 'A', Works, "keep to the RFC"),
@@ -111,9 +112,9 @@ var globalRows = []Keyword{
 	row("global_defs", "nftables_priority", "int:-2147483648..2147483647", "-1", 'C', NoEffect, "its priority", whyFirewall),
 	row("global_defs", "nftables_counters", "", "off", 'C', NoEffect, "count in it", whyFirewall),
 	row("global_defs", "nftables_ifindex", "", "auto", 'C', NoEffect, "match interfaces by number", whyFirewall),
-	row("global_defs", "nftables_ipvs", "word:TABLE?", "keepalived_ipvs", 'C', Planned, "one marked service for a whole virtual_server_group", "each address of the group is a service of its own"),
-	row("global_defs", "nftables_ipvs_priority", "int:-2147483648..2147483647", "-1", 'C', Planned, "priority of that table"),
-	row("global_defs", "nftables_ipvs_start_fwmark", "int:1..4294967295", "1000", 'C', Planned, "first mark that it uses"),
+	row("global_defs", "nftables_ipvs", "word:TABLE?", "keepalived_ipvs", 'C', NoEffect, "one marked service for a whole virtual_server_group", whyGroups),
+	row("global_defs", "nftables_ipvs_priority", "int:-2147483648..2147483647", "-1", 'C', NoEffect, "priority of that table", whyGroups),
+	row("global_defs", "nftables_ipvs_start_fwmark", "int:1..4294967295", "1000", 'C', NoEffect, "first mark that it uses", whyGroups),
 
 	row("global_defs", "lvs_sync_daemon", "word:IF free:[[inst]_INSTANCE]_[id_0…255]_[maxlen_1…65507]_[port_P]_[ttl_1…255]_[group_IP]", "off", 'B', Works, "connection synchronisation of the kernel, so that connections outlive a failover"),
 	row("global_defs", "lvs_timeouts", "free:[tcp_S]_[tcpfin_S]_[udp_S]", "kernel's", 'B', Works, "connection timeouts of IPVS, seconds"),
