@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"ballast/configs/model"
-	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
 
@@ -240,9 +239,6 @@ func (b *binder) authentication(r *raw) {
 		b.fail(r.authAt, "leave one of the blocks", "%s: authentication and auth_hmac do not go together", in.Name)
 	default:
 		in.AuthPass, in.AuthAH = r.pass, r.authType == "AH"
-		if k := schema.Value("auth_type AH"); in.AuthAH && k.Status == schema.Planned {
-			b.fail(r.authAt, "write auth_type PASS on both boxes", "%s: auth_type AH is not implemented in this release: %s", in.Name, k.Reason)
-		}
 	}
 }
 

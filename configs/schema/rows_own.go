@@ -25,11 +25,10 @@ var pairRows = []Keyword{
 // valueRows are values of a keyword that this release may treat apart. A room
 // that makes one work turns its row over.
 var valueRows = []Keyword{
-	row("vrrp_instance", "(auth_type AH)", "", "", 'O', Planned, "an HMAC-MD5 of the packet, protocol 51", "the boxes would not understand each other"),
 	row("HTTP_GET", "(http_protocol 2)", "", "", 'O', Planned, "HTTP/2", "HTTP/1.1 is spoken"),
 }
 
-// Value is the row of one value of a keyword, "auth_type AH"; nil when it has
+// Value is the row of one value of a keyword, "http_protocol 2"; nil when it has
 // none of its own.
 func Value(s string) *Keyword {
 	for i := range valueRows {

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -9,13 +8,11 @@ import (
 	"ballast/configs/syntax"
 )
 
-// TestRows: every keyword of keepalived has exactly one row, of the same
-// class, and what nearly every user needs works.
+// TestRows: every keyword of keepalived has exactly one row, of the same class
+// and with the same default, and what nearly every user needs works.
+// testdata/keywords.tsv holds block, keyword, class, default, and how we say
+// the default where the words differ ("-": not at all).
 func TestRows(t *testing.T) {
-	text, err := os.ReadFile("testdata/keywords.tsv")
-	if err != nil {
-		t.Fatal(err)
-	}
 	have := map[string]*Keyword{}
 	for i := range Keywords() {
 		k := &Keywords()[i]
@@ -29,8 +26,7 @@ func TestRows(t *testing.T) {
 		have[key] = k
 	}
 	classes := map[byte]int{}
-	for line := range strings.Lines(string(text)) {
-		f := strings.Split(strings.TrimSpace(line), "\t")
+	for _, f := range lines(t, "testdata/keywords.tsv", 5) {
 		key, class := f[0]+"\t"+f[1], f[2][0]
 		k := have[key]
 		if k == nil {
@@ -41,6 +37,13 @@ func TestRows(t *testing.T) {
 		classes[class]++
 		if k.Class != class {
 			t.Errorf("%s is of class %c, not %c", key, class, k.Class)
+		}
+		want := f[3]
+		if f[4] != "" {
+			want = strings.TrimPrefix(f[4], "-")
+		}
+		if k.Default != want {
+			t.Errorf("%s has the default %q, want %q", key, k.Default, want)
 		}
 		if class == 'A' && k.Status != Works {
 			t.Errorf("%s is of class A and %s", key, k.Status)
