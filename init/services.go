@@ -35,9 +35,9 @@ type service struct {
 	memory int64 // of the cgroup, MiB
 	// soft is what Go's collector keeps to, in MiB: well below memory, and well
 	// above what a table of 10,000 real servers needs. A heap that lives at this
-	// limit is collected without end. GOGC keeps a small one small.
+	// limit is collected without end. gc (GOGC) keeps a small one small.
 	soft     int64
-	gogc     string
+	gc       int // GOGC; -1: off
 	oom      int
 	files    uint64 // descriptors
 	realtime bool   // may run at real-time priority
@@ -51,21 +51,21 @@ const mib = 1 << 20
 // services is the table, in the order in which they are started.
 var services = []service{
 	{name: "conf", run: conf.Run, uid: ipc.UIDConf,
-		memory: 256, soft: 192, gogc: "50", oom: -500, files: 1024},
+		memory: 256, soft: 192, gc: 50, oom: -500, files: 1024},
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 128, soft: 96, gogc: "50", oom: -700, files: 1024, watched: true},
+		memory: 128, soft: 96, gc: 50, oom: -700, files: 1024, watched: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 40, gogc: "off", oom: -900, files: 4096, realtime: true, watched: true, fast: true},
+		memory: 64, soft: 40, gc: -1, oom: -900, files: 4096, realtime: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
-		memory: 256, soft: 192, gogc: "50", oom: -800, files: 1024, watched: true, fast: true},
+		memory: 256, soft: 192, gc: 50, oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
-		memory: 256, soft: 192, gogc: "50", oom: -300, files: 65536},
+		memory: 256, soft: 192, gc: 50, oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
-		memory: 256, soft: 160, gogc: "50", oom: 300, files: 4096},
+		memory: 256, soft: 160, gc: 50, oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
-		memory: 128, soft: 96, gogc: "50", files: 1024},
+		memory: 128, soft: 96, gc: 50, files: 1024},
 	{name: "snmp", run: snmp.Run, uid: ipc.UIDSNMP, caps: []uintptr{unix.CAP_NET_BIND_SERVICE},
-		memory: 256, soft: 160, gogc: "50", oom: 500, files: 256, optional: true},
+		memory: 256, soft: 160, gc: 50, oom: 500, files: 256, optional: true},
 }
 
 // mandatory is how many services always run.
@@ -86,13 +86,8 @@ func serviceNamed(name string) (service, bool) {
 	return services[i], true
 }
 
-// env is what Go's runtime of a service is told.
-func (s service) env() []string {
-	return []string{
-		"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "GOTRACEBACK=all",
-		"GOGC=" + s.gogc, fmt.Sprintf("GOMEMLIMIT=%dMiB", s.soft),
-	}
-}
+// environment is what every service is told.
+var environment = []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "GOTRACEBACK=all"}
 
 // settled is when a service has done what it does only once.
 const settled = 10 * time.Second
@@ -108,6 +103,8 @@ func runService(name string) int {
 		fmt.Fprintf(os.Stderr, "<3>there is no service %q: there are %s\n", name, strings.Join(names, ", "))
 		return 2
 	}
+	debug.SetGCPercent(s.gc)
+	debug.SetMemoryLimit(s.soft * mib)
 	env, err := ipc.FromInit()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "<3>"+err.Error())

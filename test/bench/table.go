@@ -15,7 +15,7 @@ var groups = []struct{ name, title string }{
 	{"failover", "Client-seen outage: the longest time between two answered requests"},
 	{"takeover", "The master is killed: from its last advertisement to the first of the other, beside the interval that the protocol asks for"},
 	{"boot", "Boot, from the start of QEMU"},
-	{"program", "1,000 virtual servers x 10 real servers, in processor time of one guest (QEMU -icount shift=1: 2 ns an instruction)"},
+	{"program", "virtual servers x real servers, in processor time of one guest (QEMU -icount shift=1: 2 ns an instruction)"},
 	{"memory", "Memory of all processes, the lab's default configuration and traffic"},
 	{"size", "Image"},
 }

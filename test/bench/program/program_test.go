@@ -1,6 +1,7 @@
 // Package program holds the part of the bench that runs inside a virtual
-// machine: it puts 1,000 virtual servers into the kernel with the product's own
-// processes, with ipvsadm and with keepalived.
+// machine: it puts thousands of virtual servers into the kernel with the
+// product's own processes, with ipvsadm and with keepalived, and changes one
+// weight among them.
 package program
 
 import (
@@ -38,9 +39,9 @@ import (
 var (
 	runs     = flag.Int("runs", 1, "how often each figure is taken")
 	services = flag.Int("services", 1000, "virtual servers")
+	servers  = flag.Int("servers", 10, "real servers of each")
+	parts    = flag.String("parts", "apply commit restore keepalived", "what is measured")
 )
-
-const servers = 10
 
 // text is the configuration. weight is that of the last real server.
 func text(weight int) string {
@@ -49,9 +50,9 @@ func text(weight int) string {
 	for i := range *services {
 		a := last(i)
 		fmt.Fprintf(&b, "virtual_server %s 80 {\n    lb_algo rr\n    lb_kind DR\n    protocol TCP\n", a)
-		for j := range servers {
+		for j := range *servers {
 			w := 1
-			if i == *services-1 && j == servers-1 {
+			if i == *services-1 && j == *servers-1 {
 				w = weight
 			}
 			fmt.Fprintf(&b, "    real_server 10.%d.%d.%d 80 {\n        weight %d\n    }\n", 1+i/250, i%250, j+1, w)
@@ -80,8 +81,13 @@ func TestFigures(t *testing.T) {
 		})
 		return
 	}
+	all := map[string]func(*testing.T){"apply": apply, "commit": commit, "restore": restore, "keepalived": keepalived}
 	for range *runs {
-		for _, f := range []func(*testing.T){apply, commit, restore, keepalived} {
+		for _, part := range strings.Fields(*parts) {
+			f := all[part]
+			if f == nil {
+				t.Fatalf("there is no part %q", part)
+			}
 			// The kernel keeps deleted destinations for two minutes and searches
 			// them at each addition, so nothing is ever deleted: each has a network
 			// namespace, and with it a table, of its own.
@@ -126,7 +132,7 @@ func inNamespace(t *testing.T, f func(*testing.T)) {
 
 // process starts a service as init does: descriptor 3 its listener, 4 the pipe
 // to init, the environment of the table of services.
-func process(t *testing.T, dir ipc.Dir, data, name, gogc, limit string) (stop func()) {
+func process(t *testing.T, dir ipc.Dir, data, name string) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", dir.Path(name))
 	if err != nil {
@@ -148,7 +154,7 @@ func process(t *testing.T, dir ipc.Dir, data, name, gogc, limit string) (stop fu
 	cmd := exec.Command("/bin/ballast", "run", name)
 	cmd.ExtraFiles = []*os.File{lf, w}
 	cmd.Stderr = &words
-	cmd.Env = []string{"PATH=/bin:/sbin", ipc.EnvDir + "=" + string(dir), ipc.EnvData + "=" + data, "GOGC=" + gogc, "GOMEMLIMIT=" + limit}
+	cmd.Env = []string{"PATH=/bin:/sbin", ipc.EnvDir + "=" + string(dir), ipc.EnvData + "=" + data}
 	if err := cmd.Start(); err != nil {
 		t.Error(err)
 		return func() {}
@@ -196,7 +202,7 @@ func apply(t *testing.T) {
 	}
 	conf.Publish(status.Conf{Generation: 1})
 	health.Publish(status.Health{Applied: status.Applied{Config: 2}})
-	defer process(t, dir, "", "ipvs", "50", "32MiB")()
+	defer process(t, dir, "", "ipvs")()
 	if !applied(ctx, t, dir, 1) {
 		return
 	}
@@ -252,7 +258,7 @@ func complete(t *testing.T) {
 		return
 	}
 	for _, i := range []int{0, *services / 2, *services - 1} {
-		if d, err := c.Dests(id(i)); err != nil || len(d) != servers {
+		if d, err := c.Dests(id(i)); err != nil || len(d) != *servers {
 			t.Errorf("virtual server %d: %d destinations: %v", i, len(d), err)
 		}
 	}
@@ -266,15 +272,13 @@ func id(i int) model.ServiceID {
 func commit(t *testing.T) {
 	dir := ipc.Dir(t.TempDir())
 	data := t.TempDir()
-	for _, p := range [][3]string{
-		{"conf", "50", "48MiB"}, {"net", "50", "24MiB"}, {"vrrp", "off", "8MiB"}, {"ipvs", "50", "32MiB"}, {"health", "50", "32MiB"}, {"notify", "50", "24MiB"},
-	} {
-		own := filepath.Join(data, p[0])
+	for _, name := range []string{"conf", "net", "vrrp", "ipvs", "health", "notify"} {
+		own := filepath.Join(data, name)
 		if err := os.MkdirAll(own, 0o755); err != nil {
 			t.Error(err)
 			return
 		}
-		defer process(t, dir, own, p[0], p[1], p[2])()
+		defer process(t, dir, own, name)()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -308,7 +312,32 @@ func commit(t *testing.T) {
 	if call(figure.Commit, figure.CommitTold, 1) {
 		complete(t)
 		call(figure.Weight, figure.WeightTold, 2)
+		order(ctx, t, dir)
 	}
+}
+
+// order is a weight given by the operator, which answers when the kernel has it,
+// and the same by ipvsadm.
+func order(ctx context.Context, t *testing.T, dir ipc.Dir) {
+	t.Helper()
+	i := *services - 1
+	real := netip.AddrFrom4([4]byte{10, byte(1 + i/250), byte(i % 250), byte(*servers)})
+	start := time.Now()
+	err := dir.Client("ipvs").Call(ctx, "order", status.ServerOrder{Addr: real, Port: 80, Action: status.OrderWeight, Weight: 3, By: "bench"}, nil)
+	took := time.Since(start)
+	if w := weight(t); err != nil || w != 3 {
+		t.Errorf("order: weight %d in the kernel: %v", w, err)
+		return
+	}
+	print(figure.Order, took)
+	start = time.Now()
+	out, err := exec.Command("/bin/ipvsadm", "-e", "-t", last(i).String()+":80", "-r", real.String()+":80", "-g", "-w", "4").CombinedOutput()
+	took = time.Since(start)
+	if err != nil || weight(t) != 4 {
+		t.Errorf("ipvsadm -e: %v: %s", err, out)
+		return
+	}
+	print(figure.IPVSEdit, took)
 }
 
 // weight is that of the last real server in the kernel, -1 when it is not there.
@@ -320,11 +349,11 @@ func weight(t *testing.T) int {
 	}
 	defer c.Close()
 	d, err := c.Dests(id(*services - 1))
-	if err != nil || len(d) != servers {
+	if err != nil || len(d) != *servers {
 		return -1
 	}
 	for _, x := range d { // in the kernel's order
-		if x.Addr.As4()[3] == servers {
+		if x.Addr.As4()[3] == byte(*servers) {
 			return int(x.Weight)
 		}
 	}
@@ -336,7 +365,7 @@ func restore(t *testing.T) {
 	var b strings.Builder
 	for i := range *services {
 		fmt.Fprintf(&b, "-A -t %s:80 -s rr\n", last(i))
-		for j := range servers {
+		for j := range *servers {
 			fmt.Fprintf(&b, "-a -t %s:80 -r 10.%d.%d.%d:80 -g -w 1\n", last(i), 1+i/250, i%250, j+1)
 		}
 	}
@@ -359,6 +388,9 @@ func restore(t *testing.T) {
 // poll is how often the table is looked at: one small question, so that the
 // looking costs the looked at little.
 const poll = 20 * time.Millisecond
+
+// patience is how long it is looked for.
+const patience = 3 * time.Minute
 
 // keepalived is the daemon from its start to the last real server.
 func keepalived(t *testing.T) {
@@ -406,12 +438,12 @@ func keepalived(t *testing.T) {
 // everybody here programs last.
 func becomes(t *testing.T, who string, want int) bool {
 	t.Helper()
-	for range int(time.Minute / poll) {
+	for range int(patience / poll) {
 		if weight(t) == want {
 			return true
 		}
 		time.Sleep(poll)
 	}
-	t.Errorf("%s: weight %d is not in the kernel after a minute", who, want)
+	t.Errorf("%s: weight %d is not in the kernel after %v", who, want, patience)
 	return false
 }

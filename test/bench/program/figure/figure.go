@@ -20,6 +20,8 @@ const (
 	IPVSAdm    = "ipvsadm"    // --restore
 	Keepalived = "keepalived" // from its start
 	Reload     = "reload"     // keepalived, one changed weight
+	Order      = "order"      // ours, a weight given by the console's verb
+	IPVSEdit   = "ipvsadm -e" // one weight by ipvsadm
 )
 
 // Figure is one time taken.
