@@ -87,6 +87,10 @@ type State struct {
 	DownAt       time.Duration // when the down timer ends
 	Heeded       netip.Addr    // whose advertisement set it; invalid: nobody's
 	HeededWeight uint8         // that one's priority
+
+	TruceWith  netip.Addr    // the other side of a change of places
+	TruceUntil time.Duration // 0: no truce
+	Quiet      bool          // the other side advertises, this one does not
 }
 
 // Kind of an event.
@@ -104,6 +108,8 @@ const (
 	GroupMaster             // the sync group goes master
 	GroupBackup             // the sync group goes backup
 	Stop                    // the router ends
+	TakeOver                // the master From is dead, gone or asks for it: Why, After, Until (0: no truce)
+	Truce                   // master: no contest with From until Until (0: it is over); Quiet: it advertises
 )
 
 // Event is what happened. At is now; the other fields belong to kinds.
@@ -125,6 +131,11 @@ type Event struct {
 	Addrs  bool
 	Delay  time.Duration // Start: vrrp_startup_delay
 	Cfg    *Config       // Start, Configure
+
+	Until time.Duration // TakeOver, Truce
+	Quiet bool          // Truce
+	Why   Code          // TakeOver: PeerDead, PeerLeft or PeerAsked
+	After time.Duration // TakeOver, PeerDead: how long the peer was silent
 }
 
 // Do names an effect.
@@ -179,6 +190,9 @@ const (
 	PreemptWait
 	PreemptStop
 	Stopped
+	PeerDead
+	PeerLeft
+	PeerAsked
 )
 
 // Reason is the why of a step. Nothing is the zero value. It is formatted only
@@ -235,6 +249,12 @@ func (r Reason) String() string {
 		return fmt.Sprintf("%s has priority %d, ours %d; not preempting", r.From, r.Priority, r.Ours)
 	case Stopped:
 		return "stopped"
+	case PeerDead:
+		return fmt.Sprintf("heartbeat of master %s lost for %s, and nothing answers at its address", r.From, round(r.After))
+	case PeerLeft:
+		return fmt.Sprintf("master %s said by heartbeat that it no longer is one", r.From)
+	case PeerAsked:
+		return fmt.Sprintf("master %s asked to be relieved", r.From)
 	}
 	return ""
 }

@@ -54,6 +54,12 @@ func Step(s State, ev Event, out []Effect) (State, []Effect, Reason) {
 		m.stopAll()
 		m.enter(Init)
 		why = Reason{Code: Stopped}
+	case TakeOver:
+		why = m.takeOver(ev)
+	case Truce:
+		if s.Phase == Master {
+			m.truce(ev, ev.Quiet)
+		}
 	}
 	return m.State, m.out, why
 }
@@ -145,6 +151,7 @@ func (m *machine) leaveMaster(resign bool) {
 	m.stopAll()
 	m.do(Effect{Do: RemoveVIPs})
 	m.Heeded = netip.Addr{}
+	m.truce(Event{}, false)
 	m.Want, m.Preempting = false, false
 	m.MasterAdvert = m.Cfg.AdvertInt
 }
@@ -203,6 +210,9 @@ func (m *machine) heed(ev Event, until time.Duration) {
 func (m *machine) heardAsMaster(ev Event) Reason {
 	if ev.Priority == 0 {
 		m.advertise(m.Effective) // somebody resigned: let nobody else believe that the place is free
+		return Reason{}
+	}
+	if m.atPeace() && ev.From == m.TruceWith {
 		return Reason{}
 	}
 	order := ev.From.Compare(m.Cfg.Addr)
@@ -313,7 +323,9 @@ func (m *machine) advertAgain(due, late time.Duration) Reason {
 		m.listen(m.now + m.MasterAdvert + m.skew())
 		return Reason{Code: OwnTimerLate, After: late}
 	}
-	m.advertise(m.Effective)
+	if !m.Quiet || !m.atPeace() {
+		m.advertise(m.Effective)
+	}
 	next := due + m.Cfg.AdvertInt
 	if next <= m.now {
 		next = m.now + m.Cfg.AdvertInt
