@@ -20,6 +20,7 @@ type burst struct {
 	items  []announcement
 	i      int // next item of this round
 	rounds int // left, this one included
+	total  int // rounds that were asked for
 	next   time.Duration
 }
 
@@ -54,6 +55,7 @@ func (s *service) announce(r *router, rounds int) {
 		}
 	})
 	b.i, b.rounds, b.next = 0, max(rounds, b.rounds), s.now
+	b.total = b.rounds
 	// The first round of a small burst goes right behind the addresses.
 	s.advance(b, min(len(b.items)*b.rounds, perTurn))
 }
@@ -64,6 +66,16 @@ func (s *service) dropBurst(r *router) {
 			b.rounds = 0
 		}
 	}
+}
+
+// announced tells whether all addresses of a master have been announced once.
+func (s *service) announced(r *router) bool {
+	for _, b := range s.bursts {
+		if b.r == r && b.rounds == b.total && len(b.items) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // announceSelf sends one for the router's own source address.

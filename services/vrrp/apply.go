@@ -63,6 +63,9 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	}
 	s.routers = next
 	s.regroup(c.SyncGroups)
+	if s.mate != nil {
+		s.mate.reset()
+	}
 	for _, r := range next {
 		if slices.Contains(created, r) {
 			s.startRouter(r)
@@ -72,6 +75,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 		r.reconfigure(changed[r])
 	}
 	s.applied = true
+	s.setHeartbeat(c.Heartbeat)
 	s.dropSockets()
 	s.settleGroups()
 	s.refresh() // removes what no instance wants any more
@@ -201,7 +205,11 @@ func (s *service) hold(instance, by string) bool {
 		delete(s.held, instance)
 	}
 	for _, r := range s.routers {
-		r.step(core.Event{Kind: core.Hold, Held: s.heldBy(r.cfg.Name) != ""})
+		held := s.heldBy(r.cfg.Name) != ""
+		if held && !r.st.Held && (r.leaving == leaveHeld || s.handOver(r, leaveHeld)) {
+			continue // it leaves when the peer answers for the addresses
+		}
+		r.step(core.Event{Kind: core.Hold, Held: held})
 	}
 	s.dirty = true
 	return true
@@ -237,6 +245,9 @@ func (s *service) publishState() {
 	}
 	if by := s.held[""]; by != "" {
 		v.ResignedBy = by
+	}
+	if s.mate != nil {
+		v.Heartbeat = s.mate.status()
 	}
 	for _, r := range s.routers {
 		v.Instances = append(v.Instances, r.status())

@@ -33,7 +33,7 @@ func (l *lan) framesOf(mac string, ok func(f []byte) bool) []string {
 		f := b[16 : 16+n]
 		b = b[16+n:]
 		if len(f) > 54 || len(f) > 40 && f[12] == 8 {
-			if hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "") && ok(f) {
+			if (mac == "" || hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "")) && ok(f) {
 				frames = append(frames, hex.EncodeToString(f))
 			}
 		}

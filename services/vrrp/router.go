@@ -9,6 +9,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/heartbeat"
 	"ballast/services/vrrp/kernel"
 	"ballast/services/vrrp/packet"
 )
@@ -30,6 +31,12 @@ type router struct {
 	mem   memory
 	buf   []byte
 	ipID  uint16
+
+	key     heartbeat.Key // as the peer box knows it
+	vacant  bool          // was master last and left with priority 0
+	leaving leaving       // a hand-over is under way
+	pending core.Event    // leaveYield: the advertisement to yield to
+	rivals  [4]rival
 
 	group        *group
 	trust        bool // adopted: a script without a result does not count yet
@@ -58,7 +65,7 @@ func newRouter(s *service, c *model.Instance) *router {
 // configure takes over a configuration, without a word to the machine.
 func (r *router) configure(c *model.Instance) {
 	r.mem.settle(c, &r.cfg)
-	r.cfg = *c
+	r.cfg, r.key = *c, keyOf(c)
 	r.addrs = r.addrs[:0:0]
 	for i, v := range c.VIPs {
 		if i == packet.MaxAddrs {
@@ -91,9 +98,14 @@ func (r *router) step(ev core.Event) {
 	before, master, priority := r.st.Phase, r.st.MasterAddr, r.st.MasterPriority
 	var why core.Reason
 	r.st, r.fx, why = core.Step(r.st, ev, r.fx[:0])
+	if before == core.Master && r.st.Phase == core.Fault && r.linkGone() && r.s.mate != nil {
+		r.vacant = true
+		r.s.mate.say() // nobody reaches our addresses there: no need to remove them first
+	}
 	for _, e := range r.fx {
 		switch e.Do {
 		case core.SendAdvert:
+			r.vacant = e.Priority == 0
 			r.advertise(e.Priority)
 		case core.SetTimer:
 			r.timers[e.Timer] = e.At

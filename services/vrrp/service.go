@@ -38,6 +38,9 @@ type service struct {
 	frames map[int]*kernel.Frames
 	bursts []*burst
 
+	readers map[int]func() // further descriptors: what takes what they hold
+	mate    *mate          // the private heartbeat; nil: off
+
 	gen     uint64 // of the configuration applied
 	applied bool
 	startup time.Duration // when vrrp_startup_delay and vrrp_delay_after_boot are over
@@ -77,7 +80,7 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 		log: log, publish: publish, cmds: make(chan func(), 64),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
 		scripts: map[string]status.ScriptResult{}, held: map[string]string{}, lost: map[string]string{}, lags: map[string]*lag{},
-		stale: true, dirty: true, cameUp: map[int]bool{},
+		stale: true, dirty: true, cameUp: map[int]bool{}, readers: map[int]func(){},
 	}
 	var err error
 	if s.loop, err = kernel.NewLoop(); err != nil {
@@ -104,6 +107,9 @@ func (s *service) close() {
 	}
 	for _, f := range s.frames {
 		f.Close()
+	}
+	if s.mate != nil {
+		s.mate.close()
 	}
 	if s.watch != nil {
 		s.watch.Close()
@@ -150,31 +156,57 @@ func (s *service) run(ctx context.Context) error {
 	defer stop()
 	s.refresh()
 	for ctx.Err() == nil {
-		ready, err := s.loop.Wait(s.deadline())
-		if err != nil {
+		if err := s.turn(); err != nil {
 			return err
 		}
-		s.now = s.loop.Now()
-		s.turns.Add(1)
-		s.postpone()
-		s.lateness()
-		for _, fd := range ready {
-			if fd == s.watch.FD() {
-				s.stale = s.watch.Drain() || s.stale
-			} else if k := s.byFD[fd]; k != nil {
-				s.drain(k)
-			}
-		}
-		s.commands()
-		s.fire()
-		if s.stale || s.lagOver() {
-			s.refresh()
-		}
-		s.settleGroups()
-		s.pump()
-		s.publishState()
 	}
+	s.leave()
 	s.stopAll()
+	return nil
+}
+
+// turn waits for what comes next and does it.
+func (s *service) turn() error {
+	ready, err := s.loop.Wait(s.deadline())
+	if err != nil {
+		return err
+	}
+	s.now = s.loop.Now()
+	s.turns.Add(1)
+	s.postpone()
+	s.lateness()
+	for _, fd := range ready {
+		if fd == s.watch.FD() {
+			s.stale = s.watch.Drain() || s.stale
+		} else if k := s.byFD[fd]; k != nil {
+			s.drain(k)
+		} else if fn := s.readers[fd]; fn != nil {
+			fn()
+		}
+	}
+	s.commands()
+	s.fire()
+	if s.stale || s.lagOver() {
+		s.refresh()
+	}
+	if s.mate != nil {
+		s.mate.turn()
+	}
+	s.settleGroups()
+	s.pump()
+	if s.mate != nil {
+		s.mate.finish()
+	}
+	s.publishState()
+	return nil
+}
+
+// read lets fn take what a descriptor holds, whenever there is something.
+func (s *service) read(fd int, fn func()) error {
+	if err := s.loop.Add(fd); err != nil {
+		return err
+	}
+	s.readers[fd] = fn
 	return nil
 }
 
@@ -206,6 +238,9 @@ func (s *service) deadline() time.Duration {
 		if g.due != 0 {
 			at = min(at, g.due)
 		}
+	}
+	if s.mate != nil {
+		at = min(at, s.mate.due)
 	}
 	return at
 }
@@ -254,7 +289,12 @@ func (s *service) fire() {
 func (s *service) stopAll() {
 	s.now = s.loop.Now()
 	for _, r := range s.routers {
-		r.step(core.Event{Kind: core.Stop})
+		if r.st.Phase != core.Init { // handed over already
+			r.step(core.Event{Kind: core.Stop})
+		}
+	}
+	if s.mate != nil {
+		s.mate.say()
 	}
 	s.dirty = true
 	s.publishState()
@@ -272,6 +312,9 @@ func (s *service) refresh() {
 	s.dropSockets()
 	s.reconcile()
 	s.greet()
+	if s.mate != nil {
+		s.mate.retry = s.now
+	}
 }
 
 // greet announces the addresses of masters on links that came up, or got

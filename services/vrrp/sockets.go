@@ -180,5 +180,12 @@ func (r *router) receive(p *kernel.Received, at time.Duration) {
 	if a.Priority == 0 {
 		r.stats.PriZeroRcvd++
 	}
-	r.step(core.Event{Kind: core.Advert, From: p.Src, Priority: a.Priority, AdvertInt: a.AdvertInt, RxAt: at})
+	r.noteRival(p.Src, a.Priority)
+	if a.Priority != 0 {
+		r.vacant = false
+	}
+	ev := core.Event{Kind: core.Advert, From: p.Src, Priority: a.Priority, AdvertInt: a.AdvertInt, RxAt: at}
+	if !r.yield(ev) {
+		r.step(ev)
+	}
 }

@@ -110,16 +110,15 @@ func (a *Agent) Reset(views []View) {
 }
 
 // Ask begins a hand-over: the record of the router asks for it from now on.
-func (a *Agent) Ask(i int, now time.Duration) {
-	if f := &a.list[i]; f.asked == 0 {
-		f.asked, f.letGo, f.yields = now, 0, false
-	}
-}
+func (a *Agent) Ask(i int, now time.Duration) { a.begin(i, now, false) }
 
 // Yield begins a hand-over to a peer that advertises a higher priority.
-func (a *Agent) Yield(i int, now time.Duration) {
-	if f := &a.list[i]; f.asked == 0 {
-		f.asked, f.letGo, f.yields = now, 0, true
+func (a *Agent) Yield(i int, now time.Duration) { a.begin(i, now, true) }
+
+func (a *Agent) begin(i int, now time.Duration, yields bool) {
+	if i < len(a.list) && a.list[i].asked == 0 {
+		f := &a.list[i]
+		f.asked, f.letGo, f.yields = now, 0, yields
 	}
 }
 
@@ -140,7 +139,11 @@ func (a *Agent) Idle() bool {
 }
 
 // Alive takes the answer of the master's kernel, or that it cannot be asked.
-func (a *Agent) Alive(i int) { a.list[i].alive = true }
+func (a *Agent) Alive(i int) {
+	if i < len(a.list) {
+		a.list[i].alive = true
+	}
+}
 
 // Decide looks at everything and appends what is to be done. All datagrams and
 // answers that the kernel holds must have been taken before.
@@ -157,6 +160,7 @@ func (a *Agent) Decide(now time.Duration, views []View, p *Peer, out []Action) [
 		switch {
 		case rec == nil:
 			if f.asked != 0 { // the peer has no such router (any more)
+				f.asked = 0
 				out = append(out, Action{Router: i, Do: LetGo})
 			}
 		case v.Phase == Backup:
@@ -220,11 +224,13 @@ func (a *Agent) master(i int, now time.Duration, views []View, rec *Record, p *P
 			f.asked, f.letGo = 0, 0
 			return append(out, Action{Router: i, Do: Stay})
 		case !p.Up:
+			f.asked, f.letGo = 0, 0
 			return append(out, Action{Router: i, Do: LetGo})
 		case f.letGo == 0 && rec.Phase == Master && rec.Answers:
 			f.letGo = now + Overlap
 		}
 		if a.due(i, now, views) {
+			f.asked, f.letGo = 0, 0
 			return append(out, Action{Router: i, Do: LetGo})
 		}
 		return out
