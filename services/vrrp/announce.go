@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"ballast/configs/model"
-	"ballast/services/vrrp/kernel"
 	"ballast/services/vrrp/packet"
 )
 
@@ -130,14 +129,10 @@ func (s *service) sendAnnouncement(r *router, a announcement) {
 	if l == nil || !l.Ether {
 		return // no Ethernet, no neighbours to tell
 	}
-	f := s.frames[a.index]
-	if f == nil {
-		var err error
-		if f, err = kernel.OpenFrames(l.Index, l.Name); err != nil {
-			s.log.limitedRouter(r, "%v", err)
-			return
-		}
-		s.frames[a.index] = f
+	f, err := s.framesOn(l)
+	if err != nil {
+		s.log.limitedRouter(r, "%v", err)
+		return
 	}
 	var buf [96]byte
 	b := buf[:0]

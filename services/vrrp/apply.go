@@ -28,6 +28,8 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	if !s.applied {
 		s.closeGate(gen, servers)
 	}
+	s.vlinks = virtualLinks(c.Instances)
+	s.makeVirtualLinks()
 	old := s.routers
 	byName := make(map[string]*router, len(old))
 	for _, r := range old {
@@ -103,7 +105,15 @@ func (s *service) startRouter(r *router) {
 // sameRouter tells whether two configurations are of one virtual router.
 func sameRouter(a, b *model.Instance) bool {
 	return a.VRID == b.VRID && a.Interface == b.Interface && a.IPv6 == b.IPv6 && a.Version == b.Version &&
-		a.Unicast == b.Unicast && a.McastGroup == b.McastGroup
+		a.Unicast == b.Unicast && a.McastGroup == b.McastGroup && sameVMAC(a.VMAC, b.VMAC)
+}
+
+// sameVMAC tells whether the addresses stay on the interface that they are on.
+func sameVMAC(a, b *model.VMAC) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Name == b.Name && a.MAC == b.MAC && a.IPVLAN == b.IPVLAN && a.Mode == b.Mode
 }
 
 // vipSet is the list of addresses of an instance, for comparison.
@@ -286,6 +296,9 @@ func (r *router) status() status.VRRPInstance {
 		VIPs:   make([]netip.Prefix, 0, len(r.cfg.VIPs)+len(r.cfg.ExcludedVIPs)),
 		Faults: slices.Clone(r.faults), Trackers: slices.Clone(r.trackers), Stats: r.stats,
 		Evidence: r.explain(),
+	}
+	if r.cfg.VMAC != nil {
+		v.VMAC = r.cfg.VMAC.Name
 	}
 	if r.st.Cfg != nil {
 		v.MasterDown = r.st.MasterDown()

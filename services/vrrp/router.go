@@ -26,6 +26,9 @@ type router struct {
 
 	sock  *sock
 	link  *kernel.Link // of cfg.Interface; nil: not there
+	vlink *kernel.Link // of use_vmac or use_ipvlan; nil: not configured, or not there
+	below *sock        // on a virtual MAC: the socket of link, which joined the group
+	frame []byte       // on a virtual MAC: what goes out
 	src   netip.Addr
 	addrs []byte // the advertised addresses as they go into a packet
 	mem   memory
@@ -101,6 +104,9 @@ func (r *router) step(ev core.Event) {
 	if before == core.Master && r.st.Phase == core.Fault && r.linkGone() && r.s.mate != nil {
 		r.vacant = true
 		r.s.mate.say() // nobody reaches our addresses there: no need to remove them first
+	}
+	if before != core.Master && r.st.Phase == core.Master { // the effects send the first gratuitous ARP
+		r.evidence.decided, r.evidence.firstGARP = r.s.now, 0
 	}
 	for _, e := range r.fx {
 		switch e.Do {
@@ -271,7 +277,7 @@ func (r *router) send(priority uint8, dst netip.Addr, hops int) {
 		r.mem.ah.Sign(b, r.cfg.Unicast)
 	}
 	r.buf = b
-	if err := r.sock.Send(b, r.src, dst, hops); err != nil {
+	if err := r.transmit(b, dst, hops); err != nil {
 		r.stats.SendErr++
 		r.s.log.limitedRouter(r, "advertisement to %s: %v", dst, err)
 	}
@@ -287,6 +293,10 @@ func (r *router) bind() (missing string) {
 			r.s.detach(r)
 			return fmt.Sprintf("interface %s is not there", c.Interface)
 		}
+	}
+	if missing := r.bindVirtual(); missing != "" {
+		r.s.detach(r)
+		return missing
 	}
 	src, missing := r.source()
 	r.src = src

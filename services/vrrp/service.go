@@ -33,6 +33,10 @@ type service struct {
 	dumped  time.Duration // when that was begun
 	cameUp  map[int]bool  // links that came up since the last greet, by index
 
+	vlinks   []virtualLink     // that the configuration asks for
+	vtrouble map[string]string // what is wrong with them, by name
+	vseen    map[int]bool      // indexes of those that this process has set up
+
 	socks  map[sockKey]*sock
 	byFD   map[int]*sock
 	frames map[int]*kernel.Frames
@@ -80,7 +84,8 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 		log: log, publish: publish, cmds: make(chan func(), 64),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
 		scripts: map[string]status.ScriptResult{}, held: map[string]string{}, lost: map[string]string{}, lags: map[string]*lag{},
-		stale: true, dirty: true, cameUp: map[int]bool{}, readers: map[int]func(){},
+		vtrouble: map[string]string{}, vseen: map[int]bool{}, readers: map[int]func(){},
+		stale: true, dirty: true, cameUp: map[int]bool{},
 	}
 	var err error
 	if s.loop, err = kernel.NewLoop(); err != nil {
@@ -296,6 +301,8 @@ func (s *service) stopAll() {
 	if s.mate != nil {
 		s.mate.say()
 	}
+	s.vlinks = nil
+	s.dropVirtualLinks()
 	s.dirty = true
 	s.publishState()
 }
@@ -306,6 +313,8 @@ func (s *service) refresh() {
 	if !s.refreshTables() || !s.applied {
 		return
 	}
+	s.makeVirtualLinks()
+	s.dropVirtualLinks()
 	for _, r := range s.routers {
 		r.evaluate()
 	}

@@ -15,6 +15,7 @@ type sockKey struct {
 	index int
 	ipv6  bool
 	ah    bool // packets with an authentication header
+	tap   bool // on the interface of a virtual MAC
 }
 
 type sock struct {
@@ -26,40 +27,70 @@ type sock struct {
 }
 
 // attach gives a router the socket that it needs now, opening it if need be.
+// On a virtual MAC that is a receiver of its own; the interface below then
+// joins the group, and sends where vmac_xmit_base says so.
 func (s *service) attach(r *router, key sockKey, name string) error {
+	var below sockKey
+	if r.onVirtualMAC() {
+		below, key.index, key.tap = key, r.vlink.Index, true
+		if r.below != nil && r.below.key != below {
+			s.detach(r)
+		}
+	}
 	if r.sock != nil && r.sock.key == key {
 		return nil
 	}
 	s.detach(r)
+	if key.tap {
+		k, err := s.open(r, below, name)
+		if err != nil {
+			return err
+		}
+		k.users++
+		r.below = k
+		name = r.vlink.Name
+	}
+	k, err := s.open(r, key, name)
+	if err != nil {
+		return err
+	}
+	k.routers[r.cfg.VRID] = append(k.routers[r.cfg.VRID], r)
+	k.users++
+	r.sock = k
+	return nil
+}
+
+// open finds or opens a socket and joins the router's group on it.
+func (s *service) open(r *router, key sockKey, name string) (*sock, error) {
 	k := s.socks[key]
 	if k == nil {
 		var raw *kernel.Socket
 		var err error
-		if key.index == 0 {
+		switch {
+		case key.tap:
+			raw, err = kernel.OpenVirtual(key.index, name, key.ipv6, key.ah)
+		case key.index == 0:
 			raw, err = kernel.OpenUnicast(key.ipv6, key.ah)
-		} else {
+		default:
 			raw, err = kernel.OpenMulticast(key.index, name, key.ipv6, key.ah)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.loop.Add(raw.FD()); err != nil {
 			raw.Close()
-			return err
+			return nil, err
 		}
 		k = &sock{Socket: raw, key: key}
 		s.socks[key], s.byFD[raw.FD()] = k, k
 	}
 	if !r.cfg.Unicast && !contains(k.groups, r.cfg.McastGroup) {
 		if err := k.Join(r.cfg.McastGroup); err != nil {
-			return err
+			return nil, err
 		}
 		k.groups = append(k.groups, r.cfg.McastGroup)
 	}
-	k.routers[r.cfg.VRID] = append(k.routers[r.cfg.VRID], r)
-	k.users++
-	r.sock = k
-	return nil
+	return k, nil
 }
 
 func contains(list []netip.Addr, a netip.Addr) bool {
@@ -72,6 +103,10 @@ func contains(list []netip.Addr, a netip.Addr) bool {
 }
 
 func (s *service) detach(r *router) {
+	if r.below != nil {
+		r.below.users--
+		r.below = nil
+	}
 	k := r.sock
 	if k == nil {
 		return

@@ -32,11 +32,7 @@ func (r *router) allVIPs(fn func(v *model.Address)) {
 
 // place is the interface of an address; 0: it is not there.
 func (r *router) place(v *model.Address) int {
-	name := v.Interface
-	if name == "" {
-		name = r.cfg.Interface
-	}
-	if l := r.s.links[name]; l != nil {
+	if l := r.s.links[placeName(&r.cfg, v)]; l != nil {
 		return l.Index
 	}
 	return 0
@@ -65,7 +61,7 @@ func (r *router) addVIPs() {
 	r.allVIPs(func(v *model.Address) {
 		index := r.place(v)
 		if index == 0 {
-			trouble = v.Prefix.String() + ": interface " + orElse(v.Interface, "of the instance") + " is not there"
+			trouble = v.Prefix.String() + ": interface " + orElse(placeName(&r.cfg, v), "of the instance") + " is not there"
 			return
 		}
 		ops = append(ops, kernel.SetAddr(newAddr(v, index)))

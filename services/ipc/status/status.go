@@ -16,6 +16,7 @@ import (
 const (
 	AddrProtoNet   = 0xb0 // static and DHCP addresses, by net
 	AddrProtoVIP   = 0xb1 // virtual addresses, by vrrp
+	AddrProtoLink  = 0xb2 // addresses of virtual interfaces that stay in every role, by vrrp
 	RouteProtoNet  = 0xb0
 	RouteProtoVRRP = 18 // keepalived's number in iproute2's rt_protos
 )

@@ -22,21 +22,6 @@ type NewAddr struct {
 	NoPrefixRoute bool
 }
 
-// NewRoute is a route to be set.
-type NewRoute struct {
-	Type   uint8 // RTN_*
-	Dst    netip.Prefix
-	Via    netip.Addr
-	Index  int // 0: the kernel picks it by Via
-	Src    netip.Addr
-	Table  uint32 // 0: main
-	Metric uint32
-	MTU    uint32
-	Scope  uint8
-	OnLink bool
-	Proto  uint8
-}
-
 // Op is one change, made by SetAddr and its like and done by Batch.
 type Op struct {
 	what string // for errors
@@ -175,57 +160,4 @@ func family(a netip.Addr) uint8 {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6
-}
-
-// SetRoute adds a route. One that exists already is left as it is: it may be
-// somebody else's.
-func SetRoute(r NewRoute) Op {
-	return routeOp("add route", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, r, unix.EEXIST)
-}
-
-// UnsetRoute removes a route that has r's protocol.
-func UnsetRoute(r NewRoute) Op { return routeOp("remove route", unix.RTM_DELROUTE, 0, r, unix.ESRCH) }
-
-func routeOp(what string, typ uint16, flags netlink.HeaderFlags, r NewRoute, ok unix.Errno) Op {
-	b := make([]byte, unix.SizeofRtMsg)
-	table := r.Table
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
-	}
-	b[0], b[1] = family(r.Dst.Addr()), uint8(r.Dst.Bits())
-	if table < 256 {
-		b[4] = uint8(table)
-	}
-	b[5], b[6], b[7] = r.Proto, r.Scope, r.Type
-	ae := netlink.NewAttributeEncoder()
-	ae.Uint32(unix.RTA_TABLE, table)
-	if r.Dst.Bits() > 0 {
-		ae.Bytes(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice())
-	}
-	if r.Via.IsValid() {
-		if r.Via.Is4() == r.Dst.Addr().Is4() {
-			ae.Bytes(unix.RTA_GATEWAY, r.Via.AsSlice())
-		} else {
-			ae.Bytes(unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, uint16(family(r.Via))), r.Via.AsSlice()...))
-		}
-	}
-	if r.Index != 0 {
-		ae.Uint32(unix.RTA_OIF, uint32(r.Index))
-	}
-	if r.Src.IsValid() {
-		ae.Bytes(unix.RTA_PREFSRC, r.Src.AsSlice())
-	}
-	if r.Metric != 0 {
-		ae.Uint32(unix.RTA_PRIORITY, r.Metric)
-	}
-	if r.MTU != 0 {
-		ae.Nested(unix.RTA_METRICS, func(n *netlink.AttributeEncoder) error {
-			n.Uint32(unix.RTAX_MTU, r.MTU)
-			return nil
-		})
-	}
-	if r.OnLink {
-		binary.NativeEndian.PutUint32(b[8:], unix.RTNH_F_ONLINK)
-	}
-	return Op{what: fmt.Sprintf("%s %s", what, r.Dst), msg: message(typ, flags, b, ae), ok: ok}
 }

@@ -66,6 +66,13 @@ type Link struct {
 	MTU   int
 	Up    bool // administratively
 	Run   bool // has a carrier
+
+	Kind   string // of rtnetlink: "macvlan", "ipvlan", "vrf", …; empty: hardware
+	Parent int    // index of the link below; 0: none
+	Master int    // index of the bond, bridge or VRF that it is in; 0: none
+	Alias  string // IFLA_IFALIAS
+	Mode   uint32 // of a macvlan or ipvlan
+	Group  uint32
 }
 
 // Addr is an address of an interface.
@@ -171,6 +178,16 @@ func parseLink(b []byte) (Link, bool) {
 			if v := ad.Bytes(); len(v) == 6 && binary.NativeEndian.Uint16(b[2:]) == unix.ARPHRD_ETHER {
 				l.MAC, l.Ether = packet.MAC(v), true
 			}
+		case unix.IFLA_LINK:
+			l.Parent = int(int32(ad.Uint32()))
+		case unix.IFLA_MASTER:
+			l.Master = int(int32(ad.Uint32()))
+		case unix.IFLA_IFALIAS:
+			l.Alias = ad.String()
+		case unix.IFLA_GROUP:
+			l.Group = ad.Uint32()
+		case unix.IFLA_LINKINFO:
+			ad.Nested(l.info)
 		case unix.IFLA_PROP_LIST:
 			ad.Nested(func(n *netlink.AttributeDecoder) error {
 				for n.Next() {
@@ -183,6 +200,29 @@ func parseLink(b []byte) (Link, bool) {
 		}
 	}
 	return l, ad.Err() == nil && l.Name != ""
+}
+
+// info reads IFLA_LINKINFO. The kernel puts the kind before the data.
+func (l *Link) info(n *netlink.AttributeDecoder) error {
+	for n.Next() {
+		switch n.Type() {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = n.String()
+		case unix.IFLA_INFO_DATA:
+			n.Nested(func(d *netlink.AttributeDecoder) error {
+				for d.Next() {
+					switch {
+					case l.Kind == "macvlan" && d.Type() == iflaMacvlanMode && len(d.Bytes()) == 4:
+						l.Mode = d.Uint32()
+					case l.Kind == "ipvlan" && d.Type() == iflaIPVLANFlags && len(d.Bytes()) == 2:
+						l.Mode = uint32(d.Uint16())
+					}
+				}
+				return nil
+			})
+		}
+	}
+	return nil
 }
 
 func parseAddr(b []byte) (Addr, bool) {

@@ -18,8 +18,9 @@ type Socket struct {
 	fd      int
 	ipv6    bool
 	ah      bool
-	index   int // 0: not bound to an interface
-	hops    int // IPv6: hop limit last set; -2: not set yet
+	tap     bool // a packet socket on a virtual MAC: receives only
+	index   int  // 0: not bound to an interface
+	hops    int  // IPv6: hop limit last set; -2: not set yet
 	buf     [2048]byte
 	oob     [256]byte
 	iov     unix.Iovec
@@ -146,6 +147,9 @@ func (s *Socket) FD() int { return s.fd }
 // Join joins a group. Joining again leaves it first: the kernel forgets the
 // membership of an interface whose IPv6 was switched off, the socket does not.
 func (s *Socket) Join(group netip.Addr) error {
+	if s.tap {
+		return s.joinTap(group)
+	}
 	var err error
 	if s.ipv6 {
 		unix.SetsockoptIPv6Mreq(s.fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP,
@@ -178,6 +182,15 @@ func (s *Socket) Receive() (r Received, ok bool) {
 	r.TTL = -1
 	s.control(&r, s.oob[:min(int(s.hdr.Controllen), len(s.oob))])
 	b := s.buf[:n]
+	if s.tap {
+		if !s.intact(&r, b) {
+			return r, true // nothing to read in this one; there may be more
+		}
+		if s.ipv6 {
+			readIPv6(&r, b)
+			return r, true
+		}
+	}
 	if s.ipv6 {
 		r.Src, r.Payload = netip.AddrFrom16(s.from.Addr), b
 		return r, true
