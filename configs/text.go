@@ -8,7 +8,7 @@ import (
 
 // ownKinds are the blocks of the appliance, which a keepalived.conf from
 // elsewhere does not have.
-var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark"}
+var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark", "heartbeat", "snmp"}
 
 // span is one statement at top level: a line, or a block with its braces.
 type span struct {

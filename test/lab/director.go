@@ -377,6 +377,7 @@ func (d *Director) apply(ctx context.Context, text []byte, files map[string][]by
 			return err
 		}
 	}
-	_, err := d.Commit(ctx, text)
+	// Nothing of what ran before stays.
+	_, err := d.Console(ctx, "commit override", text)
 	return err
 }

@@ -59,7 +59,7 @@ type Candidate struct {
 	Author  string `json:"author,omitempty"`
 	Comment string `json:"comment,omitempty"`
 	// Override replaces the whole configuration. Otherwise the blocks of the
-	// appliance (system, interface, bond, vlan, route, mark) of the running
+	// appliance (system, interface, bond, vlan, route, mark, heartbeat, snmp) of the running
 	// configuration stay, unless the text has blocks of that kind itself.
 	Override bool `json:"override,omitempty"`
 	// Force commits although a service does not run; it takes the
