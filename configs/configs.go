@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"ballast/configs/bind"
@@ -51,14 +52,35 @@ func Load(name string, text []byte, opts Options) (model.Config, []model.Problem
 	return r.Config, r.Problems
 }
 
+// Loader does what Load does, to the same result, for texts that differ little
+// from one another: what the virtual servers of one text came to is used for
+// those that stand in the next one too, and they share their memory. The zero
+// value is ready. Its methods may be called from any goroutine.
+type Loader struct {
+	mu    sync.Mutex
+	cache bind.Cache
+}
+
+// Load is the function Load.
+func (l *Loader) Load(name string, text []byte, opts Options) (model.Config, []model.Problem) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := inspect(name, text, opts, &l.cache)
+	return r.Config, r.Problems
+}
+
 // Inspect is Load with the account of each line.
-func Inspect(name string, text []byte, opts Options) Report {
-	tree, problems := syntax.Parse(name, text, syntax.Options{
-		ConfigID: opts.ConfigID, Open: opts.Open, Grammar: schema.Grammar{},
-	})
-	bound := bind.Bind(tree)
+func Inspect(name string, text []byte, opts Options) Report { return inspect(name, text, opts, nil) }
+
+func inspect(name string, text []byte, opts Options, cache *bind.Cache) Report {
+	how := syntax.Options{ConfigID: opts.ConfigID, Open: opts.Open, Grammar: schema.Grammar{}}
+	if cache != nil {
+		how.Apart = bind.Apart
+	}
+	tree, problems := syntax.Parse(name, text, how)
+	bound := bind.BindWith(tree, how, cache)
 	problems = append(problems, bound.Problems...)
-	problems = append(problems, check.Config(&bound.Config, bound.Places, opts.Facts)...)
+	problems = append(problems, check.Config(&bound.Config, bound.Place, opts.Facts)...)
 	files := map[string]int{}
 	for i, f := range tree.Files {
 		if _, ok := files[f]; !ok {

@@ -44,16 +44,27 @@ type Result struct {
 	Problems []model.Problem
 	Uses     []Use
 	// Places maps "instance/VI_1", "instance/VI_1/interface" and the like to
-	// their place in the text.
+	// their place in the text; Place knows those of virtual servers too.
 	Places map[string]model.Pos
+
+	parts  []placedPart
+	byName map[string][]int // parts, by the name of the virtual server
 }
 
 // Bind gives a tree its meaning.
-func Bind(tree *syntax.Tree) Result {
-	b := &binder{places: map[string]model.Pos{}}
+func Bind(tree *syntax.Tree) Result { return BindWith(tree, syntax.Options{}, nil) }
+
+// BindWith is Bind for a tree in which blocks were left as text: cache keeps
+// what they come to. opts are those of the parser. There are no Uses of lines
+// in such blocks.
+func BindWith(tree *syntax.Tree, opts syntax.Options, cache *Cache) Result {
+	b := &binder{places: map[string]model.Pos{}, parts: newParts(tree.Nodes, cache, opts)}
 	b.defaults = factory()
 	b.root(tree.Nodes)
-	return Result{Config: b.cfg, Problems: b.problems, Uses: b.uses, Places: b.places}
+	if cache != nil {
+		cache.parts = b.parts.next
+	}
+	return Result{Config: b.cfg, Problems: append(b.parts.problems(), b.problems...), Uses: b.uses, Places: b.places, parts: b.parts.list}
 }
 
 type binder struct {
@@ -62,6 +73,7 @@ type binder struct {
 	uses     []Use
 	places   map[string]model.Pos
 	defaults defaults
+	parts    *parts
 
 	planned  int // depth of blocks that are not implemented: their lines are not warned about one by one
 	groups   map[string]*group
@@ -324,7 +336,12 @@ func (b *binder) root(nodes []*syntax.Node) {
 	// Trackers and groups may be used above their definition.
 	for _, first := range []bool{true, false} {
 		for _, n := range later {
-			if slices.Contains(early, n.Name()) == first {
+			switch {
+			case slices.Contains(early, n.Name()) != first:
+			case n.Name() == Apart:
+				b.parts.server(b, n)
+			default:
+				b.parts.pass(n)
 				b.each("", []*syntax.Node{n}, b.top, nil)
 			}
 		}

@@ -203,17 +203,28 @@ func (k *checker) commands(f func(c model.Command, what string, keys ...string))
 	for i := range k.c.SyncGroups {
 		notify(&k.c.SyncGroups[i].Notify, "group", k.c.SyncGroups[i].Name)
 	}
-	for _, v := range k.c.VirtualServers {
-		key := "vs/" + v.Name
-		f(v.QuorumUp, "virtual server "+v.Name+" quorum_up", key+"/quorum_up", key)
-		f(v.QuorumDown, "virtual server "+v.Name+" quorum_down", key+"/quorum_down", key)
-		for _, r := range v.Real {
-			rs := fmt.Sprintf("rs/%s/%s:%d", v.Name, r.Addr, r.ConfPort)
-			who := "real server " + r.Addr.String()
-			f(r.NotifyUp, who+" notify_up", rs+"/notify_up", rs)
-			f(r.NotifyDown, who+" notify_down", rs+"/notify_down", rs)
-			for _, c := range r.Checks {
-				f(c.Command, who+" MISC_CHECK", rs+"/misc_path", rs)
+	// Of 10,000 virtual servers few have commands, and words are made for those.
+	for i := range k.c.VirtualServers {
+		v := &k.c.VirtualServers[i]
+		quorum := func(c model.Command, word string) {
+			if !c.IsZero() {
+				f(c, "virtual server "+v.Name+" "+word, "vs/"+v.Name+"/"+word, "vs/"+v.Name)
+			}
+		}
+		quorum(v.QuorumUp, "quorum_up")
+		quorum(v.QuorumDown, "quorum_down")
+		for j := range v.Real {
+			r := &v.Real[j]
+			server := func(c model.Command, word, keyword string) {
+				if !c.IsZero() {
+					key := fmt.Sprintf("rs/%s/%s:%d", v.Name, r.Addr, r.ConfPort)
+					f(c, "real server "+r.Addr.String()+" "+word, key+"/"+keyword, key)
+				}
+			}
+			server(r.NotifyUp, "notify_up", "notify_up")
+			server(r.NotifyDown, "notify_down", "notify_down")
+			for l := range r.Checks {
+				server(r.Checks[l].Command, "MISC_CHECK", "misc_path")
 			}
 		}
 	}

@@ -13,6 +13,9 @@ import (
 // Config checks a whole configuration. places says where its parts stand in
 // the text and may be nil; facts may be nil.
 func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
+	if places == nil {
+		places = func(string) (model.Pos, bool) { return model.Pos{}, false }
+	}
 	k := &checker{c: c, places: places, facts: facts}
 	k.routers()
 	k.addresses()
@@ -45,7 +48,7 @@ type checker struct {
 func (k *checker) report(s model.Severity, fix, text string, keys ...string) {
 	p := model.Problem{Severity: s, Text: text, Fix: fix}
 	for _, key := range keys {
-		if at, ok := k.places[key]; ok {
+		if at, ok := k.places(key); ok {
 			p.File, p.Line, p.Col = at.File, at.Line, at.Col
 			break
 		}
@@ -59,7 +62,7 @@ func instance(name string, more ...string) string {
 
 // line says where a part stands, for the text of another problem.
 func (k *checker) line(key string) string {
-	if at, ok := k.places[key]; ok && at.Line > 0 {
+	if at, ok := k.places(key); ok && at.Line > 0 {
 		return fmt.Sprintf(" (line %d)", at.Line)
 	}
 	return ""
@@ -136,31 +139,30 @@ func (k *checker) addresses() {
 
 // servers checks each virtual server against the others and the instances.
 func (k *checker) servers() {
-	seen := map[model.ServiceID]string{}
+	seen := make(map[model.ServiceID]int32, len(k.c.VirtualServers))
 	for i := range k.c.VirtualServers {
 		v := &k.c.VirtualServers[i]
-		key := "vs/" + v.Name
 		for _, id := range v.Services {
 			if other, twice := seen[id]; twice {
 				k.report(model.Error, "put all real servers into one block",
-					fmt.Sprintf("virtual server %s is defined twice, in %s and %s", id, other, v.Name), key)
+					fmt.Sprintf("virtual server %s is defined twice, in %s and %s", id, k.c.VirtualServers[other].Name, v.Name), "vs/"+v.Name)
 			}
-			seen[id] = v.Name
+			seen[id] = int32(i)
 			if id.Addr.IsValid() && !k.carried(id.Addr) && (len(k.c.Instances) > 0 || len(k.c.StaticAddrs) > 0) {
 				k.report(model.Note, "add it to a virtual_ipaddress block if this box shall hold it",
-					fmt.Sprintf("no instance carries %s, the address of virtual server %s", id.Addr, v.Name), key)
+					fmt.Sprintf("no instance carries %s, the address of virtual server %s", id.Addr, v.Name), "vs/"+v.Name)
 				break
 			}
 		}
 		local := 0
-		for _, r := range v.Real {
-			if r.Forward == model.NAT && k.carried(r.Addr) {
+		for j := range v.Real {
+			if r := &v.Real[j]; r.Forward == model.NAT && k.carried(r.Addr) {
 				local++
 			}
 		}
 		if local > 0 {
 			k.report(model.Warning, "name the servers behind the box",
-				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), key)
+				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), "vs/"+v.Name)
 		}
 	}
 }
@@ -189,7 +191,8 @@ func (k *checker) carried(a netip.Addr) bool {
 // marks compares the marks that are set with the services that want one.
 func (k *checker) marks() {
 	wanted := map[uint32]string{}
-	for _, v := range k.c.VirtualServers {
+	for i := range k.c.VirtualServers {
+		v := &k.c.VirtualServers[i]
 		for _, id := range v.Services {
 			if id.Mark != 0 {
 				wanted[id.Mark] = v.Name
@@ -204,7 +207,8 @@ func (k *checker) marks() {
 				fmt.Sprintf("no virtual server uses mark %d", m.Mark), fmt.Sprintf("mark/%d", m.Mark))
 		}
 	}
-	for _, v := range k.c.VirtualServers {
+	for i := range k.c.VirtualServers {
+		v := &k.c.VirtualServers[i]
 		for _, id := range v.Services {
 			if id.Mark != 0 && !set[id.Mark] {
 				k.report(model.Note, fmt.Sprintf("add mark %d { tcp ADDRESS PORT … }", id.Mark),
@@ -283,7 +287,8 @@ func (k *checker) local() {
 	if len(k.c.Global.NotificationEmail) > 0 && (host == "localhost" || err == nil && a.IsLoopback()) {
 		k.report(model.Warning, "name a mail server that the box can reach", "smtp_server "+host+": no mail server runs on this box, so mail cannot be delivered", "smtp_server")
 	}
-	for _, v := range k.c.VirtualServers {
+	for i := range k.c.VirtualServers {
+		v := &k.c.VirtualServers[i]
 		if v.Sorry != nil && v.Sorry.Addr.IsLoopback() {
 			k.report(model.Warning, "name a server on the network", fmt.Sprintf("virtual server %s: nothing on this box serves the sorry server %s", v.Name, v.Sorry.Addr), "vs/"+v.Name+"/sorry_server", "vs/"+v.Name)
 		}

@@ -22,6 +22,6 @@ type Facts struct {
 	Box      string // how the operator reaches this box by ssh, for hints; empty: "BOX"
 }
 
-// Places maps a path in the configuration ("instance/VI_1/interface") to where
-// the text says so.
-type Places map[string]model.Pos
+// Places finds where the text says what a path in the configuration names
+// ("instance/VI_1/interface").
+type Places func(path string) (model.Pos, bool)

@@ -37,7 +37,8 @@ func (k *checker) gateways() {
 		if front == nil {
 			continue
 		}
-		for _, r := range v.Real {
+		for l := range v.Real {
+			r := &v.Real[l]
 			if r.Forward != model.NAT || near(front, r.Addr) {
 				continue
 			}

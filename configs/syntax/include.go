@@ -87,7 +87,7 @@ func (r *reader) includeFile(name string, pos model.Pos, unreadable model.Severi
 		return
 	}
 	last := r.last
-	r.file(name, text)
+	r.file(name, string(text))
 	r.last = last
 }
 

@@ -27,7 +27,8 @@ type parser struct {
 	// surplus is closing minus opening braces of the whole text. Only a text
 	// with a brace too few is searched for where it should have stood.
 	surplus int
-	deep    int // braces opened beyond MaxDepth
+	deep    int  // braces opened beyond MaxDepth
+	apart   bool // a block left as text stood inside another one
 }
 
 func (p *parser) problem(pos model.Pos, fix, format string, args ...any) {
@@ -106,6 +107,9 @@ func (p *parser) parse(end model.Pos) []*Node {
 				p.problem(it.pos, "delete it together with its }", "this { follows no line that opens a block")
 			}
 			p.push(&Node{Pos: it.pos, Words: []Word{{Text: "{", Col: it.pos.Col}}, Raw: "{"}, skipped)
+		case 'a':
+			p.apart = p.apart || p.deep > 0 || len(p.stack) > 0
+			p.root = append(p.root, it.node)
 		case 't':
 			if p.deep > 0 {
 				continue

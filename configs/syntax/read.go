@@ -1,7 +1,6 @@
 package syntax
 
 import (
-	"bytes"
 	"fmt"
 	"path"
 	"strings"
@@ -11,7 +10,7 @@ import (
 
 // item is a line without braces, or one brace.
 type item struct {
-	kind byte // 't' text, '{', '}'
+	kind byte // 't' text, '{', '}', 'a' a block left as text
 	node *Node
 	pos  model.Pos
 }
@@ -36,6 +35,9 @@ type reader struct {
 	defSkip  bool     // it belongs to a condition that does not hold
 	defPos   model.Pos
 	over     bool // the budget was reported
+
+	depth int  // open braces
+	stray bool // there was a } too many
 }
 
 // param is a definition: one value, or the lines of a multi-line one.
@@ -59,31 +61,47 @@ func (r *reader) problem(s model.Severity, pos model.Pos, fix, format string, ar
 }
 
 // file reads one text, line by line.
-func (r *reader) file(name string, text []byte) {
+func (r *reader) file(name, text string) {
 	r.tree.Files = append(r.tree.Files, name)
 	r.stack = append(r.stack, name)
-	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	for n := 1; len(text) > 0; n++ {
+	r.lines(name, strings.TrimPrefix(text, "\xef\xbb\xbf"), 1)
+	r.stack = r.stack[:len(r.stack)-1]
+}
+
+// lines reads text, whose first line has number n.
+func (r *reader) lines(name, text string, n int) {
+	for ; len(text) > 0; n++ {
+		if r.opts.Apart != "" && r.depth == 0 && r.def == "" {
+			if size, lines, col := apart(text, r.opts.Apart); size > 0 {
+				pos := model.Pos{File: name, Line: n, Col: col}
+				r.items = append(r.items, item{kind: 'a', pos: pos, node: &Node{Pos: pos, Block: true, Apart: text[:size],
+					Words: []Word{{Text: r.opts.Apart, Col: col}}}})
+				r.tree.Lines += lines
+				n += lines - 1
+				r.last = model.Pos{File: name, Line: n, Col: 1}
+				text = text[size:]
+				continue
+			}
+		}
 		line := text
-		if i := bytes.IndexByte(text, '\n'); i >= 0 {
+		if i := strings.IndexByte(text, '\n'); i >= 0 {
 			line, text = text[:i], text[i+1:]
 		} else {
-			text = nil
+			text = ""
 		}
 		r.tree.Lines++
 		pos := model.Pos{File: name, Line: n, Col: 1}
 		r.last = pos
 		switch {
-		case bytes.IndexByte(line, 0) >= 0:
-			pos.Col = bytes.IndexByte(line, 0) + 1
+		case strings.IndexByte(line, 0) >= 0:
+			pos.Col = strings.IndexByte(line, 0) + 1
 			r.problem(model.Error, pos, "delete the line, and see how the file came here: it may be cut or no text at all", "the line holds a NUL byte")
 		case len(line) > MaxLine:
 			r.problem(model.Error, pos, fmt.Sprintf("keep lines below %d bytes", 1024), "the line is %d bytes long, too long for a configuration", len(line))
 		default:
-			r.line(strings.TrimRight(string(line), "\r"), pos, 0)
+			r.line(strings.TrimRight(line, "\r"), pos, 0)
 		}
 	}
-	r.stack = r.stack[:len(r.stack)-1]
 }
 
 // finish reports what was still open at the end of the text.
@@ -237,6 +255,11 @@ func (r *reader) emit(s string, pos model.Pos) {
 			p.Col += i
 			r.items = append(r.items, item{kind: c, pos: p})
 			start = i + 1
+			if c == '{' {
+				r.depth++
+			} else if r.depth--; r.depth < 0 {
+				r.depth, r.stray = 0, true
+			}
 		}
 	}
 	flush(len(s))

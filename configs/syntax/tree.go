@@ -44,6 +44,9 @@ type Node struct {
 	Block    bool      // it opens a block
 	Children []*Node
 	End      model.Pos // of the closing brace
+	// Apart is the text of a block that was not read yet (Options.Apart). Of
+	// such a node only Pos, the keyword in Words and Block are there.
+	Apart string
 }
 
 // Name is the keyword.
@@ -108,15 +111,23 @@ type Options struct {
 	Open func(path string) (fs.File, error)
 	// Grammar may be nil: every line may then open a block.
 	Grammar Grammar
+	// Apart names a keyword of the top level whose blocks are left as text
+	// where that is possible, for ReadApart; empty: none.
+	Apart string
 }
 
 // Parse reads a text. name is the file name for positions; relative includes
 // start at its folder.
 func Parse(name string, text []byte, opts Options) (*Tree, []model.Problem) {
 	r := newReader(opts)
-	r.file(name, text)
+	r.file(name, string(text))
 	r.finish()
 	p := parser{items: r.items, grammar: opts.Grammar, problems: r.problems}
 	r.tree.Nodes = p.parse(r.last)
+	if opts.Apart != "" && (r.stray || r.depth != 0 || p.apart) {
+		// Where a brace is missing, what stands in a block depends on the rest.
+		opts.Apart = ""
+		return Parse(name, text, opts)
+	}
 	return r.tree, p.problems
 }

@@ -53,7 +53,7 @@ type Options struct {
 
 func (o Options) withDefaults(data string) Options {
 	if o.Language.Load == nil {
-		o.Language = Language{configs.Load, configs.Merge, configs.Diff}
+		o.Language = Language{new(configs.Loader).Load, configs.Merge, configs.Diff}
 	}
 	if o.Root == "" {
 		o.Root = "/"

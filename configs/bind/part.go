@@ -1,0 +1,217 @@
+package bind
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"slices"
+	"strings"
+
+	"ballast/configs/model"
+	"ballast/configs/syntax"
+)
+
+// Apart is the keyword of the blocks that are bound one by one, so that those
+// that did not change need not be bound again. A configuration has thousands
+// of virtual servers and a handful of anything else.
+const Apart = "virtual_server"
+
+// apartFrom are the blocks of the top level that nothing in a virtual_server
+// depends on. All others count as what it depends on, and any change of them
+// makes every virtual server be bound anew.
+var apartFrom = []string{"vrrp_instance", "vrrp_sync_group", "static_ipaddress", "static_routes", "static_rules",
+	"track_group", "garp_group", "interface", "bond", "vlan", "route", "mark", Apart}
+
+// part is what one virtual_server block came to.
+type part struct {
+	servers  []model.VirtualServer // none or one
+	parsed   []model.Problem       // found when it was read
+	bound    []model.Problem       // and when it was bound
+	places   []place
+	guesses  int
+	name     string    // of the virtual server
+	pos      model.Pos // where it stood
+	contexts string    // digest with positions, when there are problems
+}
+
+// place is an entry of Result.Places, from the block's own line on.
+type place struct {
+	key       string
+	line, col int
+}
+
+// movable tells whether a part means the same at a place of the text. What
+// problems say may name lines.
+func (p *part) movable(to model.Pos, contexts string) bool {
+	return len(p.parsed)+len(p.bound) == 0 || p.pos == to && p.contexts == contexts
+}
+
+// Cache keeps what virtual_server blocks came to from one Bind to the next.
+// The zero value is empty.
+type Cache struct {
+	// By the digest of what they depend on, then by their text.
+	parts map[string]map[string]*part
+}
+
+// placedPart is a part and where it stands now.
+type placedPart struct {
+	*part
+	at model.Pos
+}
+
+// parts binds virtual_server blocks one by one.
+type parts struct {
+	cache *Cache
+	next  map[string]map[string]*part // what the cache holds afterwards
+	opts  syntax.Options
+	list  []placedPart
+	found []model.Problem // when blocks were read that became no part
+
+	depends  string    // digest of all that a virtual server depends on
+	contexts string    // the same with positions
+	above    hash.Hash // of what of it stands above
+	key      string    // depends and above
+}
+
+// newParts looks at a whole text.
+func newParts(nodes []*syntax.Node, cache *Cache, opts syntax.Options) *parts {
+	says, stands, servers := sha256.New(), sha256.New(), 0
+	for _, n := range nodes {
+		if n.Name() == Apart {
+			servers++
+		}
+		if !slices.Contains(apartFrom, n.Name()) {
+			digest([]*syntax.Node{n}, says, stands)
+		}
+	}
+	p := &parts{cache: cache, opts: opts, above: sha256.New(), next: map[string]map[string]*part{}, list: make([]placedPart, 0, servers)}
+	p.depends = string(says.Sum(nil))
+	p.contexts = p.depends + string(stands.Sum(nil))
+	return p
+}
+
+// pass takes notice of a block that is no virtual server.
+func (p *parts) pass(n *syntax.Node) {
+	if !slices.Contains(apartFrom, n.Name()) {
+		digest([]*syntax.Node{n}, p.above, sha256.New())
+		p.key = ""
+	}
+}
+
+// server binds one virtual_server block, or takes what it came to before.
+func (p *parts) server(b *binder, n *syntax.Node) {
+	if p.key == "" {
+		p.key = p.depends + string(p.above.Sum(nil))
+	}
+	var known *part
+	if n.Apart != "" && p.cache != nil {
+		known = p.cache.parts[p.key][n.Apart]
+	}
+	if known == nil || !known.movable(n.Pos, p.contexts) {
+		if known = p.bind(b, n); known == nil {
+			return
+		}
+	}
+	if n.Apart != "" && p.cache != nil && known.guesses == 0 {
+		m := p.next[p.key]
+		if m == nil {
+			m = make(map[string]*part, len(p.cache.parts[p.key]))
+			p.next[p.key] = m
+		}
+		m[n.Apart] = known
+	}
+	b.guesses += known.guesses
+	if b.cfg.VirtualServers == nil && len(known.servers) > 0 {
+		b.cfg.VirtualServers = make([]model.VirtualServer, 0, cap(p.list))
+	}
+	b.cfg.VirtualServers = append(b.cfg.VirtualServers, known.servers...)
+	b.problems = append(b.problems, known.bound...)
+	p.list = append(p.list, placedPart{known, n.Pos})
+}
+
+// bind binds a block by itself: of what else there is, it gets to see only what
+// newParts counts as something that it depends on. nil: the block is one of a
+// group, whose name depends on the others of that group, and b took it.
+func (p *parts) bind(b *binder, n *syntax.Node) *part {
+	out := &part{pos: n.Pos, contexts: p.contexts}
+	nodes := []*syntax.Node{n}
+	if n.Apart != "" {
+		own := *n
+		own.Apart = strings.Clone(n.Apart) // what is bound must not keep the whole text in memory
+		nodes, out.parsed = syntax.ReadApart(&own, p.opts)
+	}
+	if len(nodes) != 1 || nodes[0].Arg(0) == "group" {
+		p.found = append(p.found, out.parsed...)
+		b.each("", nodes, b.top, nil)
+		return nil
+	}
+	sub := &binder{cfg: model.Config{Global: b.cfg.Global}, places: map[string]model.Pos{}, defaults: b.defaults,
+		groups: b.groups, trackers: b.trackers, guesses: b.guesses}
+	sub.each("", nodes, sub.top, nil)
+	out.servers, out.bound, out.guesses = sub.cfg.VirtualServers, sub.problems, sub.guesses-b.guesses
+	for key, at := range sub.places {
+		if rest, ok := strings.CutPrefix(key, "vs/"); ok && !strings.Contains(rest, "/") {
+			out.name = rest
+		}
+		out.places = append(out.places, place{key, at.Line - n.Pos.Line, at.Col})
+	}
+	if n.Apart == "" {
+		b.uses = append(b.uses, sub.uses...)
+	}
+	return out
+}
+
+// problems are those that were found when the parts were read.
+func (p *parts) problems() []model.Problem {
+	out := p.found
+	for _, x := range p.list {
+		out = append(out, x.parsed...)
+	}
+	return out
+}
+
+// Place finds where a part of the configuration stands in the text; see Places.
+func (r *Result) Place(key string) (model.Pos, bool) {
+	kind, rest, _ := strings.Cut(key, "/")
+	if kind == "vs" || kind == "rs" {
+		name, _, _ := strings.Cut(rest, "/")
+		if r.byName == nil && len(r.parts) > 0 {
+			r.byName = make(map[string][]int, len(r.parts))
+			for i, p := range r.parts {
+				r.byName[p.name] = append(r.byName[p.name], i)
+			}
+		}
+		list := r.byName[name]
+		for i := len(list) - 1; i >= 0; i-- {
+			p := r.parts[list[i]]
+			for j := len(p.places) - 1; j >= 0; j-- {
+				if p.places[j].key == key {
+					return model.Pos{File: p.at.File, Line: p.at.Line + p.places[j].line, Col: p.places[j].col}, true
+				}
+			}
+		}
+	}
+	at, ok := r.Places[key]
+	return at, ok
+}
+
+// digest hashes what a block says, and where its lines stand.
+func digest(nodes []*syntax.Node, says, stands hash.Hash) {
+	var n [12]byte
+	number := func(h hash.Hash, v int) { h.Write(binary.BigEndian.AppendUint64(n[:0], uint64(v))) }
+	for _, x := range nodes {
+		number(says, len(x.Words))
+		for _, w := range x.Words {
+			number(says, len(w.Text)<<1|map[bool]int{true: 1}[w.Quoted])
+			says.Write([]byte(w.Text))
+			number(stands, w.Col)
+		}
+		number(says, len(x.Raw))
+		says.Write([]byte(x.Raw))
+		stands.Write([]byte(x.Pos.File))
+		number(stands, x.Pos.Line)
+		number(stands, x.End.Line)
+		number(says, len(x.Children)<<1|map[bool]int{true: 1}[x.Block])
+		digest(x.Children, says, stands)
+	}
+}
