@@ -80,6 +80,9 @@ func (k *checker) routers() {
 	seen := map[router][]int{}
 	for i := range k.c.Instances {
 		a := &k.c.Instances[i]
+		if a.VRID == 0 {
+			continue // reported already
+		}
 		id := router{a.VRID, a.IPv6, a.Unicast, a.Interface}
 		for _, j := range seen[id] {
 			b := &k.c.Instances[j]

@@ -2,7 +2,7 @@ package schema
 
 // The contexts of the checks, for words that all of them take.
 const (
-	allChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK MISC_CHECK UDP_CHECK PING_CHECK BFD_CHECK FILE_CHECK"
+	allChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK smtp_host DNS_CHECK MISC_CHECK UDP_CHECK PING_CHECK"
 	netChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK smtp_host"
 	whyCheck  = "the real server counts as alive for it"
 )
@@ -69,7 +69,7 @@ var checkRows = []Keyword{
 	row("checker-common"+allChecks, "delay_before_retry", "timer:0..", "1; HTTP and SSL 3; DNS delay_loop", 'A', Works, "seconds between these tries"),
 	row("checker-common"+allChecks, "warmup", "timer:0..", "delay_loop", 'C', Works, "the first probe comes at random within this time"),
 	row("checker-common"+allChecks, "delay_loop", "timer:0.000001..", "real server's, else 60", 'B', Works, "seconds between probes"),
-	row("checker-common"+allChecks, "alpha", "bool?", "real server's", 'B', Works, "down until the first success"),
+	row("checker-common"+allChecks+" BFD_CHECK", "alpha", "bool?", "real server's", 'B', Works, "down until the first success"),
 	row("checker-common"+allChecks, "log_all_failures", "bool?", "checker_log_all_failures", 'C', Planned, "log each failed probe"),
 
 	row("TCP_CHECK@real_server", "TCP_CHECK", "{TCP_CHECK}", "", 'A', Works, "alive when a TCP connection opens"),
@@ -120,6 +120,7 @@ var legacyRows = []Keyword{
 	row("global_defs", "plugin_dir", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well"),
 	row("virtual_server", "nat_mask", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well; NAT needs no mask"),
 	row("virtual_server", "net_mask", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well; NAT needs no mask"),
+	row("checker-common@BFD_CHECK FILE_CHECK", "retry,delay_before_retry,warmup,delay_loop,log_all_failures", "free:", "", 'L', NoEffect, "of checks that probe", "nothing is probed: a session or a file tells by itself"),
 	row("vrrp_script", "raise", "int:1..", "", 'L', Works, "misspelt rise; here it counts"),
 	row("SSL", "password", "word", "", 'L', Planned, "password of the key"),
 	row("SSL", "ca", "word:FILE", "", 'L', Planned, "certificate authority"),
