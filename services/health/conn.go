@@ -12,16 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/services/health/dialog"
 )
 
 // openSocket makes the socket of a probe with the options of the check.
 // SO_MARK and, on older kernels, SO_BINDTODEVICE need CAP_NET_RAW.
-func openSocket(c *model.Check) (int, error) {
+func openSocket(c *model.Check, kind int) (int, error) {
 	family := unix.AF_INET
 	if c.Addr.Is6() && !c.Addr.Is4In6() {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
@@ -90,37 +91,55 @@ func sockaddr(ap netip.AddrPort) (unix.Sockaddr, error) {
 	return nil, errors.New("no address")
 }
 
-// connect starts a TCP or HTTP probe.
-func (l *loop) connect(c *check, now time.Time) {
+// openProbe opens the connected socket of a probe and makes the loop know it.
+// It returns false when the probe has ended with that.
+func (l *loop) openProbe(c *check, kind int, now time.Time) (connected, ok bool) {
 	sa, err := sockaddr(netip.AddrPortFrom(c.spec.Addr, c.spec.Port))
 	if err != nil {
 		l.finish(c, outcome{local: true, reason: err.Error()}, now)
-		return
+		return false, false
 	}
-	fd, err := openSocket(c.spec)
+	fd, err := openSocket(c.spec, kind)
 	if err != nil {
 		// Our own trouble says nothing about the server.
 		l.finish(c, outcome{local: true, reason: err.Error()}, now)
-		return
+		return false, false
 	}
 	c.edge.fd, c.edge.phase = fd, connecting
 	l.open++
 	l.byFD[int32(fd)] = c
 	err = unix.Connect(fd, sa)
-	if err == nil {
-		l.ready(c, now)
-		return
-	}
-	if err != unix.EINPROGRESS {
+	if err != nil && err != unix.EINPROGRESS {
 		l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
-		return
+		return false, false
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)}
-	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	return err == nil, true
+}
+
+// connect starts a probe over TCP.
+func (l *loop) connect(c *check, now time.Time) {
+	connected, ok := l.openProbe(c, unix.SOCK_STREAM, now)
+	switch {
+	case !ok:
+	case connected:
+		l.ready(c, now)
+	case l.poll(c, unix.EPOLL_CTL_ADD, unix.EPOLLOUT, now):
+		l.deadline(c, now)
+	}
+}
+
+// poll says what the loop waits for. It returns false when the probe has ended
+// with that.
+func (l *loop) poll(c *check, op int, events uint32, now time.Time) bool {
+	ev := unix.EpollEvent{Events: events, Fd: int32(c.edge.fd)}
+	err := unix.EpollCtl(l.ep, op, c.edge.fd, &ev)
+	if err == unix.ENOENT { // connected at once, so not yet known to epoll
+		err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, c.edge.fd, &ev)
+	}
+	if err != nil {
 		l.finish(c, outcome{local: true, reason: "epoll: " + err.Error()}, now)
-		return
 	}
-	l.deadline(c, now)
+	return err == nil
 }
 
 // deadline gives the server another ConnectTimeout for the next step, but
@@ -160,36 +179,48 @@ func (l *loop) ready(c *check, now time.Time) {
 			l.finish(c, outcome{ok: true, reason: "connected"}, now)
 			return
 		}
-		i := c.m.url
-		c.edge.ans = newAnswer(&c.rules[i])
-		c.edge.out = requestFor(c.spec, &c.spec.URLs[i])
-		c.edge.phase = sending
-		l.send(c, now)
+		c.edge.talk = c.dialog(false)
+		l.say(c, c.edge.talk.Open(), now)
 	case sending:
-		l.send(c, now)
+		l.say(c, nil, now)
 	case reading:
 		l.receive(c, now)
+	case asking:
+		l.replied(c, now)
 	}
 }
 
-func (l *loop) send(c *check, now time.Time) {
-	n, err := unix.SendmsgN(c.edge.fd, c.edge.out, nil, nil, unix.MSG_NOSIGNAL)
-	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
-		l.finish(c, outcome{reason: "request: " + explain(err)}, now)
-		return
+// dialog is the conversation that a check has over a stream.
+func (c *check) dialog(secure bool) dialog.Dialog {
+	if c.spec.Kind == model.SMTPCheck {
+		return dialog.SMTP(c.spec.HELO)
 	}
-	c.edge.out = c.edge.out[max(n, 0):]
+	u, rule := &c.spec.URLs[c.m.url], &c.rules[c.m.url]
+	if c.spec.HTTP2 {
+		return dialog.HTTP2(c.spec, u, rule, secure)
+	}
+	return dialog.HTTP1(dialog.Request(c.spec, u), rule)
+}
+
+// say sends what is still to be sent, and then waits for the server.
+func (l *loop) say(c *check, more []byte, now time.Time) {
+	c.edge.out = append(c.edge.out, more...)
+	if len(c.edge.out) > 0 {
+		n, err := unix.SendmsgN(c.edge.fd, c.edge.out, nil, nil, unix.MSG_NOSIGNAL)
+		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+			l.finish(c, outcome{reason: "request: " + explain(err)}, now)
+			return
+		}
+		c.edge.out = c.edge.out[max(n, 0):]
+	}
+	was := c.edge.phase
 	want := uint32(unix.EPOLLOUT)
+	c.edge.phase = sending
 	if len(c.edge.out) == 0 {
+		c.edge.out = nil
 		c.edge.phase, want = reading, unix.EPOLLIN
 	}
-	ev := unix.EpollEvent{Events: want, Fd: int32(c.edge.fd)}
-	err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, c.edge.fd, &ev)
-	if err == unix.ENOENT { // connected at once, so not yet known to epoll
-		err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, c.edge.fd, &ev)
-	}
-	if err != nil {
-		l.finish(c, outcome{local: true, reason: "epoll: " + err.Error()}, now)
+	if was != c.edge.phase && !l.poll(c, unix.EPOLL_CTL_MOD, want, now) {
 		return
 	}
 	l.deadline(c, now)
@@ -200,21 +231,26 @@ func (l *loop) send(c *check, now time.Time) {
 func (l *loop) receive(c *check, now time.Time) {
 	for range 4 {
 		n, err := unix.Read(c.edge.fd, l.buf)
+		talk := c.edge.talk
 		switch {
 		case err == unix.EAGAIN || err == unix.EINTR:
 			return // the deadline of the read before goes on
 		case err != nil:
-			l.finish(c, outcome{reason: readReason(c.edge.ans, err)}, now)
+			l.finish(c, broken(talk, explain(err)), now)
 			return
 		case n == 0:
-			ok, reason := c.edge.ans.end()
-			l.finish(c, outcome{ok: ok, reason: reason}, now)
+			l.finish(c, verdict(talk), now)
 			return
 		}
-		if c.edge.ans.feed(l.buf[:n]) {
-			ok, reason := c.edge.ans.end()
-			l.finish(c, outcome{ok: ok, reason: reason}, now)
+		more, done := talk.Hear(l.buf[:n])
+		if done {
+			l.finish(c, verdict(talk), now)
 			return
+		}
+		if len(more) > 0 {
+			if l.say(c, more, now); c.edge.phase != reading {
+				return
+			}
 		}
 		l.deadline(c, now)
 		if n < len(l.buf) {
@@ -223,11 +259,19 @@ func (l *loop) receive(c *check, now time.Time) {
 	}
 }
 
-func readReason(a *answer, err error) string {
-	if a.inBody {
-		return fmt.Sprintf("%s after %d bytes of body", explain(err), a.got)
+func verdict(d dialog.Dialog) outcome {
+	ok, reason := d.End()
+	return outcome{ok: ok, reason: reason, answer: d.Evidence()}
+}
+
+// broken is the outcome of a stream that ended by an error. A dialog that had
+// its verdict before keeps it.
+func broken(d dialog.Dialog, err string) outcome {
+	o := verdict(d)
+	if !o.ok || !dialog.Known(d) {
+		o.ok, o.reason = false, d.Broken(err)
 	}
-	return explain(err)
+	return o
 }
 
 // isLocal tells errors of our own socket from those that say something about

@@ -66,9 +66,12 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 
 	p := &publisher{srv: srv}
 	w.told = logTransition(env.Log)
+	w.failed = func(text string) { env.Log.Warn(text) }
 	mem := openMemory(env.Data, env.Log)
 	w.before = mem.load()
 	p.publish(w, time.Now())
+	others := newWatches(env.Dir, l)
+	defer others.close()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -76,6 +79,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 			c := u.Conf
 			l.post(func(now time.Time) {
 				errs := l.apply(&c.Config, now)
+				others.adjust(ctx)
 				p.applied = status.Applied{Config: c.Generation}
 				if err := errors.Join(errs...); err != nil {
 					p.applied.Error = err.Error()
@@ -115,7 +119,11 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 
 // prepare refuses a configuration whose checks cannot be run as written.
 func prepare(_ context.Context, u follow.Update) error {
-	return errors.Join(validate(&u.Conf.Config)...)
+	errs := validate(&u.Conf.Config)
+	if _, err := loadMaterial(&u.Conf.Config.SSL); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // logTransition writes one line at the moment a transition happens.

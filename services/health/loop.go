@@ -9,6 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/services/health/datagram"
+	"ballast/services/health/dialog"
+	"ballast/services/health/raw"
+	"ballast/services/ipc/status"
 )
 
 // edge is what the loop keeps for a check: its one timer and, while a probe
@@ -20,9 +24,13 @@ type edge struct {
 	fd    int // -1: none
 	began time.Time
 	limit time.Time // end of patience with the whole answer
-	out   []byte    // rest of the request
-	ans   *answer
-	gone  bool // removed by a reload while a worker was busy with it
+	out   []byte    // rest of what we say
+	talk  dialog.Dialog
+	asked datagram.Exchange
+	own   *outcome // through_vip: the first half went well
+	gone  bool     // removed by a reload while a worker was busy with it
+
+	flight *flight
 }
 
 type phase uint8
@@ -33,12 +41,17 @@ const (
 	connecting       // SYN sent
 	sending          // request not yet written in full
 	reading          // waiting for the answer
+	asking           // a datagram was sent by a socket of its own
+	flying           // a packet of our own making was sent
 	working          // with a worker: TLS, script
 )
 
 // maxOpen bounds the sockets that are open at one time. Probes beyond it wait
 // for their turn; at 3 s for a silent server it is still 1,300 of them a second.
 const maxOpen = 4096
+
+// readsAtOnce is how many packets are read before other things get their turn.
+const readsAtOnce = 512
 
 // readSize is how much of an answer is read at one time.
 const readSize = 64 << 10
@@ -62,6 +75,11 @@ type loop struct {
 	mu    sync.Mutex
 	inbox []func(now time.Time)
 	ended bool
+
+	sessions []status.BFDSession // as vrrp told last
+	files    []status.FileResult // as notify told last
+	flights  flights
+	material *material // of the SSL block
 
 	tls  *workers
 	misc *workers
@@ -123,6 +141,9 @@ func (l *loop) close() {
 	if l.addrs >= 0 {
 		unix.Close(l.addrs)
 	}
+	if l.flights.socks != nil {
+		l.flights.socks.Close()
+	}
 	unix.Close(l.ep)
 	unix.Close(l.wk)
 }
@@ -152,6 +173,10 @@ func (l *loop) turn(most time.Duration) error {
 			}
 			continue
 		}
+		if f := l.flights.socks; f != nil && f.Owns(int(l.events[i].Fd)) {
+			f.Read(int(l.events[i].Fd), l.buf, readsAtOnce, func(p *raw.Packet) { l.arrived(p, now) })
+			continue
+		}
 		// The map, not the event, says whose it is: an earlier event of this
 		// round may have closed the descriptor.
 		if c := l.byFD[l.events[i].Fd]; c != nil {
@@ -166,11 +191,20 @@ func (l *loop) turn(most time.Duration) error {
 		l.timers.remove(c)
 		l.due(c, now)
 	}
-	for len(l.waiting) > 0 && l.open < maxOpen {
+	// Those that find no room again are put behind the ones that wait.
+	for range len(l.waiting) {
+		if l.open >= maxOpen && !l.flights.available() {
+			break
+		}
 		c := l.waiting[0]
 		l.waiting = l.waiting[1:]
-		if c.edge.phase == queued && !c.edge.gone {
-			c.edge.phase = idle
+		if c.edge.phase != queued || c.edge.gone {
+			continue
+		}
+		c.edge.phase = idle
+		if c.edge.own != nil {
+			l.beginVIP(c, now)
+		} else {
 			l.begin(c, now)
 		}
 	}
@@ -191,12 +225,22 @@ func (l *loop) drainInbox(now time.Time) {
 
 // apply takes a new configuration.
 func (l *loop) apply(cfg *model.Config, now time.Time) []error {
-	added, removed, errs := l.w.apply(cfg, now)
+	var errs []error
+	if m, err := loadMaterial(&cfg.SSL); err != nil {
+		errs = append(errs, err)
+	} else {
+		l.material = m
+	}
+	added, removed, errs2 := l.w.apply(cfg, now)
+	errs = append(errs, errs2...)
 	for _, c := range removed {
 		l.drop(c)
 	}
 	for _, c := range added {
-		if !c.implemented() {
+		if !c.probed() {
+			if c.spec.Kind == model.BFDCheck && !c.m.known {
+				l.timers.set(c, now.Add(bfdPatience))
+			}
 			continue
 		}
 		// Starts are spread, so that a thousand checks do not beat in step.
@@ -206,6 +250,7 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 		}
 		l.timers.set(c, now.Add(in))
 	}
+	l.tellAll(now)
 	l.changed = true
 	if err := l.watchAddresses(now); err != nil {
 		errs = append(errs, err)
@@ -218,6 +263,7 @@ func (l *loop) drop(c *check) {
 	c.edge.gone = true
 	l.timers.remove(c)
 	l.closeSocket(c)
+	l.land(c)
 }
 
 // due is called when the one timer of a check fires.
@@ -225,24 +271,27 @@ func (l *loop) due(c *check, now time.Time) {
 	switch c.edge.phase {
 	case idle:
 		l.begin(c, now)
+	case flying:
+		l.waited(c, now)
+	case asking:
+		ok, reason := c.edge.asked.Silence(c.spec.ConnectTimeout)
+		l.finish(c, outcome{ok: ok, reason: reason}, now)
 	case connecting, sending, reading:
-		l.finish(c, outcome{reason: l.silence(c, now)}, now)
+		l.finish(c, c.silence(now), now)
 	}
 }
 
-// silence says how a server kept us waiting.
-func (l *loop) silence(c *check, now time.Time) string {
-	a := c.edge.ans
-	switch {
-	case a == nil || a.got == 0 && len(a.head) == 0 && !a.inBody:
-		return "no answer within " + c.spec.ConnectTimeout.String()
-	case !a.inBody:
-		return fmt.Sprintf("HTTP header not complete within %s, %d bytes of it", c.spec.ConnectTimeout, len(a.head))
-	case !now.Before(c.edge.limit):
-		return fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(c.spec), a.got)
-	default:
-		return fmt.Sprintf("answer stopped for %s after %d bytes of body", c.spec.ConnectTimeout, a.got)
+// silence is the verdict on a server that kept us waiting.
+func (c *check) silence(now time.Time) outcome {
+	d, step := c.edge.talk, c.spec.ConnectTimeout
+	if d == nil {
+		return outcome{reason: dialog.Silence(step, 0)}
 	}
+	if !now.Before(c.edge.limit) {
+		step = 0
+	}
+	ok, reason := d.Stalled(step, patience(c.spec))
+	return outcome{ok: ok, reason: reason, answer: d.Evidence()}
 }
 
 // patience is how long a whole answer may take. keepalived only limits the
@@ -252,32 +301,64 @@ func patience(c *model.Check) time.Duration { return max(10*c.ConnectTimeout, 5*
 
 // begin starts a probe.
 func (l *loop) begin(c *check, now time.Time) {
+	if c.spec.Kind == model.BFDCheck {
+		l.bfdWaited(c, now)
+		return
+	}
 	if c.suspended() {
 		l.timers.set(c, now.Add(max(c.spec.DelayLoop, minDelay)))
 		return
 	}
 	c.edge.began, c.edge.limit = now, now.Add(patience(c.spec))
-	c.edge.ans, c.edge.out = nil, nil
+	c.edge.forget()
 	switch c.spec.Kind {
 	case model.SSLGet:
 		l.beginTLS(c)
+		return
 	case model.MiscCheck:
 		l.beginScript(c)
-	default:
-		if l.open >= maxOpen {
-			c.edge.phase = queued
-			l.waiting = append(l.waiting, c)
+		return
+	case model.PingCheck:
+		l.ping(c, now)
+		return
+	case model.TCPCheck:
+		if c.spec.HalfOpen {
+			l.halfOpen(c, now)
 			return
 		}
+	}
+	if l.open >= maxOpen {
+		c.edge.phase = queued
+		l.waiting = append(l.waiting, c)
+		return
+	}
+	switch c.spec.Kind {
+	case model.DNSCheck, model.UDPCheck:
+		l.ask(c, now)
+	default:
 		l.connect(c, now)
 	}
 }
 
+// forget drops what belongs to one probe only.
+func (e *edge) forget() { e.talk, e.asked, e.out, e.own = nil, nil, nil, nil }
+
 // finish ends a probe and sets the timer of the next one.
 func (l *loop) finish(c *check, o outcome, now time.Time) {
 	l.closeSocket(c)
-	c.edge.phase, c.edge.ans, c.edge.out = idle, nil, nil
+	l.land(c)
+	own := c.edge.own
+	c.edge.phase = idle
+	c.edge.forget()
 	if c.edge.gone {
+		return
+	}
+	switch {
+	case own != nil:
+		o = c.vipOutcome(*own, o)
+	case o.ok && c.via != nil:
+		c.edge.own = &o
+		l.beginVIP(c, now)
 		return
 	}
 	o.took = now.Sub(c.edge.began)

@@ -123,7 +123,7 @@ func (l *loop) lookAddresses(now time.Time) error {
 		}
 	}
 	for _, c := range l.w.suspend(func(a netip.Addr) bool { return have[a.Unmap()] }) {
-		if c.edge.phase == idle && c.implemented() {
+		if c.edge.phase == idle && c.probed() {
 			// A director that has just taken over wants to know soon.
 			l.timers.set(c, now.Add(rand.N(min(max(c.spec.DelayLoop, minDelay), time.Second))))
 		}

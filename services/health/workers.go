@@ -2,15 +2,8 @@ package health
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"ballast/configs/model"
@@ -79,109 +72,6 @@ func (p *workers) close() {
 	p.queue = nil
 	p.mu.Unlock()
 	p.wg.Wait()
-}
-
-// beginTLS hands an SSL_GET probe to a worker.
-func (l *loop) beginTLS(c *check) {
-	c.edge.phase = working
-	spec, i := c.spec, c.m.url
-	rule, u := &c.rules[i], &c.spec.URLs[i]
-	l.tls.do(func(ctx context.Context) {
-		began := time.Now() // time in the queue is ours, not the server's
-		o := probeTLS(ctx, spec, u, rule)
-		l.post(func(now time.Time) {
-			c.edge.began = began
-			l.finish(c, o, now)
-		})
-	})
-}
-
-// probeTLS does one SSL_GET: connect, handshake, request, answer. Certificates
-// are not verified, as in keepalived: the check asks whether the service
-// answers, and real servers carry certificates for the virtual one.
-func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, rule *urlRule) outcome {
-	ctx, cancel := context.WithTimeout(ctx, patience(spec))
-	defer cancel()
-	var optErr error
-	d := net.Dialer{Timeout: spec.ConnectTimeout, KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
-		if err := rc.Control(func(fd uintptr) { optErr = setOptions(int(fd), spec) }); err != nil {
-			return err
-		}
-		return optErr
-	}}
-	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(spec.Addr, spec.Port).String())
-	if err != nil {
-		return outcome{local: optErr != nil || isLocal(err), away: isAway(err), reason: netReason(err, spec)}
-	}
-	defer raw.Close()
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, SessionTicketsDisabled: true}
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		cfg.CipherSuites = append(cfg.CipherSuites, s.ID) // old servers are still servers
-	}
-	if spec.SNI {
-		if cfg.ServerName = spec.SNIName; cfg.ServerName == "" {
-			cfg.ServerName = u.VirtualHost
-		}
-	}
-	conn := tls.Client(raw, cfg)
-	step := func() {
-		// Not past the end of patience: AfterFunc has set a deadline long ago then.
-		if end, _ := ctx.Deadline(); ctx.Err() == nil {
-			at := time.Now().Add(spec.ConnectTimeout)
-			if at.After(end) {
-				at = end
-			}
-			raw.SetDeadline(at)
-		}
-	}
-	step()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return outcome{reason: "TLS handshake: " + netReason(err, spec)}
-	}
-	step()
-	if _, err := conn.Write(requestFor(spec, u)); err != nil {
-		return outcome{reason: "request: " + netReason(err, spec)}
-	}
-	a := newAnswer(rule)
-	buf := make([]byte, 16<<10)
-	for {
-		step()
-		n, err := conn.Read(buf)
-		if n > 0 && a.feed(buf[:n]) {
-			break
-		}
-		if err == nil {
-			continue
-		}
-		// Many servers close without close_notify; keepalived takes that as the end.
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			if ctx.Err() != nil && a.inBody {
-				return outcome{reason: fmt.Sprintf("answer not complete after %s, %d bytes of body", patience(spec), a.got)}
-			}
-			return outcome{reason: readReason(a, errors.New(netReason(err, spec)))}
-		}
-		break
-	}
-	ok, reason := a.end()
-	return outcome{ok: ok, reason: reason}
-}
-
-func netReason(err error, spec *model.Check) string {
-	var ne net.Error
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "no answer within " + spec.ConnectTimeout.String()
-	case errors.Is(err, io.EOF):
-		return "connection closed"
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return explain(errno)
-	}
-	return err.Error()
 }
 
 // runScript does a MISC_CHECK script through notify, which owns all scripts.

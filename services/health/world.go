@@ -1,8 +1,6 @@
 package health
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -21,9 +19,6 @@ const (
 	stateDown = "DOWN"
 )
 
-// notImplemented is the Detail of a check kind that this release treats as up.
-const notImplemented = "not implemented in this release"
-
 // Times of a box that has just booted: how long its own network may take, and
 // how often a check asks until it is there.
 const (
@@ -40,33 +35,12 @@ type world struct {
 	seq     uint64
 	probes  uint64
 	told    func(status.Transition) // called for each transition, nil: nobody
+	failed  func(text string)       // called for failures that change nothing (log_all_failures), nil: nobody
 	before  *remembered             // what the run before knew, until the first apply
 	booting time.Time               // until then the network may still be on its way
-}
-
-// check is one probe that runs, for all real servers that want the same one.
-type check struct {
-	spec  *model.Check // in the configuration of the last apply
-	ident key          // what must be equal for its state to survive a reload
-	rules []urlRule
-	m     machine
-	users []*realServer
-
-	weight int // last weight of a dynamic MISC_CHECK, -1: none
-	last   time.Time
-	took   time.Duration
-	detail string
-
-	edge edge // owned by the loop
-}
-
-// implemented reports whether this release probes at all for this check.
-func (c *check) implemented() bool {
-	switch c.spec.Kind {
-	case model.TCPCheck, model.HTTPGet, model.SSLGet, model.MiscCheck:
-		return true
-	}
-	return false
+	global  model.Global
+	orders  map[realKey]*status.Order // what operators told about real servers
+	applied bool                      // a configuration was taken
 }
 
 type virtualServer struct {
@@ -84,8 +58,8 @@ type realServer struct {
 	checks []*check
 	hold   []bool // by check: down until it has a verdict (alpha)
 	alive  bool
-	known  bool // a transition, or a first verdict, was told
-	weight int  // -1: as configured
+	known  bool          // a transition, or a first verdict, was told
+	order  *status.Order // of an operator, nil: none
 	since  time.Time
 }
 
@@ -106,24 +80,10 @@ func realName(a netip.Addr, p model.Protocol, port uint16) string {
 
 func (r *realServer) object() string { return r.name() + " of " + r.vs.conf.Name }
 
-// liveWeight is what the real server adds to the quorum.
-func (r *realServer) liveWeight() int {
-	if !r.alive {
-		return 0
-	}
-	if r.weight >= 0 {
-		return r.weight
-	}
-	return r.conf.Weight
-}
-
 // verdict says whether every check lets the real server live, and the reason
 // of the first one that does not.
 func (r *realServer) verdict() (alive bool, reason string) {
 	for i, c := range r.checks {
-		if !c.implemented() {
-			continue
-		}
 		if !c.m.up {
 			return false, c.why()
 		}
@@ -132,78 +92,6 @@ func (r *realServer) verdict() (alive bool, reason string) {
 		}
 	}
 	return true, ""
-}
-
-func (c *check) why() string {
-	return string(c.spec.Kind) + ": " + c.detail
-}
-
-// key stands for a check's definition. A hash, and not the text, because it is
-// kept twice for each of maybe 20,000 checks.
-type key [16]byte
-
-func keyOfText(c *model.Check) key {
-	b, err := json.Marshal(c)
-	if err != nil { // plain values always marshal
-		b = fmt.Appendf(nil, "%+v", c)
-	}
-	sum := sha256.Sum256(b)
-	return key(sum[:16])
-}
-
-// keyOf is equal for checks that can be one probe. alpha is not part of it: it
-// only decides what a server is before the first verdict.
-func keyOf(c *model.Check) key {
-	k := *c
-	k.Alpha = false
-	return keyOfText(&k)
-}
-
-// identOf is equal for checks that ask the same question, whatever their
-// timing: their state survives a reload, as in keepalived.
-func identOf(c *model.Check) key {
-	k := *c
-	k.Alpha = false
-	k.Retry, k.DelayBeforeRetry, k.DelayLoop, k.Warmup, k.FastRecovery = 0, 0, 0, 0, false
-	return keyOfText(&k)
-}
-
-func newCheck(spec *model.Check) (*check, error) {
-	c := &check{spec: spec, ident: identOf(spec), weight: -1}
-	c.edge.fd = -1
-	c.edge.slot = -1
-	web := spec.Kind == model.HTTPGet || spec.Kind == model.SSLGet
-	c.m = newMachine(web, len(spec.URLs), spec.Retry, spec.DelayLoop, spec.DelayBeforeRetry, spec.FastRecovery)
-	if !c.implemented() {
-		c.detail = notImplemented
-	}
-	if !web {
-		return c, nil
-	}
-	if len(spec.URLs) == 0 {
-		return nil, fmt.Errorf("%s %s: no url block: add url { path /… }", spec.Kind, target(spec))
-	}
-	for i := range spec.URLs {
-		r, err := newURLRule(&spec.URLs[i])
-		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", spec.Kind, target(spec), err)
-		}
-		c.rules = append(c.rules, r)
-	}
-	return c, nil
-}
-
-func target(c *model.Check) string {
-	if c.Kind == model.MiscCheck {
-		if c.Command.Shell != "" {
-			return c.Command.Shell
-		}
-		if len(c.Command.Argv) > 0 {
-			return c.Command.Argv[0]
-		}
-		return ""
-	}
-	return netip.AddrPortFrom(c.Addr, c.Port).String()
 }
 
 // validate reports every fault that would keep a configuration from being
@@ -216,9 +104,9 @@ func validate(cfg *model.Config) []error {
 		for j := range vs.Real {
 			for k := range vs.Real[j].Checks {
 				spec := &vs.Real[j].Checks[k]
-				if id := keyOf(spec); !seen[id] {
+				if id := keyOf(spec).in(vs, &vs.Real[j], spec); !seen[id] {
 					seen[id] = true
-					if _, err := newCheck(spec); err != nil {
+					if _, err := newCheck(spec, vs, &vs.Real[j]); err != nil {
 						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.Name, err))
 					}
 				}
@@ -251,6 +139,7 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 	for _, c := range w.checks {
 		oldIdent[c.ident] = c
 	}
+	w.global = cfg.Global
 	old := w.checks
 	w.checks, w.servers = map[key]*check{}, nil
 	for i := range cfg.VirtualServers {
@@ -258,15 +147,15 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		total := 0
 		for j := range vs.conf.Real {
 			conf := &vs.conf.Real[j]
-			r := &realServer{vs: vs, conf: conf, weight: -1, since: now}
+			r := &realServer{vs: vs, conf: conf, since: now, order: w.orders[realKey{vs.conf.Name, conf.Addr, conf.ConfPort}]}
 			was := oldReal[realKey{vs.conf.Name, conf.Addr, conf.ConfPort}]
 			for k := range conf.Checks {
 				spec := &conf.Checks[k]
-				id := keyOf(spec)
+				id := keyOf(spec).in(vs.conf, conf, spec)
 				c := w.checks[id]
 				if c == nil {
 					var err error
-					if c, err = adopt(id, spec, old, oldIdent); err != nil {
+					if c, err = adopt(id, spec, vs.conf, conf, old, oldIdent); err != nil {
 						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.conf.Name, err))
 						continue
 					}
@@ -289,11 +178,6 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 				r.alive, _ = r.verdict()
 				r.known = w.before != nil // told in the run before
 			}
-			for _, c := range r.checks {
-				if c.spec.Dynamic && c.weight >= 0 {
-					r.weight = c.weight
-				}
-			}
 			total += conf.Weight
 			vs.real = append(vs.real, r)
 		}
@@ -310,6 +194,8 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 			removed = append(removed, c)
 		}
 	}
+	first := !w.applied && w.before == nil
+	w.applied = true
 	if w.before != nil {
 		w.seq = max(w.seq, w.before.Seq)
 		w.before = nil
@@ -317,6 +203,10 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 	// Checks may have come or gone: look at everybody once.
 	for _, vs := range w.servers {
 		for _, r := range vs.real {
+			if first && cfg.Global.RSInitNotifies && r.alive && !r.known {
+				r.known = true
+				w.tell(r.object(), kindReal, stateInit, stateUp, "starts up, not yet probed (rs_init_notifies)", now)
+			}
 			w.judge(r, "", now)
 		}
 		w.judgeVirtual(vs, "", now)
@@ -326,29 +216,20 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 
 // adopt finds the check that a definition had before, or makes a new one with
 // what is known about the same question.
-func adopt(id key, spec *model.Check, old, oldIdent map[key]*check) (*check, error) {
+func adopt(id key, spec *model.Check, vs *model.VirtualServer, rs *model.RealServer, old, oldIdent map[key]*check) (*check, error) {
 	if c := old[id]; c != nil {
 		return c, nil
 	}
-	c, err := newCheck(spec)
+	c, err := newCheck(spec, vs, rs)
 	if err != nil {
 		return nil, err
 	}
 	if o := oldIdent[c.ident]; o != nil {
 		c.m.inherit(o.m)
-		c.weight, c.last, c.took, c.detail = o.weight, o.last, o.took, o.detail
+		c.weight, c.adds, c.added = o.weight, o.adds, o.added
+		c.last, c.took, c.detail, c.fault = o.last, o.took, o.detail, o.fault
 	}
 	return c, nil
-}
-
-// outcome is what a probe found.
-type outcome struct {
-	ok     bool
-	local  bool   // it could not be done for a reason of our own: no verdict
-	away   bool   // this box has no network that leads there
-	weight int    // of a dynamic MISC_CHECK, -1: none
-	reason string // "connection refused", "status 200"
-	took   time.Duration
 }
 
 // result takes the outcome of a probe and returns when to do the next one.
@@ -365,18 +246,30 @@ func (w *world) result(c *check, o outcome, now time.Time) (changed bool, next t
 		c.detail += ", and this box has just started: asking again soon"
 		return false, min(max(c.spec.DelayLoop, minDelay), bootRetry)
 	}
-	if c.spec.Dynamic && o.ok {
+	switch {
+	case c.spec.Kind == model.FileCheck:
+		changed = c.added && c.adds != o.adds || !c.added && o.adds != 0
+		c.adds, c.added = o.adds, true
+	case c.spec.Dynamic && o.ok:
 		changed = c.weight != o.weight
 		c.weight = o.weight
 	}
+	if !o.ok {
+		c.fault = fault{now, o.reason, printable(o.answer)}
+	}
+	left := c.m.left()
 	news, next := c.m.step(o.ok)
+	if !o.ok && !news && len(c.users) > 0 && (c.spec.LogAllFailures || w.global.CheckerLogAllFailures) && w.failed != nil {
+		text := c.users[0].object() + ": failed: " + c.why()
+		if c.m.up {
+			text += fmt.Sprintf(" (try %d of %d follows)", c.m.retry-left+1, c.m.retry)
+		}
+		w.failed(text)
+	}
 	if !news && !changed {
 		return false, next
 	}
 	for _, r := range c.users {
-		if c.spec.Dynamic && o.ok {
-			r.weight = o.weight
-		}
 		w.judge(r, c.why(), now)
 		w.judgeVirtual(r.vs, r.name()+": "+c.why(), now)
 	}
@@ -478,17 +371,22 @@ func (w *world) state(applied status.Applied) status.Health {
 		}
 		for _, r := range vs.real {
 			rs := status.RealServerHealth{
-				Addr: r.conf.Addr, Port: r.conf.ConfPort, Alive: r.alive, Weight: r.weight, Since: r.since,
+				Addr: r.conf.Addr, Port: r.conf.ConfPort, Alive: r.alive, Disabled: r.disabled(), Weight: r.dynamic(), Since: r.since,
 			}
 			if len(r.checks) > 0 {
 				rs.Checks = make([]status.CheckHealth, 0, len(r.checks))
 			}
 			for i, c := range r.checks {
-				rs.Checks = append(rs.Checks, status.CheckHealth{
+				h := status.CheckHealth{
 					Kind: string(c.spec.Kind), Target: target(c.spec),
-					Up:    c.m.up && (c.m.known || !r.hold[i]) || !c.implemented(),
+					Up:    c.m.up && (c.m.known || !r.hold[i]),
 					Known: c.m.known, Last: c.last, Took: c.took, Retries: c.m.left(), Detail: c.detail,
-				})
+					Failed: c.fault.at, FailedDetail: c.fault.detail, Answer: c.fault.answer,
+				}
+				if len(c.users) > 1 {
+					h.Shared = len(c.users)
+				}
+				rs.Checks = append(rs.Checks, h)
 			}
 			v.Real = append(v.Real, rs)
 		}

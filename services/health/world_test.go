@@ -173,7 +173,8 @@ func TestWorldState(t *testing.T) {
 				{Addr: addr(1), Port: 80, Alive: true, Weight: -1, Since: t0, Checks: []status.CheckHealth{
 					{Kind: "TCP_CHECK", Target: "10.0.1.1:80", Up: true}}},
 				{Addr: addr(2), Port: 80, Weight: -1, Since: t0, Checks: []status.CheckHealth{
-					{Kind: "TCP_CHECK", Target: "10.0.1.2:80", Known: true, Last: t0, Detail: "connection refused"}}},
+					{Kind: "TCP_CHECK", Target: "10.0.1.2:80", Known: true, Last: t0, Detail: "connection refused",
+						Failed: t0, FailedDetail: "connection refused"}}},
 			},
 		}},
 	}

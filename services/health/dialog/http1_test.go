@@ -1,4 +1,4 @@
-package health
+package dialog
 
 import (
 	"fmt"
@@ -28,8 +28,10 @@ func TestRequest(t *testing.T) {
 			"GET / HTTP/1.1\r\nUser-Agent: KeepAliveClient\r\nConnection: close\r\nHost: www.example.com\r\n\r\n"},
 		{model.Check{Addr: v6, Port: 80, HTTPProtocol: "1.0"}, model.URL{Path: "/"},
 			"GET / HTTP/1.0\r\nUser-Agent: KeepAliveClient\r\nHost: [fd00::2]:80\r\n\r\n"},
+		{model.Check{Addr: v4, Port: 80}, model.URL{Path: "/", Headers: []model.Header{{Name: "X-A", Value: "b c"}, {Name: "X-D", Value: ""}}},
+			"GET / HTTP/1.0\r\nUser-Agent: KeepAliveClient\r\nHost: 192.168.200.2:80\r\nX-A: b c\r\nX-D: \r\n\r\n"},
 	} {
-		if d := cmp.Diff(c.want, string(requestFor(&c.check, &c.url))); d != "" {
+		if d := cmp.Diff(c.want, string(Request(&c.check, &c.url))); d != "" {
 			t.Error(d)
 		}
 	}
@@ -63,6 +65,16 @@ func TestAnswer(t *testing.T) {
 		{"regex_no_match matched", model.URL{Regex: "ERROR", RegexNoMatch: true}, "HTTP/1.0 200 OK\r\n\r\nERROR 7", "fail regex matches the 7 bytes of the body, must not"},
 		{"regex looks at the start only", model.URL{Regex: "end"}, "HTTP/1.0 200 OK\r\n\r\n" + long + "end",
 			fmt.Sprintf("fail regex does not match the %d bytes of the body", maxRegex+3)},
+		{"regex from an offset", model.URL{Regex: "ok", RegexMin: 3}, "HTTP/1.0 200 OK\r\n\r\nok ok", "ok status 200"},
+		{"regex before the offset only", model.URL{Regex: "ok", RegexMin: 1}, "HTTP/1.0 200 OK\r\n\r\nok no", "fail regex does not match the 5 bytes of the body"},
+		{"regex up to an offset", model.URL{Regex: "ok", RegexMax: 4}, "HTTP/1.0 200 OK\r\n\r\nno ok", "ok status 200"},
+		{"regex behind the offset", model.URL{Regex: "ok", RegexMax: 3}, "HTTP/1.0 200 OK\r\n\r\nno ok", "fail regex does not match the 5 bytes of the body"},
+		{"body ends before the offset", model.URL{Regex: "x*", RegexMin: 9}, "HTTP/1.0 200 OK\r\n\r\nno ok", "fail regex does not match the 5 bytes of the body"},
+		{"header expected", model.URL{Expect: []model.Header{{Name: "x-pool", Value: "blue"}}}, "HTTP/1.0 200 OK\r\nX-Pool:  light blue \r\n\r\n", "ok status 200"},
+		{"any value of a header", model.URL{Expect: []model.Header{{Name: "X-Pool"}}}, "HTTP/1.0 200 OK\r\nX-Pool: \r\n\r\n", "ok status 200"},
+		{"second line of a header", model.URL{Expect: []model.Header{{Name: "A", Value: "2"}}}, "HTTP/1.0 200 OK\r\nA: 1\r\nA: 2\r\n\r\n", "ok status 200"},
+		{"header not there", model.URL{Expect: []model.Header{{Name: "X-Pool", Value: "blue"}}}, "HTTP/1.0 200 OK\r\nX-Poo: blue\r\n\r\n", "fail no header X-Pool in the answer"},
+		{"header of another value", model.URL{Expect: []model.Header{{Name: "X-Pool", Value: "blue"}}}, "HTTP/1.0 200 OK\r\nX-Pool: red\r\n\r\n", `fail header X-Pool is "red", want "blue" in it`},
 		{"nothing", model.URL{}, "", "fail connection closed without an answer"},
 		{"half a header", model.URL{}, "HTTP/1.0 200 OK\r\nServer: x", "fail connection closed inside the HTTP header, after 26 bytes"},
 		{"garbage", model.URL{}, "\x00\x01\x02 \xff\r\n\r\n", `fail no HTTP status in "\x00\x01\x02 \xff"`},
@@ -74,7 +86,7 @@ func TestAnswer(t *testing.T) {
 		{"negative Content-Length", model.URL{Digest: hello}, "HTTP/1.0 200 OK\r\nContent-Length: -5\r\n\r\nhello", "ok status 200"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			rule, err := newURLRule(&c.url)
+			rule, err := NewRule(&c.url)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,8 +103,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-func judgeIn(rule *urlRule, in string, size int) string {
-	a := newAnswer(rule)
+func judgeIn(rule *Rule, in string, size int) string {
+	a := newHTTP1(nil, rule)
 	for b := []byte(in); len(b) > 0; {
 		n := min(size, len(b))
 		if a.feed(b[:n]) {
@@ -100,7 +112,7 @@ func judgeIn(rule *urlRule, in string, size int) string {
 		}
 		b = b[n:]
 	}
-	ok, reason := a.end()
+	ok, reason := a.End()
 	if ok {
 		return "ok " + reason
 	}
@@ -108,9 +120,24 @@ func judgeIn(rule *urlRule, in string, size int) string {
 }
 
 func TestRegexFault(t *testing.T) {
-	_, err := newURLRule(&model.URL{Path: "/x", Regex: "a(?=b)"})
+	_, err := NewRule(&model.URL{Path: "/x", Regex: "a(?=b)"})
 	if err == nil || !strings.Contains(err.Error(), "RE2") {
 		t.Errorf("error %v must say which syntax is meant", err)
+	}
+}
+
+func TestRuleFaults(t *testing.T) {
+	for _, c := range []struct {
+		url  model.URL
+		want string
+	}{
+		{model.URL{Headers: []model.Header{{Name: "X", Value: "a\r\nB: c"}}}, "a value of one line"},
+		{model.URL{Headers: []model.Header{{Name: "X Y"}}}, "a name without blanks"},
+		{model.URL{Regex: "a", RegexMin: 5, RegexMax: 5}, "leaves nothing to search"},
+	} {
+		if _, err := NewRule(&c.url); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v, want %s", c.url, err, c.want)
+		}
 	}
 }
 
@@ -122,7 +149,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("\r\n\r\n"), uint8(2))
 	f.Add([]byte("HTTP/1.1 200 OK\r\ncontent-LENGTH: -1\r\n\r\n\r\n\r\n"), uint8(4))
 	f.Add([]byte(strings.Repeat("A", maxHeader)+"\r\n\r\n"), uint8(200))
-	rule, err := newURLRule(&model.URL{Digest: "5d41402abc4b2a76b9719d911017c592", Regex: "l+"})
+	rule, err := NewRule(&model.URL{Digest: "5d41402abc4b2a76b9719d911017c592", Regex: "l+"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -132,7 +159,7 @@ func FuzzAnswer(f *testing.F) {
 		if whole != parts {
 			t.Errorf("whole: %s\nin pieces of %d: %s", whole, int(size)+1, parts)
 		}
-		a := newAnswer(&rule)
+		a := newHTTP1(nil, &rule)
 		a.feed(in)
 		if cap(a.head) > 2*maxHeader || len(a.text) > maxRegex {
 			t.Errorf("holds %d bytes of header, %d of body", cap(a.head), len(a.text))
