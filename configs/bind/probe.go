@@ -305,8 +305,8 @@ func (p *probe) finish(n *syntax.Node, up inherited, retry int, gap time.Duratio
 			h := *c
 			set := p.set
 			p.each("smtp_host", l.Children, func(k *schema.Keyword, l *syntax.Node) {
-				if !set.take(l) && !p.connection(&h, k, l) {
-					return
+				if !set.take(l) && !p.connection(&h, k, l) && k.Name == "log_all_failures" {
+					h.LogAllFailures = truth(l)
 				}
 			}, nil)
 			p.inherit(&h, set.under(up), retry, gap)
