@@ -174,7 +174,7 @@ func (s *service) regroup(list []model.SyncGroup) {
 		g := &group{s: s, cfg: c, since: s.loop.Time(s.now)}
 		for _, o := range old {
 			if o.cfg.Name == c.Name {
-				g.state, g.since = o.state, o.since
+				g.state, g.since, g.takeover = o.state, o.since, o.takeover
 			}
 		}
 		for _, r := range s.routers {

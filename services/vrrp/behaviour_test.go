@@ -511,6 +511,7 @@ func TestTrackedFilesAndProcesses(t *testing.T) {
 		if c.Priority == 200 {
 			c.TrackFiles = []model.Track{{Name: "load", Weight: 1}}
 			c.TrackProcesses = []model.Track{{Name: "proxy", Weight: -150}}
+			c.NotifyPriorityChanges = true
 		}
 	})
 	b.start()
@@ -535,6 +536,16 @@ func TestTrackedFilesAndProcesses(t *testing.T) {
 	said(20, false)
 	l.movesTo(k, "b", "a")
 	a.awaitInstance(k.down(), "effective priority", func(i status.VRRPInstance) bool { return i.Effective == 70 })
+	v := a.await(k.down(), "priority changes are told", func(v status.VRRP) bool { return true })
+	var told []string
+	for _, t := range v.Transitions {
+		if t.Kind == status.KindPriority {
+			told = append(told, fmt.Sprint(t.From, " ", t.To, " ", t.Priority))
+		}
+	}
+	if d := cmp.Diff([]string{"MASTER MASTER_PRIORITY 50", "BACKUP BACKUP_PRIORITY 220", "MASTER MASTER_PRIORITY 70"}, told); d != "" {
+		t.Error(d)
+	}
 	said(-254, true)
 	if i := a.awaitState(k.down(), status.VRRPFault); i.Reason != "track_file load holds -254" {
 		t.Errorf("reason %q", i.Reason)

@@ -16,22 +16,32 @@ type group struct {
 	members []*router
 	state   core.Phase
 	since   time.Time
-	asked   bool // a member's own timer says master
+	core    core.Group
 	// takeover is what made a member ask, or go, in the words of status.Evidence.
 	takeover string
-	work     []work
 }
 
-// work is what a change of one member means for the others.
-type work struct {
-	from *router
-	to   core.Phase
-	why  core.Reason
+// Len implements core.Members.
+func (g *group) Len() int { return len(g.members) }
+
+// State implements core.Members.
+func (g *group) State(i int) *core.State { return &g.members[i].st }
+
+// Step implements core.Members.
+func (g *group) Step(i int, k core.Kind, because int) {
+	m := g.members[i]
+	if because >= 0 {
+		m.cause = g.members[because].cfg.Name + ": " + g.members[because].reason
+	}
+	m.step(core.Event{Kind: k})
 }
+
+// Reconsider implements core.Members.
+func (g *group) Reconsider(i int) { g.members[i].evaluate() }
 
 // member hears that a member changed. It is acted on when the step is over.
 func (g *group) member(r *router, why core.Reason) {
-	g.work = append(g.work, work{r, r.st.Phase, why})
+	g.core.Changed(slices.Index(g.members, r), r.st.Phase, why.Code)
 }
 
 // faultBeside is what holds the router in fault because of another member.
@@ -56,49 +66,12 @@ func (r *router) ownFaults() []string {
 	return r.faults
 }
 
-// settleGroups lets groups act on what their members did. Each round can only
-// bring members closer together; the bound is for what nobody thought of.
+// settleGroups lets groups act on what their members did.
 func (s *service) settleGroups() {
 	for _, g := range s.groups {
-		for range 4 * len(g.members) {
-			if !g.settle() {
-				break
-			}
-		}
-		g.work = g.work[:0]
+		g.core.Settle(g)
 		g.observe()
 	}
-}
-
-func (g *group) settle() (did bool) {
-	work := slices.Clone(g.work)
-	g.work = g.work[:0]
-	for _, w := range work {
-		for _, m := range g.members {
-			switch {
-			case m == w.from:
-			case w.to == core.Master:
-				m.cause = w.from.cfg.Name + ": " + w.from.reason
-				m.step(core.Event{Kind: core.GroupMaster})
-			case w.to == core.Fault || w.why.Code == core.FaultLeft:
-				m.evaluate()
-			case w.to == core.Backup && w.why.Code != core.GroupWentBackup && m.st.Phase == core.Master:
-				m.cause = w.from.cfg.Name + ": " + w.from.reason
-				m.step(core.Event{Kind: core.GroupBackup})
-			}
-		}
-		did = true
-	}
-	if g.asked {
-		g.asked = false
-		if g.all(func(m *router) bool { return m.st.Want || m.st.Phase == core.Master }) {
-			for _, m := range g.members {
-				m.step(core.Event{Kind: core.GroupMaster})
-			}
-			did = true
-		}
-	}
-	return did
 }
 
 // groupReason says why a member followed its group: what it saw itself, or
@@ -113,24 +86,9 @@ func (r *router) groupReason(why core.Reason) string {
 	return why.String()
 }
 
-func (g *group) all(fn func(*router) bool) bool {
-	for _, m := range g.members {
-		if !fn(m) {
-			return false
-		}
-	}
-	return len(g.members) > 0
-}
-
 // observe publishes the state of the group as a whole.
 func (g *group) observe() {
-	state := core.Backup
-	switch {
-	case slices.ContainsFunc(g.members, func(m *router) bool { return m.st.Phase == core.Fault }):
-		state = core.Fault
-	case g.all(func(m *router) bool { return m.st.Phase == core.Master }):
-		state = core.Master
-	}
+	state := g.core.Phase(g)
 	if state == g.state {
 		return
 	}
@@ -145,4 +103,15 @@ func (g *group) observe() {
 	}
 	g.s.transition(status.Transition{Time: g.since, Object: g.cfg.Name, Kind: "group", From: before.String(), To: state.String(), Reason: reason})
 	g.s.log.info("sync group %s: %s -> %s: %s", g.cfg.Name, before, state, reason)
+}
+
+// stop tells that the group ends with its members.
+func (g *group) stop() {
+	if g.state == core.Init {
+		return
+	}
+	g.s.transition(status.Transition{
+		Time: g.s.loop.Time(g.s.now), Object: g.cfg.Name, Kind: "group", From: g.state.String(), To: status.VRRPStop, Reason: "stopped",
+	})
+	g.state = core.Init
 }

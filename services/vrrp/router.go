@@ -129,7 +129,7 @@ func (r *router) step(ev core.Event) {
 		case core.SawLowerPriority:
 			r.sawLowerPriority(why)
 		case core.AskGroup:
-			r.group.asked = true
+			r.group.core.Asked()
 			r.wish = why.String()
 			r.group.takeover = takeover(why.Code)
 		}

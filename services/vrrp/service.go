@@ -303,6 +303,9 @@ func (s *service) stopAll() {
 	}
 	s.vlinks = nil
 	s.dropVirtualLinks()
+	for _, g := range s.groups {
+		g.stop()
+	}
 	s.dirty = true
 	s.publishState()
 }

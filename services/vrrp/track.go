@@ -29,11 +29,32 @@ func (r *router) evaluate() {
 		r.reconfigure(false)
 	}
 	r.step(core.Event{Kind: core.SetFault, Faulty: len(faults) > 0})
-	if effective != r.st.Effective {
+	if effective != r.st.Effective && !(r.st.Stepped && effective == 255) {
 		r.s.log.info("%s: effective priority %d -> %d: %s", r.cfg.Name, r.st.Effective, effective, moved(before, r.trackers))
 		r.s.dirty = true
 		r.step(core.Event{Kind: core.Effective, Priority: effective})
+		r.priorityChanged()
 	}
+}
+
+// priorityChanged is the event MASTER_PRIORITY or BACKUP_PRIORITY, for those
+// who want it. It is of a kind of its own: it changes no state.
+func (r *router) priorityChanged() {
+	if !r.cfg.NotifyPriorityChanges && (r.group == nil || !r.group.cfg.NotifyPriorityChanges) {
+		return
+	}
+	to := status.BackupPriority
+	switch r.st.Phase {
+	case core.Master:
+		to = status.MasterPriority
+	case core.Backup:
+	default:
+		return
+	}
+	r.s.transition(status.Transition{
+		Time: r.s.loop.Time(r.s.now), Object: r.cfg.Name, Kind: status.KindPriority,
+		From: r.st.Phase.String(), To: to, Reason: fmt.Sprintf("effective priority %d", r.st.Effective), Priority: int(r.st.Effective),
+	})
 }
 
 // moved says which trackers made a priority change; without any it was the

@@ -49,12 +49,22 @@ type Transition struct {
 	Seq      uint64    `json:"seq"`
 	Time     time.Time `json:"time"`
 	Object   string    `json:"object"` // "VI_1", "[10.0.0.2]:tcp:80", "[10.0.0.5]:tcp:80 of [10.0.0.2]:tcp:80"
-	Kind     string    `json:"kind"`   // "instance", "group", "virtual server", "real server", "link", …
+	Kind     string    `json:"kind"`   // "instance", "group", "virtual server", "real server", "link", KindPriority, …
 	From     string    `json:"from"`
 	To       string    `json:"to"`
 	Reason   string    `json:"reason"`
 	Priority int       `json:"priority,omitempty"` // of an instance at that time
 }
+
+// KindPriority is the kind of a Transition that tells of an instance's new
+// effective priority (notify_priority_changes, which vrrp has looked at). From
+// is the state, which stays; To is one of the words below, as keepalived's
+// pipes have it; Priority is the new one. Scripts and mail do not hear of it.
+const (
+	KindPriority   = "priority"
+	MasterPriority = "MASTER_PRIORITY"
+	BackupPriority = "BACKUP_PRIORITY"
+)
 
 // RingSize is how many transitions a service keeps.
 const RingSize = 512

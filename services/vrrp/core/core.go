@@ -84,6 +84,13 @@ type State struct {
 	Since          time.Duration // of the phase
 	Lenient        bool          // the last down timer was late and got one interval more
 
+	Ties uint8 // how often its group gave up mastership
+
+	// The address owner heard another one that is bound to yield.
+	Stepped    bool          // it did not, so this one counts as 254 until it is silent
+	RogueLast  time.Duration // when it was heard last
+	RogueUntil time.Duration // when patience with it ends; 0: there is none
+
 	DownAt       time.Duration // when the down timer ends
 	Heeded       netip.Addr    // whose advertisement set it; invalid: nobody's
 	HeededWeight uint8         // that one's priority
@@ -179,6 +186,8 @@ const (
 	HigherAddress
 	LowerPriority
 	SameAddress
+	SecondOwner
+	OwnerYields
 	FaultEntered
 	FaultLeft
 	OperatorHold
@@ -227,6 +236,10 @@ func (r Reason) String() string {
 		return fmt.Sprintf("advertisement from %s with lower priority %d, ours %d", r.From, r.Priority, r.Ours)
 	case SameAddress:
 		return fmt.Sprintf("advertisement from another router with our own address %s and priority %d", r.From, r.Priority)
+	case SecondOwner:
+		return fmt.Sprintf("advertisement from %s, which says that it owns the addresses too (priority 255)", r.From)
+	case OwnerYields:
+		return fmt.Sprintf("%s says that it owns the addresses too (priority 255) and does not yield, counting as 254 until it is silent", r.From)
 	case FaultEntered:
 		return "fault"
 	case FaultLeft:

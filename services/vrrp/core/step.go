@@ -26,7 +26,7 @@ func Step(s State, ev Event, out []Effect) (State, []Effect, Reason) {
 	case SetFault:
 		why = m.fault(ev.Faulty)
 	case Effective:
-		m.Effective = ev.Priority
+		m.effective(ev.Priority)
 	case Configure:
 		why = m.configure(ev)
 	case Hold:
@@ -42,7 +42,7 @@ func Step(s State, ev Event, out []Effect) (State, []Effect, Reason) {
 		case Master:
 			m.leaveMaster(false)
 			m.enter(Backup)
-			m.listen(m.now + m.MasterDown())
+			m.listen(m.now + m.MasterDown() + m.backoff())
 			why = Reason{Code: GroupWentBackup}
 		case Backup:
 			m.listen(m.now + m.MasterDown())
@@ -111,7 +111,7 @@ func (m *machine) start(ev Event) Reason {
 	case ev.Adopt && !ev.Held:
 		m.becomeMaster()
 		return Reason{Code: Adopted}
-	case ev.Cfg.Priority == 255 && !ev.Held && !m.Cfg.Grouped:
+	case ev.Cfg.Priority == 255 && !ev.Held && !m.Cfg.Grouped && ev.Delay <= 0:
 		m.becomeMaster()
 		return Reason{Code: OwnerStarted}
 	}
@@ -119,14 +119,32 @@ func (m *machine) start(ev Event) Reason {
 		m.do(Effect{Do: RemoveVIPs})
 	}
 	m.enter(Backup)
-	m.listen(m.now + ev.Delay + m.MasterDown())
-	return Reason{Code: Started, After: ev.Delay + m.MasterDown()}
+	wait := ev.Delay + m.MasterDown()
+	if ev.Cfg.Priority == 255 && !m.Cfg.Grouped {
+		wait = max(ev.Delay, 0) // it has nobody to listen for
+	}
+	m.listen(m.now + wait)
+	return Reason{Code: Started, After: wait}
+}
+
+// effective takes over a priority. A down timer that runs keeps what it has
+// waited and gets the new skew.
+func (m *machine) effective(p uint8) {
+	before := m.MasterDown()
+	m.Effective, m.Stepped = p, false
+	if d := m.MasterDown() - before; d != 0 && m.Phase == Backup && !m.Held && !m.Want && m.DownAt > m.now {
+		m.DownAt = max(m.DownAt+d, m.now)
+		m.set(TimerDown, m.DownAt)
+	}
 }
 
 // becomeMaster is RFC 9568 section 6.4.2 (345) in keepalived's order: the
 // advertisement first, then the addresses, then the burst.
 func (m *machine) becomeMaster() {
 	m.enter(Master)
+	if m.Stepped {
+		m.Effective, m.Stepped = 255, false
+	}
 	m.Want, m.Preempting, m.Lenient = false, false, false
 	m.MasterAdvert = m.Cfg.AdvertInt // RFC 9568 section 6.4.3: ours counts now
 	m.MasterAddr, m.MasterPriority = m.Cfg.Addr, m.Effective
@@ -152,7 +170,7 @@ func (m *machine) leaveMaster(resign bool) {
 	m.do(Effect{Do: RemoveVIPs})
 	m.Heeded = netip.Addr{}
 	m.truce(Event{}, false)
-	m.Want, m.Preempting = false, false
+	m.Want, m.Preempting, m.RogueUntil = false, false, 0
 	m.MasterAdvert = m.Cfg.AdvertInt
 }
 
@@ -167,6 +185,9 @@ func (m *machine) heardAsBackup(ev Event) Reason {
 		return Reason{}
 	}
 	var why Reason
+	if m.Stepped && ev.Priority < 255 {
+		m.Effective, m.Stepped = 255, false // the other one is no owner any more
+	}
 	lower := ev.Priority < m.Effective
 	if lower && !m.Cfg.NoPreempt {
 		waiting := m.Cfg.PreemptDelay > 0 && (!m.Preempting || m.now < m.PreemptAt)
@@ -220,6 +241,8 @@ func (m *machine) heardAsMaster(ev Event) Reason {
 	switch {
 	case same && order == 0:
 		return m.reason(SameAddress, ev)
+	case same && m.Effective == 255 && order < 0:
+		return m.rogue(ev)
 	case ev.Priority < m.Effective || same && order < 0:
 		// RFC 3768 is silent here, RFC 9568 allows the answer: it ends the
 		// reign of a second master a whole interval earlier.
@@ -242,6 +265,31 @@ func (m *machine) heardAsMaster(ev Event) Reason {
 	if same {
 		why.Code = HigherAddress
 	}
+	m.yield(ev)
+	return why
+}
+
+// rogue is another owner, whose lower address makes it the one to yield. It is
+// answered; who still does not yield after two of our intervals and 1.2 of the
+// longer one will not, and one master is better than two.
+func (m *machine) rogue(ev Event) Reason {
+	gap := max(m.Cfg.AdvertInt, ev.AdvertInt)
+	if m.RogueUntil == 0 || m.now-m.RogueLast > 3*gap {
+		m.RogueUntil = m.now + 2*m.Cfg.AdvertInt + gap*6/5
+	}
+	m.RogueLast = m.now
+	if m.now < m.RogueUntil {
+		m.advertise(m.Effective)
+		return m.reason(SecondOwner, ev)
+	}
+	why := m.reason(OwnerYields, ev)
+	m.yield(ev)
+	m.Effective, m.Stepped = 254, true
+	return why
+}
+
+// yield makes a master backup of the router that sent an advertisement.
+func (m *machine) yield(ev Event) {
 	m.leaveMaster(false)
 	m.enter(Backup)
 	if m.Cfg.Version == 3 {
@@ -249,8 +297,25 @@ func (m *machine) heardAsMaster(ev Event) Reason {
 	}
 	m.MasterAddr, m.MasterPriority = ev.From, ev.Priority
 	m.LastAdvert, m.Heard = min(ev.RxAt, m.now), true
-	m.heed(ev, m.LastAdvert+m.MasterDown())
-	return why
+	m.heed(ev, m.LastAdvert+m.MasterDown()+m.backoff())
+}
+
+// backoff is what a member of a sync group that gives up mastership waits in
+// addition, up to one interval, should no other master be heard. Boxes of equal
+// priority whose addresses rank differently on two networks would all go master
+// at once, find that each has lost on one of them, and all try again at once,
+// for ever. Address and attempt make them try at different times.
+func (m *machine) backoff() time.Duration {
+	if !m.Cfg.Grouped {
+		return 0
+	}
+	m.Ties++
+	h := uint32(2166136261) // FNV-1a
+	for _, b := range m.Cfg.Addr.As16() {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	h = (h ^ uint32(m.Ties)) * 16777619
+	return m.Cfg.AdvertInt * time.Duration(h>>8%16) / 16
 }
 
 func (m *machine) expired(ev Event) Reason {

@@ -95,6 +95,12 @@ func TestStep(t *testing.T) {
 	faulty.Faulty = true
 	delay := start(c2)
 	delay.Delay = 30 * sec
+	ownerDelay := start(owner)
+	ownerDelay.Delay = 30 * sec
+	rogue := func(at time.Duration) Event { return advert(at, low, 255) }
+	// Patience ends 2 + 1.2 intervals after the first one, at 4.2 s.
+	stepped := []Event{start(owner), rogue(sec), rogue(2 * sec), rogue(3 * sec), rogue(4 * sec), rogue(5 * sec)}
+	down254 := 3*sec + 2*sec/256
 	held := start(c2)
 	held.Held = true
 	old := advert(4*sec, high, 200)
@@ -112,6 +118,8 @@ func TestStep(t *testing.T) {
 		{"start in fault", []Event{faulty}, Fault, nil, FaultEntered},
 		{"start after a crash as master", []Event{adopt}, Master, masterNow(100, 0), Adopted},
 		{"start with vrrp_startup_delay", []Event{delay}, Backup, list(set(TimerDown, down+30*sec)), Started},
+		{"start as owner with vrrp_startup_delay", []Event{ownerDelay}, Backup, list(set(TimerDown, 30*sec)), Started},
+		{"start as owner when vrrp_startup_delay is over", []Event{ownerDelay, expired(TimerDown, 30*sec, 30*sec)}, Master, masterNow(255, 30*sec), NoAdvertEver},
 		{"start while resigned", []Event{held}, Backup, list(stop(TimerDown)), Started},
 
 		{"master down", asMaster, Master, masterNow(100, down), NoAdvertEver},
@@ -156,6 +164,20 @@ func TestStep(t *testing.T) {
 			list(stopAll(), Effect{Do: RemoveVIPs}, set(TimerDown, 4*sec+down)), HigherPriority},
 		{"higher_prio_send_advert", []Event{start(tell), expired(TimerDown, down, down), advert(4*sec, low, 101)}, Backup,
 			list(send(100), stopAll(), Effect{Do: RemoveVIPs}, set(TimerDown, 4*sec+down)), HigherPriority},
+
+		{"owner hears another owner with a higher address", []Event{start(owner), advert(sec, high, 255)}, Backup,
+			list(stopAll(), Effect{Do: RemoveVIPs}, set(TimerDown, sec+3*sec+sec/256)), HigherAddress},
+		{"owner hears another owner that must yield", []Event{start(owner), rogue(sec)}, Master, list(send(255)), SecondOwner},
+		{"it does not, and patience is not over", []Event{start(owner), rogue(sec), rogue(2 * sec), rogue(4 * sec)}, Master, list(send(255)), SecondOwner},
+		{"it does not", stepped, Backup, list(stopAll(), Effect{Do: RemoveVIPs}, set(TimerDown, 5*sec+3*sec+sec/256)), OwnerYields},
+		{"it comes back much later", []Event{start(owner), rogue(sec), rogue(60 * sec)}, Master, list(send(255)), SecondOwner},
+		{"it goes on", append(stepped, rogue(6*sec)), Backup, list(set(TimerDown, 6*sec+down254)), Nothing},
+		{"it falls silent", append(stepped, rogue(6*sec), expired(TimerDown, 10*sec, 10*sec)), Master, masterNow(255, 10*sec), NoAdvert},
+		{"it is no owner any more", append(stepped, rogue(6*sec), advert(7*sec, low, 254)), Backup, nil, Nothing},
+
+		{"a backup's priority falls", []Event{start(c2), {Kind: Effective, At: sec, Priority: 50}}, Backup, list(set(TimerDown, 3*sec+206*sec/256)), Nothing},
+		{"a backup's priority rises in the last moment", []Event{start(c2), {Kind: Effective, At: down - 1, Priority: 254}}, Backup, list(set(TimerDown, down-1)), Nothing},
+		{"a master's priority falls", append(asMaster, Event{Kind: Effective, At: 5 * sec, Priority: 50}), Master, nil, Nothing},
 
 		{"master enters fault", append(asMaster, Event{Kind: SetFault, At: 5 * sec, Faulty: true}), Fault,
 			list(send(0), stopAll(), Effect{Do: RemoveVIPs}, stopAll()), FaultEntered},
