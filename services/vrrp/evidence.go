@@ -74,6 +74,12 @@ func takeover(c core.Code) string {
 		return "preempt"
 	case core.OwnerStarted:
 		return "owner"
+	case core.PeerDead:
+		return "heartbeat lost"
+	case core.PeerLeft:
+		return "peer gave up, by heartbeat"
+	case core.PeerAsked:
+		return "handover"
 	case core.Adopted:
 		return "was master before its process restarted"
 	}

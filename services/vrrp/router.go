@@ -105,8 +105,8 @@ func (r *router) step(ev core.Event) {
 		r.vacant = true
 		r.s.mate.say() // nobody reaches our addresses there: no need to remove them first
 	}
-	if before != core.Master && r.st.Phase == core.Master { // the effects send the first gratuitous ARP
-		r.evidence.decided, r.evidence.firstGARP = r.s.now, 0
+	if before != core.Master && r.st.Phase == core.Master {
+		r.tookOver(why)
 	}
 	for _, e := range r.fx {
 		switch e.Do {
@@ -149,7 +149,6 @@ func (r *router) changed(before core.Phase, why core.Reason) {
 	switch {
 	case r.st.Phase == core.Master:
 		r.stats.BecomeMaster++
-		r.tookOver(why)
 	case before == core.Master:
 		r.stats.ReleaseMaster++
 	}

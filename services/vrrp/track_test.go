@@ -9,6 +9,7 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/services/vrrp/core"
 	"ballast/services/vrrp/kernel"
 )
 
@@ -55,6 +56,7 @@ func TestTally(t *testing.T) {
 		trust     bool
 		files     map[string]status.FileResult
 		processes map[string]status.ProcessResult
+		scripts   []status.ScriptResult
 		bfd       map[string]bool
 		lost      map[string]string
 		faults    []string
@@ -87,6 +89,9 @@ func TestTally(t *testing.T) {
 		{name: "BFD down", cfg: model.Instance{TrackBFD: track("b", 0)}, bfd: map[string]bool{"b": false}, faults: []string{"BFD session b is down"}, effective: 100},
 		{name: "BFD has not come up yet", cfg: model.Instance{TrackBFD: track("b", 0)}, faults: []string{"BFD session b has no result yet"}, effective: 100},
 
+		{name: "script of the sync group fails", group: &model.SyncGroup{Name: "G", TrackScripts: []model.TrackScript{{Script: "s", Weight: -20}}}, scripts: []status.ScriptResult{{Name: "s", Known: true}}, effective: 80},
+		{name: "script of the sync group, unweighted, fails", group: &model.SyncGroup{Name: "G", TrackScripts: []model.TrackScript{{Script: "s"}}}, scripts: []status.ScriptResult{{Name: "s", Known: true, Detail: "exit 1"}},
+			faults: []string{"script s: exit 1"}, effective: 100},
 		{name: "of the sync group too", cfg: model.Instance{TrackFiles: track("f", 1)}, group: &model.SyncGroup{Name: "G", TrackProcesses: track("p", -20), TrackBFD: track("b", 5), TrackFiles: track("g", 0)},
 			files: map[string]status.FileResult{"f": {Value: 4}, "g": {Value: 9}}, processes: map[string]status.ProcessResult{"p": {}}, bfd: map[string]bool{"b": true},
 			faults: []string{"track_file g holds 9"}, effective: 89},
@@ -105,6 +110,10 @@ func TestTally(t *testing.T) {
 			}}
 			if c.bfd != nil {
 				s.bfd = func(name string) (up, known bool) { up, known = c.bfd[name]; return up, known }
+			}
+			s.scripts = map[string]status.ScriptResult{}
+			for _, n := range c.scripts {
+				s.scripts[n.Name] = n
 			}
 			for group, what := range c.lost {
 				s.setLost(group, what)
@@ -197,5 +206,28 @@ func TestStartupEnd(t *testing.T) {
 	const long = 100 * 365 * 24 * time.Hour
 	if got := s.startupEnd(30*time.Second, long); got <= time.Hour+30*time.Second || got >= time.Hour+long {
 		t.Errorf("vrrp_delay_after_boot: %s", got)
+	}
+}
+
+// The group's setting counts for all of its members.
+func TestPriorityEventOfGroup(t *testing.T) {
+	loop, err := kernel.NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loop.Close()
+	s := &service{log: newLogger(), loop: loop}
+	r := &router{s: s, cfg: model.Instance{Name: "VI_1"}, st: core.State{Phase: core.Backup, Effective: 90}}
+	r.group = &group{s: s, members: []*router{r}}
+	r.priorityChanged()
+	if len(s.ring) != 0 {
+		t.Errorf("nobody asked for %+v", s.ring)
+	}
+	r.group.cfg.NotifyPriorityChanges = true
+	r.priorityChanged()
+	r.st.Phase = core.Fault
+	r.priorityChanged()
+	if len(s.ring) != 1 || s.ring[0].To != status.BackupPriority || s.ring[0].Kind != status.KindPriority || s.ring[0].Priority != 90 {
+		t.Errorf("%+v", s.ring)
 	}
 }
