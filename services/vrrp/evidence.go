@@ -47,7 +47,7 @@ func (r *router) reject(from netip.Addr, why string, at time.Duration) {
 // tookOver remembers why a router became master.
 func (r *router) tookOver(why core.Reason) {
 	e := &r.evidence
-	e.takeover = takeover(why.Code)
+	e.takeover, e.decided, e.firstGARP = takeover(why.Code), r.s.now, 0
 	if r.group == nil {
 		return
 	}
