@@ -28,6 +28,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	if !s.applied {
 		s.closeGate(gen, servers)
 	}
+	s.sweep = true
 	s.vlinks = virtualLinks(c.Instances)
 	s.makeVirtualLinks()
 	old := s.routers
@@ -42,9 +43,10 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 		r := byName[m.Name]
 		if r != nil && sameRouter(&r.cfg, m) {
 			delete(byName, m.Name)
-			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.EqualFunc(r.cfg.VirtualRoutes, m.VirtualRoutes, model.Route.Equal)
+			changed[r] = !slices.Equal(vipSet(&r.cfg), vipSet(m)) || !slices.EqualFunc(r.cfg.VirtualRoutes, m.VirtualRoutes, model.Route.Equal) ||
+				!slices.Equal(r.cfg.VirtualRules, m.VirtualRules)
 			if changed[r] {
-				s.dropRoutes(r, m)
+				r.dropPaths(m)
 				s.dropAltered(r, m)
 			}
 			r.configure(m)
@@ -119,20 +121,26 @@ func sameVMAC(a, b *model.VMAC) bool {
 // vipSet is the list of addresses of an instance, for comparison.
 func vipSet(c *model.Instance) []model.Address { return slices.Concat(c.VIPs, c.ExcludedVIPs) }
 
-// dropRoutes removes the routes of a master that its new configuration lacks.
-// (Addresses carry our tag and are found by reconcile.)
-func (s *service) dropRoutes(r *router, next *model.Instance) {
+// dropPaths removes the routes and rules of a master that its new configuration
+// lacks. (Addresses carry our tag and are found by reconcile.)
+func (r *router) dropPaths(next *model.Instance) {
 	if r.st.Phase != core.Master {
 		return
 	}
-	gone := *r
-	gone.cfg.VIPs, gone.cfg.ExcludedVIPs, gone.cfg.VirtualRoutes = nil, nil, nil
-	for _, route := range r.cfg.VirtualRoutes {
-		if !slices.ContainsFunc(next.VirtualRoutes, route.Equal) {
-			gone.cfg.VirtualRoutes = append(gone.cfg.VirtualRoutes, route)
+	gone := router{s: r.s, cfg: model.Instance{Name: r.cfg.Name}}
+	for _, m := range r.cfg.VirtualRoutes {
+		if !slices.ContainsFunc(next.VirtualRoutes, m.Equal) {
+			gone.cfg.VirtualRoutes = append(gone.cfg.VirtualRoutes, m)
 		}
 	}
-	gone.removeVIPs()
+	for _, m := range r.cfg.VirtualRules {
+		if !slices.Contains(next.VirtualRules, m) {
+			gone.cfg.VirtualRules = append(gone.cfg.VirtualRules, m)
+		}
+	}
+	if err := r.s.rtnl.Batch(gone.removePaths()); err != nil {
+		r.s.log.warn("%s: %v", r.cfg.Name, err)
+	}
 }
 
 // dropAltered removes the addresses of a master whose lines the new
@@ -280,8 +288,8 @@ func (s *service) problem() string {
 		case r.trouble != "":
 			list = append(list, r.cfg.Name+": "+r.trouble)
 		}
-		if r.routeTrouble != "" {
-			list = append(list, r.cfg.Name+": "+r.routeTrouble)
+		if r.paths.trouble != "" {
+			list = append(list, r.cfg.Name+": "+r.paths.trouble)
 		}
 	}
 	return strings.Join(list, "; ")
@@ -308,8 +316,8 @@ func (r *router) status() status.VRRPInstance {
 		if r.trouble != "" {
 			v.Faults = append(v.Faults, r.trouble)
 		}
-		if r.routeTrouble != "" {
-			v.Faults = append(v.Faults, r.routeTrouble)
+		if r.paths.trouble != "" {
+			v.Faults = append(v.Faults, r.paths.trouble)
 		}
 	}
 	if r.st.Heard {

@@ -41,13 +41,13 @@ type router struct {
 	pending core.Event    // leaveYield: the advertisement to yield to
 	rivals  [4]rival
 
-	group        *group
-	trust        bool // adopted: a script without a result does not count yet
-	deafUntil    time.Duration
-	faults       []string
-	trackers     []status.Tracker
-	trouble      string // addresses that could not be set
-	routeTrouble string // routes that could not be set
+	group     *group
+	trust     bool // adopted: a script without a result does not count yet
+	deafUntil time.Duration
+	faults    []string
+	trackers  []status.Tracker
+	trouble   string // addresses that could not be set
+	paths     paths
 
 	stats     status.VRRPStats
 	evidence  evidence

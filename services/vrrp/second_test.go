@@ -84,8 +84,8 @@ func TestSecondLinkFlaps(t *testing.T) {
 	c := quick.instance(1, 200)
 	c.GARPMasterDelay, c.GARPMasterRepeat = 0, 1
 	vip := netip.MustParseAddr("10.1.1.100")
-	c.ExcludedVIPs = []model.Address{{Prefix: netip.PrefixFrom(vip, 32), Interface: "eth1"}}
-	c.VirtualRoutes = []model.Route{{Dst: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.1.2"), Interface: "eth1"}}
+	c.ExcludedVIPs = []model.Address{{Prefix: netip.PrefixFrom(vip, 32), Interface: "eth1", NoTrack: true}}
+	c.VirtualRoutes = []model.Route{{Dst: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.1.2"), Interface: "eth1", NoTrack: true}}
 	a := l.director("a", config(c))
 	l.captureOn("a", "eth1")
 	announced := func() int {

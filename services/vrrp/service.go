@@ -37,6 +37,8 @@ type service struct {
 	vtrouble map[string]string // what is wrong with them, by name
 	vseen    map[int]bool      // indexes of those that this process has set up
 
+	sweep bool // routes and rules of nobody are looked for
+
 	socks  map[sockKey]*sock
 	byFD   map[int]*sock
 	frames map[int]*kernel.Frames
@@ -191,7 +193,7 @@ func (s *service) turn() error {
 	}
 	s.commands()
 	s.fire()
-	if s.stale || s.lagOver() {
+	if s.stale || s.lagOver() || s.pathsDue() {
 		s.refresh()
 	}
 	if s.mate != nil {
@@ -319,6 +321,7 @@ func (s *service) refresh() {
 	s.makeVirtualLinks()
 	s.dropVirtualLinks()
 	for _, r := range s.routers {
+		r.regained()
 		r.evaluate()
 	}
 	s.dropSockets()

@@ -105,6 +105,7 @@ func (r *router) examine() (faults []string, effective uint8) {
 			faults = append(faults, why)
 		}
 	}
+	faults = append(faults, r.placeFaults()...)
 	if r.cfg.UnicastFaultNoPeer && len(r.cfg.Peers) == 0 {
 		faults = append(faults, "no unicast_peer is configured (unicast_fault_no_peer)")
 	}

@@ -1,12 +1,8 @@
 package vrrp
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -73,72 +69,25 @@ func (r *router) addVIPs() {
 		r.s.log.warn("%s: %s", r.cfg.Name, trouble)
 	}
 	r.trouble = trouble
-	r.addRoutes()
+	r.addPaths()
 	r.s.dirty = true
-}
-
-// addRoutes adds all routes; what is there already stays as it is.
-func (r *router) addRoutes() {
-	var ops []kernel.Op
-	var faults []string
-	for i := range r.cfg.VirtualRoutes {
-		v := &r.cfg.VirtualRoutes[i]
-		if v.Interface != "" && r.s.links[v.Interface] == nil {
-			faults = append(faults, fmt.Sprintf("add route %s: interface %s is not there", v.Dst, v.Interface))
-			continue // without it the kernel would take another way
-		}
-		ops = append(ops, kernel.SetRoute(r.route(v)))
-	}
-	if err := r.s.rtnl.Batch(ops); err != nil {
-		faults = append(faults, strings.Split(err.Error(), "\n")...)
-	}
-	text := strings.Join(faults, "; ")
-	if text == r.routeTrouble {
-		return
-	}
-	r.routeTrouble, r.s.dirty = text, true
-	if text != "" {
-		r.s.log.warn("%s: %s", r.cfg.Name, text)
-	} else {
-		r.s.log.info("%s: all routes are set", r.cfg.Name)
-	}
 }
 
 // removeVIPs removes routes, then addresses. What another instance of this box
 // is master of stays.
 func (r *router) removeVIPs() {
-	var ops []kernel.Op
-	for i := range r.cfg.VirtualRoutes {
-		ops = append(ops, kernel.UnsetRoute(r.route(&r.cfg.VirtualRoutes[i])))
-	}
+	ops := r.removePaths()
 	wanted := r.s.wanted(r)
 	r.allVIPs(func(v *model.Address) {
 		if index := r.place(v); index != 0 && !wanted[vipKey{index, v.Prefix.Addr()}] {
 			ops = append(ops, kernel.UnsetAddr(newAddr(v, index)))
 		}
 	})
-	r.trouble, r.routeTrouble = "", ""
+	r.trouble = ""
 	if err := r.s.rtnl.Batch(ops); err != nil {
 		r.s.log.warn("%s: %v", r.cfg.Name, err)
 	}
 	r.s.dirty = true
-}
-
-// route types of model.Route.
-var routeTypes = map[string]uint8{
-	"": unix.RTN_UNICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
-	"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
-}
-
-func (r *router) route(m *model.Route) kernel.NewRoute {
-	n := kernel.NewRoute{
-		Type: routeTypes[m.Type], Dst: m.Dst, Via: m.Via, Src: m.Src, Table: m.Table, Metric: m.Metric,
-		MTU: m.MTU, Scope: m.Scope, OnLink: m.OnLink, Proto: status.RouteProtoVRRP,
-	}
-	if l := r.s.links[m.Interface]; l != nil {
-		n.Index = l.Index
-	}
-	return n
 }
 
 // wanted are the addresses of all instances that are master, but for one.
@@ -186,8 +135,6 @@ func (s *service) reconcile() {
 			s.log.limitedRouter(r, "%d virtual addresses were gone from the kernel, set again", missing)
 			r.addVIPs()
 			s.announce(r, max(r.cfg.GARPMasterRepeat, 1))
-		} else if len(r.cfg.VirtualRoutes) > 0 && !r.fresh() {
-			r.addRoutes() // the kernel drops those of a link that goes down
 		}
 	}
 	// With its length: a line that was /32 and is /24 now left the /32 behind.
@@ -207,6 +154,7 @@ func (s *service) reconcile() {
 			ops = append(ops, kernel.UnsetAddr(kernel.NewAddr{Index: a.Index, Prefix: a.Prefix, Peer: a.Peer}))
 		}
 	}
+	s.reconcilePaths()
 	if len(ops) == 0 {
 		return
 	}

@@ -219,7 +219,7 @@ func FuzzParse(f *testing.F) {
 	for _, q := range []struct {
 		typ uint16
 		n   int
-	}{{unix.RTM_GETLINK, unix.SizeofIfInfomsg}, {unix.RTM_GETADDR, unix.SizeofIfAddrmsg}} {
+	}{{unix.RTM_GETLINK, unix.SizeofIfInfomsg}, {unix.RTM_GETADDR, unix.SizeofIfAddrmsg}, {unix.RTM_GETROUTE, unix.SizeofRtMsg}, {unix.RTM_GETRULE, unix.SizeofRtMsg}} {
 		msgs, err := r.dump(q.typ, make([]byte, q.n))
 		if err != nil {
 			f.Fatal(err)
@@ -235,6 +235,16 @@ func FuzzParse(f *testing.F) {
 		}
 		if a, ok := parseAddr(b); ok && !a.Prefix.IsValid() {
 			t.Errorf("invalid prefix %v", a.Prefix)
+		}
+		if n, ok := parseRoute(b); ok && !n.Dst.IsValid() {
+			t.Error("a route without a destination")
+		}
+		if n, _, ok := parseRule(b); ok && NormalRule(n) != NormalRule(NormalRule(n)) {
+			t.Errorf("rule %+v", n)
+		}
+		tap := &Socket{tap: true, ipv6: len(b)%2 == 0}
+		if tap.intact(&Received{}, b) && tap.ipv6 {
+			readIPv6(&Received{}, b)
 		}
 		s := &Socket{}
 		var r Received
