@@ -277,6 +277,26 @@ func resume(ctx context.Context, c *call) (string, error) {
 	return "resumed\n", nil
 }
 
+func maintenance(ctx context.Context, c *call) (string, error) {
+	word := ""
+	if len(c.args) == 1 {
+		var err error
+		if word, err = pick(c.args[0], []string{"on", "off"}); err != nil {
+			return "", usagef("maintenance %s: %v", printable(c.args[0]), err)
+		}
+	}
+	switch word {
+	case "on":
+		if err := c.verb(ctx, "vrrp", "resign", status.Resign{By: c.s.author(), Keep: true}, nil); err != nil {
+			return "", err
+		}
+		return "this box stays backup, also over a reboot, until \"maintenance off\"\n", nil
+	case "off":
+		return resume(ctx, c)
+	}
+	return "", usagef("maintenance on|off")
+}
+
 func restart(ctx context.Context, c *call) (string, error) {
 	r := status.Restart{}
 	switch len(c.args) {

@@ -168,6 +168,10 @@ func TestLines(t *testing.T) {
 		{View, "show timers", OK, "no timer fired yet", ""},
 		{View, "show journal VI_1 5", OK, "VI_1: BACKUP -> MASTER: because", ""},
 		{View, "show journal 5 6", Usage, "", "show journal [OBJECT] [LINES]"},
+		{Operate, "maintenance on", OK, "also over a reboot", ""},
+		{Operate, "maintenance off", OK, "resumed", ""},
+		{Operate, "maintenance", Usage, "", "maintenance on|off"},
+		{Operate, "maintenance o", Usage, "", "could be any of: on, off"},
 		{Admin, "help commit", OK, "make the candidate", ""},
 		{View, "help commit", Usage, "", "there is no command"},
 		{View, "show vrrp; nonsense; show version", Usage, "VI_1", "not a command"},
@@ -184,7 +188,7 @@ func TestLines(t *testing.T) {
 // Each command is allowed from its role on, and to nobody below.
 func TestRoleMatrix(t *testing.T) {
 	want := map[Role][]string{
-		Operate: {"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file"},
+		Operate: {"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file", "maintenance"},
 		Admin:   {"load", "check", "compare", "commit", "discard", "rollback", "file put", "file delete", "reboot", "poweroff"},
 	}
 	for _, c := range commands {
@@ -274,7 +278,7 @@ func TestAskedBeforeReboot(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                 "0 disable drain enable exit explain file help quit resign restart resume show track-file weight",
+		"":                 "0 disable drain enable exit explain file help maintenance quit resign restart resume show track-file weight",
 		"sh":               "0 show",
 		"show v":           "5 version vrrp",
 		"sh vr":            "3 vrrp",

@@ -79,6 +79,7 @@ func makeCommands() []*command {
 		row("track-file", "NAME VALUE", "write the number of a track_file", Operate, false, trackFile, nil),
 		row("resign", "[INSTANCE]", "give up mastership and stay backup until resume", Operate, false, resign, instances),
 		row("resume", "", "take part in elections again", Operate, false, resume, nil),
+		row("maintenance", "on|off", "give up mastership and stay backup, also over a reboot", Operate, false, maintenance, words("off", "on")),
 		row("restart", "SERVICE [signal N]", "restart a service", Operate, false, restart, services),
 		row("reboot", "", "restart this box in good order", Admin, false, reboot, nil),
 		row("poweroff", "", "stop this box in good order", Admin, false, poweroff, nil),

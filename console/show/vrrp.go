@@ -21,7 +21,11 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 		if st.ResignedBy != "" {
 			by = " by " + clean(st.ResignedBy)
 		}
-		b.WriteString("! resigned" + by + ": held as backup until \"resume\"\n")
+		if st.Maintenance {
+			b.WriteString("! maintenance" + by + ": held as backup until \"maintenance off\", also over a reboot\n")
+		} else {
+			b.WriteString("! resigned" + by + ": held as backup until \"resume\"\n")
+		}
 	}
 	list := slices.Clone(st.Instances)
 	slices.SortFunc(list, func(a, b status.VRRPInstance) int { return strings.Compare(a.Name, b.Name) })

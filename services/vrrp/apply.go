@@ -256,6 +256,7 @@ func (s *service) publishState() {
 		Applied:     status.Applied{Config: s.gen, Error: s.problem()},
 		Transitions: slices.Clone(s.ring),
 		Resigned:    len(s.held) > 0,
+		Maintenance: s.maintenance,
 		Instances:   make([]status.VRRPInstance, 0, len(s.routers)),
 	}
 	for _, by := range s.held {

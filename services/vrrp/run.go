@@ -13,10 +13,9 @@ package vrrp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -145,8 +144,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 		return err
 	}
 	defer s.close()
-	saved := loadHeld(env.Dir)
-	s.held = saved
+	s.held, s.maintenance = loadHeld(env)
 
 	srv := ipc.NewServer("vrrp")
 	srv.Publish(&status.VRRP{})
@@ -264,15 +262,23 @@ func (s *service) verbs(srv *ipc.Server, env *ipc.Env, conf *follow.Follower) {
 					by = fmt.Sprintf("user %d", peer.UID)
 				}
 			}
-			known := false
+			if arg.Keep && arg.Instance != "" {
+				return nil, fmt.Errorf("vrrp %s: maintenance is of the whole box, not of an instance", word)
+			}
+			known, maintenance := false, false
 			var held map[string]string
-			if err := s.ask(ctx, func() { known, held = s.hold(arg.Instance, by), s.heldCopy() }); err != nil {
+			if err := s.ask(ctx, func() {
+				if known = s.hold(arg.Instance, by); known && arg.Instance == "" {
+					s.maintenance = by != "" && (arg.Keep || s.maintenance)
+				}
+				held, maintenance = maps.Clone(s.held), s.maintenance
+			}); err != nil {
 				return nil, err
 			}
 			if !known {
 				return nil, fmt.Errorf("vrrp %s: there is no instance %q", word, arg.Instance)
 			}
-			if err := saveHeld(env.Dir, held); err != nil {
+			if err := saveHeld(env, held, maintenance); err != nil {
 				env.Log.Warn("a restart will forget who resigned: " + err.Error())
 			}
 			return nil, nil
@@ -280,45 +286,4 @@ func (s *service) verbs(srv *ipc.Server, env *ipc.Env, conf *follow.Follower) {
 	}
 	srv.Handle("resign", hold("resign"), ipc.UIDConsole, ipc.UIDScript, ipc.UIDNotify)
 	srv.Handle("resume", hold("resume"), ipc.UIDConsole, ipc.UIDScript, ipc.UIDNotify)
-}
-
-func (s *service) heldCopy() map[string]string {
-	out := make(map[string]string, len(s.held))
-	for k, v := range s.held {
-		out[k] = v
-	}
-	return out
-}
-
-// Who resigned is kept beside the sockets: it outlives a crash of this process
-// and ends with a reboot.
-func heldFile(dir ipc.Dir) string { return filepath.Join(string(dir), "vrrp-resigned.json") }
-
-func loadHeld(dir ipc.Dir) map[string]string {
-	held := map[string]string{}
-	if b, err := os.ReadFile(heldFile(dir)); err == nil {
-		if json.Unmarshal(b, &held) != nil || held == nil {
-			held = map[string]string{}
-		}
-	}
-	return held
-}
-
-func saveHeld(dir ipc.Dir, held map[string]string) error {
-	path := heldFile(dir)
-	if len(held) == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-	b, err := json.Marshal(held)
-	if err != nil {
-		return err
-	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

@@ -55,6 +55,8 @@ type service struct {
 	groups  []*group
 	held    map[string]string // instance ("": all): who resigned it
 
+	maintenance bool // that resignation outlives a reboot
+
 	// What is tracked besides links, by name. The first three come from notify,
 	// bfd and lost from other parts of this process, on the loop: whoever
 	// changes what they answer calls reevaluate.

@@ -119,7 +119,7 @@ func TestOrders(t *testing.T) {
 // segment.
 func (s scenario) heartbeat() string {
 	var w strings.Builder
-	w.WriteString("heartbeat {\n    key \"scenario scenario scenario 123456\"\n")
+	w.WriteString("heartbeat {\n    key \"scenario scenario scenario 123456\"\n    interval 50\n    multiplier 4\n")
 	for i, d := range s.Plan().Directors {
 		for _, n := range s.Plan().Directors[1-i].Addresses {
 			fmt.Fprintf(&w, "@%s peer %s\n", d.Name, n[0].Addr())

@@ -77,6 +77,7 @@ type VRRP struct {
 	Transitions []Transition   `json:"transitions,omitempty"`
 	Resigned    bool           `json:"resigned"` // held as backup by the operator
 	ResignedBy  string         `json:"resignedBy,omitempty"`
+	Maintenance bool           `json:"maintenance,omitempty"` // resigned, also over a reboot
 	BFD         []BFDSession   `json:"bfd,omitempty"`
 	Heartbeat   *Heartbeat     `json:"heartbeat,omitempty"` // nil: not configured
 	Timers      Lateness       `json:"timers"`

@@ -119,6 +119,8 @@ type File struct {
 type Resign struct {
 	By       string `json:"by"`
 	Instance string `json:"instance,omitempty"`
+	// Keep makes it outlive a reboot (maintenance); only of all instances.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Run asks notify to run a command once.
