@@ -106,7 +106,7 @@ func poke(ch chan struct{}) {
 func (s *service) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conf := follow.New(s.env.Dir.Client("conf"), follow.Whole)
+	conf := follow.New(s.env.Dir.Client("conf"), follow.Bare)
 	// A script that is not on the box is no reason to refuse: conf warns of it,
 	// since it may be loaded later.
 	s.srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)

@@ -1,13 +1,13 @@
 package follow
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
@@ -33,11 +33,14 @@ type page struct {
 
 	mu      sync.Mutex
 	patches map[question][]byte // answers that were given: many ask the same
+	base    string              // token of the page that delta compares with
+	delta   *delta
 }
 
 type question struct {
 	have string
 	need Need
+	form string
 }
 
 // pages that are kept: what runs, what ran before it, and a candidate.
@@ -98,11 +101,13 @@ func (b *Book) enter(c model.Config) *page {
 			before = p
 		}
 	}
+	var d *delta
+	base := ""
 	if before != nil {
-		share(before.config, &c)
+		base, d = before.token, share(before.config, &c)
 	}
 	b.count++
-	p := &page{token: b.epoch + "." + strconv.FormatUint(b.count, 10), config: &c, patches: map[question][]byte{}}
+	p := &page{base: base, delta: d, token: b.epoch + "." + strconv.FormatUint(b.count, 10), config: &c, patches: map[question][]byte{}}
 	// A draft that was never published goes first.
 	if i := len(b.pages) - 1; i >= 0 && b.pages[i].draft {
 		b.pages = b.pages[:i]
@@ -114,13 +119,22 @@ func (b *Book) enter(c model.Config) *page {
 	return p
 }
 
-// share makes next use the values of old where they are the same.
-func share(old, next *model.Config) {
-	for i, j := range difference(old.VirtualServers, next.VirtualServers).from {
-		if j >= 0 {
-			next.VirtualServers[i] = old.VirtualServers[j]
+// share makes next use the values of old where they are the same, and says
+// where that is so.
+func share(old, next *model.Config) *delta {
+	d := difference(old.VirtualServers, next.VirtualServers)
+	for i, j := range d.from {
+		if j < 0 {
+			continue
+		}
+		// Nothing is written where that changes nothing: the list may be one
+		// that was published before.
+		v, o := &next.VirtualServers[i], &old.VirtualServers[j]
+		if unsafe.SliceData(v.Real) != unsafe.SliceData(o.Real) || unsafe.SliceData(v.Services) != unsafe.SliceData(o.Services) {
+			*v = *o
 		}
 	}
+	return d
 }
 
 // State is the whole, for whoever asks for that.
@@ -141,15 +155,19 @@ func (p *Published) Patch(_ ipc.Peer, q url.Values) ([]byte, error) {
 		return nil, &ipc.Refused{Status: http.StatusGone, Text: "conf no longer has the configuration that it asked about"}
 	}
 	need := Need(q.Get("need"))
-	if need != Whole && need != Slim && need != Head {
-		return nil, &ipc.Refused{Status: http.StatusBadRequest, Text: "need is one of whole, slim, head"}
+	if !need.valid() {
+		return nil, &ipc.Refused{Status: http.StatusBadRequest, Text: "need is one of whole, bare, slim, head"}
 	}
-	return want.patch(base, need)
+	ask := question{need: need}
+	if q.Get("form") == form {
+		ask.form = form
+	}
+	return want.patch(base, ask)
 }
 
 // patch is the answer to a reader that has base; nil: nothing that is known.
-func (p *page) patch(base *page, need Need) ([]byte, error) {
-	ask := question{need: need}
+func (p *page) patch(base *page, ask question) ([]byte, error) {
+	need := ask.need
 	if base != nil {
 		ask.have = base.token
 	}
@@ -158,54 +176,69 @@ func (p *page) patch(base *page, need Need) ([]byte, error) {
 	if b := p.patches[ask]; b != nil {
 		return b, nil
 	}
-	h := header{ConfNews: p.news, Base: ask.have, Need: need, Servers: len(p.config.VirtualServers)}
+	h := header{ConfNews: p.news, Base: ask.have, Need: need, Form: ask.form, Servers: len(p.config.VirtualServers)}
 	h.Token = p.token
 	if base == nil || !sameRest(base.config, p.config) {
 		rest := *p.config
 		rest.VirtualServers = nil
 		h.Rest = &rest
 	}
-	var fresh []*model.VirtualServer
+	var fresh []int // in the list
 	if need != Head {
-		var old []model.VirtualServer
-		if base != nil {
-			old = base.config.VirtualServers
-		}
-		for i, j := range difference(old, p.config.VirtualServers).from {
-			last := len(h.Runs) - 1
-			switch {
-			case j < 0:
-				fresh = append(fresh, &p.config.VirtualServers[i])
-				if last >= 0 && h.Runs[last][0] < 0 {
-					h.Runs[last][1]++
-				} else {
-					h.Runs = append(h.Runs, [2]int{-1, 1})
-				}
-			case last >= 0 && h.Runs[last][0] >= 0 && h.Runs[last][0]+h.Runs[last][1] == int(j):
-				h.Runs[last][1]++
-			default:
-				h.Runs = append(h.Runs, [2]int{int(j), 1})
+		d := p.delta
+		if base == nil || p.base != base.token {
+			var old []model.VirtualServer
+			if base != nil {
+				old = base.config.VirtualServers
+			}
+			d = difference(old, p.config.VirtualServers)
+			if base != nil {
+				p.base, p.delta = base.token, d
 			}
 		}
+		h.Runs, fresh = d.runs()
 	}
 	line, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	out.Write(append(line, '\n'))
-	enc := json.NewEncoder(&out)
-	for _, v := range fresh {
-		w := *v
-		if need == Slim {
-			w.Real = nil
+	out := append(line, '\n')
+	for _, i := range fresh {
+		v := need.of(p.config.VirtualServers[i])
+		if h.Form != "" {
+			out = packServer(out, &v)
+			continue
 		}
-		if err := enc.Encode(&w); err != nil {
+		b, err := json.Marshal(&v)
+		if err != nil {
 			return nil, err
 		}
+		out = append(out, b...)
 	}
 	if base != nil { // the whole is megabytes, and seldom asked for twice
-		p.patches[ask] = out.Bytes()
+		p.patches[ask] = out
 	}
-	return out.Bytes(), nil
+	return out, nil
+}
+
+// runs is the delta as a header tells it, and the places of those virtual
+// servers that have to go along.
+func (d *delta) runs() (runs [][2]int, fresh []int) {
+	for i, j := range d.from {
+		last := len(runs) - 1
+		switch {
+		case j < 0:
+			fresh = append(fresh, i)
+			if last >= 0 && runs[last][0] < 0 {
+				runs[last][1]++
+			} else {
+				runs = append(runs, [2]int{-1, 1})
+			}
+		case last >= 0 && runs[last][0] >= 0 && runs[last][0]+runs[last][1] == int(j):
+			runs[last][1]++
+		default:
+			runs = append(runs, [2]int{int(j), 1})
+		}
+	}
+	return runs, fresh
 }

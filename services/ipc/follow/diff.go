@@ -1,10 +1,6 @@
 package follow
 
-import (
-	"reflect"
-
-	"ballast/configs/model"
-)
+import "ballast/configs/model"
 
 // delta says how one list of virtual servers came out of another.
 type delta struct {
@@ -16,8 +12,8 @@ type delta struct {
 }
 
 // difference compares two lists of virtual servers by name.
-func difference(old, next []model.VirtualServer) delta {
-	d := delta{from: make([]int32, len(next))}
+func difference(old, next []model.VirtualServer) *delta {
+	d := &delta{from: make([]int32, len(next))}
 	met := make([]bool, len(old))
 	var index map[string]int
 	at, last, known := 0, -1, 0
@@ -63,13 +59,4 @@ func difference(old, next []model.VirtualServer) delta {
 		}
 	}
 	return d
-}
-
-func sameServer(a, b *model.VirtualServer) bool { return reflect.DeepEqual(a, b) }
-
-// sameRest compares all but the virtual servers.
-func sameRest(a, b *model.Config) bool {
-	x, y := *a, *b
-	x.VirtualServers, y.VirtualServers = nil, nil
-	return reflect.DeepEqual(&x, &y)
 }

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,9 +32,26 @@ type Need string
 // Needs.
 const (
 	Whole Need = "whole"
+	Bare  Need = "bare" // real servers without their checks
 	Slim  Need = "slim" // virtual servers without their real servers
 	Head  Need = "head" // no virtual servers; Update.Servers counts them
 )
+
+// of is v as somebody with this need sees it.
+func (n Need) of(v model.VirtualServer) model.VirtualServer {
+	switch n {
+	case Slim:
+		v.Real = nil
+	case Bare:
+		v.Real = slices.Clone(v.Real)
+		for i := range v.Real {
+			v.Real[i].Checks = nil
+		}
+	}
+	return v
+}
+
+func (n Need) valid() bool { return n == Whole || n == Bare || n == Slim || n == Head }
 
 // Update is a configuration and how it differs from the one before. It is
 // shared with what comes later: nobody may change anything in it.
@@ -75,6 +93,9 @@ type held struct {
 	token   string
 	conf    status.Conf
 	servers int
+
+	base  string // token of what delta compares with
+	delta *delta
 }
 
 // New returns a follower. client is one of conf.
@@ -115,7 +136,7 @@ func (f *Follower) next(ctx context.Context, news status.ConfNews, raw []byte) (
 	case prepared != nil && prepared.token == news.Token:
 		h := *prepared
 		h.conf = news.Conf(h.conf.Config)
-		return &h, nil
+		return &h, nil // nothing is decoded again
 	}
 	return f.fetch(ctx, now, "")
 }
@@ -141,7 +162,7 @@ func (f *Follower) drop() {
 // fetch asks conf for a patch on what base has; base may be nil. want is the
 // token to go to, empty: the running one.
 func (f *Follower) fetch(ctx context.Context, base *held, want string) (*held, error) {
-	q := url.Values{"have": {""}, "need": {string(f.need)}}
+	q := url.Values{"have": {""}, "need": {string(f.need)}, "form": {form}}
 	if base != nil {
 		q.Set("have", base.token)
 	}
@@ -215,7 +236,10 @@ func compare(now, next *held) Update {
 		}
 		return u
 	}
-	d := difference(now.conf.Config.VirtualServers, next.conf.Config.VirtualServers)
+	d := next.delta
+	if d == nil || next.base != now.token {
+		d = difference(now.conf.Config.VirtualServers, next.conf.Config.VirtualServers)
+	}
 	u.Changed, u.Removed = d.changed, d.removed
 	u.Rest = d.moved || now.servers != next.servers && len(next.conf.Config.VirtualServers) == 0 ||
 		!sameRest(&now.conf.Config, &next.conf.Config)
@@ -252,6 +276,9 @@ func decodeConf(raw []byte, need Need) (*held, error) {
 		h.servers = len(h.conf.Config.VirtualServers)
 	default:
 		err = json.Unmarshal(raw, &h.conf)
+		for i, v := range h.conf.Config.VirtualServers {
+			h.conf.Config.VirtualServers[i] = need.of(v)
+		}
 		h.servers = len(h.conf.Config.VirtualServers)
 	}
 	if err != nil {

@@ -35,6 +35,8 @@ func config(n int) model.Config {
 	return c
 }
 
+var needs = []follow.Need{follow.Whole, follow.Bare, follow.Slim, follow.Head}
+
 // place is conf's socket, and whoever serves it.
 type place struct {
 	t    *testing.T
@@ -106,6 +108,14 @@ func seen(c model.Config, need follow.Need) model.Config {
 	switch need {
 	case follow.Head:
 		c.VirtualServers = nil
+	case follow.Bare:
+		c.VirtualServers = slices.Clone(c.VirtualServers)
+		for i := range c.VirtualServers {
+			c.VirtualServers[i].Real = slices.Clone(c.VirtualServers[i].Real)
+			for j := range c.VirtualServers[i].Real {
+				c.VirtualServers[i].Real[j].Checks = nil
+			}
+		}
 	case follow.Slim:
 		c.VirtualServers = slices.Clone(c.VirtualServers)
 		for i := range c.VirtualServers {
@@ -119,23 +129,23 @@ func seen(c model.Config, need follow.Need) model.Config {
 }
 
 func TestFirstAndChangedWeight(t *testing.T) {
-	p := newPlace(t)
-	for _, need := range []follow.Need{follow.Whole, follow.Slim, follow.Head} {
+	for _, need := range needs {
+		p := newPlace(t)
 		r := p.read(need)
 		c := config(20)
 		p.publish(c, "")
 		u := r.next()
 		if !u.All || !u.Rest || u.Servers != 20 || u.Conf.Generation != p.gen || u.Conf.Author != "me" || u.Conf.Text != "" || !reflect.DeepEqual(u.Conf.Config, seen(c, need)) {
-			t.Errorf("%s: first update: %+v", need, u)
+			t.Errorf("%s: first update: all %v, rest %v, servers %d, generation %d", need, u.All, u.Rest, u.Servers, u.Conf.Generation)
 		}
 		next := config(20)
 		next.VirtualServers[7] = server(7, 9)
 		p.publish(next, "")
 		v := r.next()
 		if v.All || v.Rest || len(v.Removed) > 0 || !reflect.DeepEqual(v.Conf.Config, seen(next, need)) {
-			t.Errorf("%s: second update: %+v", need, v)
+			t.Errorf("%s: second update: all %v, rest %v, removed %v", need, v.All, v.Rest, v.Removed)
 		}
-		if want := need == follow.Whole; want != slices.Equal(v.Changed, []string{next.VirtualServers[7].Name}) || !want && len(v.Changed) > 0 {
+		if want := need == follow.Whole || need == follow.Bare; want != slices.Equal(v.Changed, []string{next.VirtualServers[7].Name}) || !want && len(v.Changed) > 0 {
 			t.Errorf("%s: changed %v", need, v.Changed)
 		}
 		if need == follow.Whole && &u.Conf.Config.VirtualServers[8].Real[0] != &v.Conf.Config.VirtualServers[8].Real[0] {
@@ -153,7 +163,7 @@ func TestRandomEdits(t *testing.T) {
 	p := newPlace(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	readers := map[follow.Need]*reader{}
-	for _, need := range []follow.Need{follow.Whole, follow.Slim, follow.Head} {
+	for _, need := range needs {
 		readers[need] = p.read(need)
 	}
 	c := config(30)
@@ -293,7 +303,7 @@ func TestConfRestarts(t *testing.T) {
 
 // TestPlainState: a conf that publishes its state as it is can be followed too.
 func TestPlainState(t *testing.T) {
-	for _, need := range []follow.Need{follow.Whole, follow.Slim, follow.Head} {
+	for _, need := range needs {
 		p := newPlace(t)
 		r := p.read(need)
 		c := config(3)

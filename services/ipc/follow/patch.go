@@ -11,11 +11,13 @@ import (
 )
 
 // A patch is a header in JSON on one line, and behind it the virtual servers
-// that the reader does not have, one after the other.
+// that the reader does not have, one after the other, packed (pack.go) or in
+// JSON.
 type header struct {
 	status.ConfNews
 	Base string `json:"base,omitempty"` // token of what it is a patch on; empty: on nothing
 	Need Need   `json:"need"`
+	Form string `json:"form,omitempty"` // in which virtual servers are packed; empty: JSON
 	// Rest is the configuration without its virtual servers; nil: as in the base.
 	Rest *model.Config `json:"rest,omitempty"`
 	// Runs make up the list: so many virtual servers from this place of the
@@ -54,37 +56,127 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 	if need == Head {
 		h.Runs = nil
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
+	read, err := h.reader(body)
+	if err != nil {
+		return nil, err
+	}
 	total := 0
 	for _, r := range h.Runs {
-		if r[1] < 1 || r[0] < -1 || r[0] >= 0 && r[0]+r[1] > len(old.VirtualServers) {
+		if r[1] < 1 || r[0] < -1 || r[0] >= 0 && (r[0] > len(old.VirtualServers) || r[1] > len(old.VirtualServers)-r[0]) {
 			return nil, fmt.Errorf("configuration: no run %v in %d virtual servers", r, len(old.VirtualServers))
 		}
-		total += r[1]
-		if total > h.Servers {
+		if total += r[1]; total > h.Servers {
 			return nil, errors.New("configuration: the answer has more virtual servers than it says")
 		}
 	}
 	if need != Head && total != h.Servers {
 		return nil, errors.New("configuration: the answer has fewer virtual servers than it says")
 	}
+	p := patch{old: old.VirtualServers, met: make([]bool, len(old.VirtualServers))}
 	if total > 0 {
 		// More than the bytes can hold is not made room for.
-		c.VirtualServers = make([]model.VirtualServer, 0, min(total, len(old.VirtualServers)+len(body)))
+		p.list = make([]model.VirtualServer, 0, min(total, len(p.old)+len(body)))
 	}
 	for _, r := range h.Runs {
 		if r[0] >= 0 {
-			c.VirtualServers = append(c.VirtualServers, old.VirtualServers[r[0]:r[0]+r[1]]...)
+			p.take(r[0], r[1])
+		}
+	}
+	// What is left over of the base may come again, changed.
+	for _, r := range h.Runs {
+		if r[0] >= 0 {
+			p.copy(r[0], r[1])
 			continue
 		}
 		for range r[1] {
 			var v model.VirtualServer
-			if err := dec.Decode(&v); err != nil {
-				return nil, fmt.Errorf("configuration: virtual server: %w", err)
+			if err := read(&v); err != nil {
+				return nil, err
 			}
-			c.VirtualServers = append(c.VirtualServers, v)
+			p.add(&v)
 		}
 	}
+	p.finish()
+	c.VirtualServers = p.list
 	out.conf = h.Conf(c)
+	if h.Base != "" {
+		out.base, out.delta = h.Base, &p.delta
+	}
 	return out, nil
+}
+
+// reader reads the virtual servers behind the header.
+func (h *header) reader(body []byte) (func(*model.VirtualServer) error, error) {
+	switch h.Form {
+	case form:
+		in := &input{b: body}
+		return func(v *model.VirtualServer) error { return unpackServer(in, v) }, nil
+	case "":
+		dec := json.NewDecoder(bytes.NewReader(body))
+		return func(v *model.VirtualServer) error {
+			if err := dec.Decode(v); err != nil {
+				return fmt.Errorf("configuration: virtual server: %w", err)
+			}
+			return nil
+		}, nil
+	}
+	return nil, errors.New("configuration: the answer is in a form of another release")
+}
+
+// patch makes a list of virtual servers out of an older one, and notes what is
+// new in it.
+type patch struct {
+	delta
+	old, list []model.VirtualServer
+	met       []bool         // of old: it, or another one under its name, is in list
+	left      map[string]int // those of old that are in no run, by name
+	last      int            // of old, met last
+}
+
+// take marks a run of the old list as used.
+func (p *patch) take(at, n int) {
+	for i := at; i < at+n; i++ {
+		p.met[i] = true
+	}
+}
+
+// copy takes over a run of the old list.
+func (p *patch) copy(at, n int) {
+	p.moved = p.moved || at < p.last
+	p.last = at + n - 1
+	p.list = append(p.list, p.old[at:at+n]...)
+}
+
+// add takes in a virtual server that came with the patch. It may look as
+// before, where only what this reader does not get has changed.
+func (p *patch) add(v *model.VirtualServer) {
+	if p.left == nil {
+		p.left = map[string]int{}
+		for i := range p.old {
+			if !p.met[i] {
+				p.left[p.old[i].Name] = i
+			}
+		}
+	}
+	i, known := p.left[v.Name]
+	if known {
+		delete(p.left, v.Name)
+		p.met[i] = true
+		p.moved = p.moved || i < p.last
+		p.last = i
+		if sameServer(&p.old[i], v) {
+			p.list = append(p.list, p.old[i])
+			return
+		}
+	}
+	p.changed = append(p.changed, v.Name)
+	p.list = append(p.list, *v)
+}
+
+func (p *patch) finish() {
+	for i := range p.old {
+		if !p.met[i] {
+			p.removed = append(p.removed, p.old[i].Name)
+		}
+	}
 }
