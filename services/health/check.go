@@ -11,16 +11,19 @@ import (
 	"ballast/configs/model"
 	"ballast/services/health/datagram"
 	"ballast/services/health/dialog"
+	"ballast/services/ipc/status"
 )
 
 // check is one probe that runs, for all real servers that want the same one.
 type check struct {
-	spec  *model.Check // in the configuration of the last apply
-	ident key          // what must be equal for its state to survive a reload
-	rules []dialog.Rule
-	via   *throughVIP // nil: the server's own address is all that is asked
-	m     machine
-	users []*realServer
+	spec   *model.Check // in the configuration of the last apply
+	target string       // as it is published
+	ident  key          // what must be equal for its state to survive a reload
+	rules  []dialog.Rule
+	via    *throughVIP // nil: the server's own address is all that is asked
+	m      machine
+	users  []*realServer
+	round  uint64 // the last apply that had a use for it
 
 	weight int  // last weight of a dynamic MISC_CHECK, -1: none
 	adds   int  // what a FILE_CHECK adds to the configured weight
@@ -95,13 +98,13 @@ func (k key) in(vs *model.VirtualServer, r *model.RealServer, c *model.Check) ke
 }
 
 func newCheck(spec *model.Check, vs *model.VirtualServer, rs *model.RealServer) (*check, error) {
-	c := &check{spec: spec, ident: identOf(spec).in(vs, rs, spec), weight: -1}
+	c := &check{spec: spec, ident: identOf(spec).in(vs, rs, spec), target: target(spec), weight: -1}
 	c.edge.fd = -1
 	c.edge.slot = -1
 	web := spec.Kind == model.HTTPGet || spec.Kind == model.SSLGet
 	c.m = newMachine(web, len(spec.URLs), spec.Retry, spec.DelayLoop, spec.DelayBeforeRetry, spec.FastRecovery)
 	if err := c.prepare(web, vs, rs); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", spec.Kind, target(spec), err)
+		return nil, fmt.Errorf("%s %s: %w", spec.Kind, c.target, err)
 	}
 	return c, nil
 }
@@ -174,6 +177,20 @@ type outcome struct {
 	reason string // "connection refused", "status 200"
 	answer []byte // start of what the server sent
 	took   time.Duration
+}
+
+// health is what is published about a check of one real server; held says that
+// it counts as down until the first success.
+func (c *check) health(held bool) status.CheckHealth {
+	h := status.CheckHealth{
+		Kind: string(c.spec.Kind), Target: c.target, Up: c.m.up && (c.m.known || !held),
+		Known: c.m.known, Last: c.last, Took: c.took, Retries: c.m.left(), Detail: c.detail,
+		Failed: c.fault.at, FailedDetail: c.fault.detail, Answer: c.fault.answer,
+	}
+	if len(c.users) > 1 {
+		h.Shared = len(c.users)
+	}
+	return h
 }
 
 // printable keeps what an operator can read of an answer.

@@ -51,11 +51,9 @@ func server(t testing.TB, fn func(net.Conn)) netip.AddrPort {
 
 // closedPort is a port that refuses: bound, so that nobody else gets it, and
 // nobody listens.
-func closedPort(t testing.TB) netip.AddrPort { return boundPort(t, unix.SOCK_STREAM) }
-
-func boundPort(t testing.TB, kind int) netip.AddrPort {
+func closedPort(t testing.TB) netip.AddrPort {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,15 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 
 // prepare refuses a configuration whose checks cannot be run as written.
 func prepare(_ context.Context, u follow.Update) error {
-	errs := validate(&u.Conf.Config)
+	var differs func(string) bool
+	if !u.All {
+		names := make(map[string]bool, len(u.Changed))
+		for _, n := range u.Changed {
+			names[n] = true
+		}
+		differs = func(name string) bool { return names[name] }
+	}
+	errs := validate(&u.Conf.Config, differs)
 	if _, err := loadMaterial(&u.Conf.Config.SSL); err != nil {
 		errs = append(errs, err)
 	}

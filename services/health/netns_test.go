@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 )
@@ -282,9 +281,9 @@ func TestDatagrams(t *testing.T) {
 	named.DNSType, named.DNSName = "A", "www.example.org"
 	flood := datagrams(t, func(q []byte) []byte { return []byte("not the query at all") })
 	got := probeAll(t, nil,
-		named, testCheck(model.DNSCheck, dns(5)), testCheck(model.DNSCheck, boundPort(t, unix.SOCK_DGRAM)),
+		named, testCheck(model.DNSCheck, dns(5)), testCheck(model.DNSCheck, closedUDP(t)),
 		testCheck(model.DNSCheck, datagrams(t, func([]byte) []byte { return nil })), testCheck(model.DNSCheck, flood),
-		udp(datagrams(t, func([]byte) []byte { return nil }), ""), udp(boundPort(t, unix.SOCK_DGRAM), ""),
+		udp(datagrams(t, func([]byte) []byte { return nil }), ""), udp(closedUDP(t), ""),
 		udp(datagrams(t, func([]byte) []byte { return []byte("pong") }), "po"),
 		udp(datagrams(t, func([]byte) []byte { return []byte("\x01nope\n") }), "po"),
 		udp(datagrams(t, func([]byte) []byte { return nil }), "po"))
@@ -302,6 +301,16 @@ func TestDatagrams(t *testing.T) {
 			t.Errorf("%d: evidence %+v", i, got[i].fault)
 		}
 	}
+}
+
+// closedUDP is a port that refuses: its socket takes datagrams of one peer only.
+func closedUDP(t testing.TB) netip.AddrPort {
+	c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 9), Port: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 func TestFlightPorts(t *testing.T) {

@@ -34,13 +34,11 @@ func (l *loop) tell(c *check, o outcome, now time.Time) {
 
 // tellAll looks again at what was told last: the checks may be new.
 func (l *loop) tellAll(now time.Time) {
-	for _, c := range l.w.checks {
-		switch c.spec.Kind {
-		case model.BFDCheck:
-			l.tell(c, bfdOutcome(l.sessions, c, false), now)
-		case model.FileCheck:
-			l.tell(c, fileOutcome(l.files, c.spec), now)
-		}
+	for _, c := range l.w.bfds {
+		l.tell(c, bfdOutcome(l.sessions, c, false), now)
+	}
+	for _, c := range l.w.files {
+		l.tell(c, fileOutcome(l.files, c.spec), now)
 	}
 }
 
@@ -120,17 +118,12 @@ func newWatches(dir ipc.Dir, l *loop) *watches {
 
 // adjust starts and ends them as the configuration needs it.
 func (w *watches) adjust(ctx context.Context) {
-	bfd, file := false, false
-	for _, c := range w.l.w.checks {
-		bfd = bfd || c.spec.Kind == model.BFDCheck
-		file = file || c.spec.Kind == model.FileCheck
-	}
-	w.set(ctx, "vrrp", bfd, func(ctx context.Context, c *ipc.Client) {
+	w.set(ctx, "vrrp", len(w.l.w.bfds) > 0, func(ctx context.Context, c *ipc.Client) {
 		ipc.Watch(ctx, c, func(_ uint64, s status.VRRP) {
 			w.l.post(func(now time.Time) { w.l.sessions = s.BFD; w.l.tellAll(now) })
 		})
 	})
-	w.set(ctx, "notify", file, func(ctx context.Context, c *ipc.Client) {
+	w.set(ctx, "notify", len(w.l.w.files) > 0, func(ctx context.Context, c *ipc.Client) {
 		ipc.Watch(ctx, c, func(_ uint64, s status.Notify) {
 			w.l.post(func(now time.Time) { w.l.files = s.Files; w.l.tellAll(now) })
 		})

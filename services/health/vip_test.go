@@ -282,7 +282,7 @@ func TestThroughVIPRefused(t *testing.T) {
 		{model.ServiceID{Addr: netip.MustParseAddr("fd00::1"), Port: 80, Protocol: model.TCP}, model.TUN, "", "of different families"},
 		{model.ServiceID{Addr: a, Port: 80, Protocol: model.TCP}, model.TUN, "vxlan", "tunnel type vxlan"},
 	} {
-		errs := validate(vipConfig(c.id, c.f, model.Tunnel{Type: c.tun}, "10.66.0.2", tcp))
+		errs := validate(vipConfig(c.id, c.f, model.Tunnel{Type: c.tun}, "10.66.0.2", tcp), nil)
 		if len(errs) != 1 || !strings.Contains(errs[0].Error(), c.want) {
 			t.Errorf("%v: %v, want %s", c.id, errs, c.want)
 		}

@@ -31,6 +31,9 @@ const (
 type world struct {
 	servers []*virtualServer
 	checks  map[key]*check // each run once however many use it
+	round   uint64         // of apply
+	bfds    []*check       // checks that other services tell
+	files   []*check
 	ring    []status.Transition
 	seq     uint64
 	probes  uint64
@@ -92,144 +95,6 @@ func (r *realServer) verdict() (alive bool, reason string) {
 		}
 	}
 	return true, ""
-}
-
-// validate reports every fault that would keep a configuration from being
-// checked as it is written.
-func validate(cfg *model.Config) []error {
-	var errs []error
-	seen := map[key]bool{}
-	for i := range cfg.VirtualServers {
-		vs := &cfg.VirtualServers[i]
-		for j := range vs.Real {
-			for k := range vs.Real[j].Checks {
-				spec := &vs.Real[j].Checks[k]
-				if id := keyOf(spec).in(vs, &vs.Real[j], spec); !seen[id] {
-					seen[id] = true
-					if _, err := newCheck(spec, vs, &vs.Real[j]); err != nil {
-						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.Name, err))
-					}
-				}
-			}
-		}
-	}
-	return errs
-}
-
-// realKey finds a real server again after a reload.
-type realKey struct {
-	vs   string
-	addr netip.Addr
-	port uint16
-}
-
-// apply takes a configuration. Checks that stay keep their state and their
-// timers; it returns those that are new and those that are gone. A check that
-// cannot be built (prepare refuses it) counts as up.
-func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check, errs []error) {
-	oldReal := map[realKey]*realServer{}
-	oldVS := map[string]*virtualServer{}
-	oldIdent := map[key]*check{}
-	for _, vs := range w.servers {
-		oldVS[vs.conf.Name] = vs
-		for _, r := range vs.real {
-			oldReal[realKey{vs.conf.Name, r.conf.Addr, r.conf.ConfPort}] = r
-		}
-	}
-	for _, c := range w.checks {
-		oldIdent[c.ident] = c
-	}
-	w.global = cfg.Global
-	old := w.checks
-	w.checks, w.servers = map[key]*check{}, nil
-	for i := range cfg.VirtualServers {
-		vs := &virtualServer{conf: &cfg.VirtualServers[i]}
-		total := 0
-		for j := range vs.conf.Real {
-			conf := &vs.conf.Real[j]
-			r := &realServer{vs: vs, conf: conf, since: now, order: w.orders[realKey{vs.conf.Name, conf.Addr, conf.ConfPort}]}
-			was := oldReal[realKey{vs.conf.Name, conf.Addr, conf.ConfPort}]
-			for k := range conf.Checks {
-				spec := &conf.Checks[k]
-				id := keyOf(spec).in(vs.conf, conf, spec)
-				c := w.checks[id]
-				if c == nil {
-					var err error
-					if c, err = adopt(id, spec, vs.conf, conf, old, oldIdent); err != nil {
-						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.conf.Name, err))
-						continue
-					}
-					if old[id] != c {
-						w.before.recall(c)
-						added = append(added, c)
-					}
-					c.spec, c.users = spec, nil
-					w.checks[id] = c
-				}
-				r.checks = append(r.checks, c)
-				// A server that lives already is not taken out because it got
-				// one more alpha check.
-				r.hold = append(r.hold, spec.Alpha && (was == nil || !was.alive))
-				c.users = append(c.users, r)
-			}
-			if was != nil {
-				r.alive, r.known, r.since = was.alive, was.known, was.since
-			} else {
-				r.alive, _ = r.verdict()
-				r.known = w.before != nil // told in the run before
-			}
-			total += conf.Weight
-			vs.real = append(vs.real, r)
-		}
-		vs.q = newQuorum(vs.conf.Quorum, vs.conf.Hysteresis, total)
-		if was := oldVS[vs.conf.Name]; was != nil {
-			vs.q.up, vs.known = was.q.up, was.known
-		} else if w.before != nil {
-			vs.q.up, vs.known = w.before.Quorums[vs.conf.Name]
-		}
-		w.servers = append(w.servers, vs)
-	}
-	for id, c := range old {
-		if w.checks[id] != c {
-			removed = append(removed, c)
-		}
-	}
-	first := !w.applied && w.before == nil
-	w.applied = true
-	if w.before != nil {
-		w.seq = max(w.seq, w.before.Seq)
-		w.before = nil
-	}
-	// Checks may have come or gone: look at everybody once.
-	for _, vs := range w.servers {
-		for _, r := range vs.real {
-			if first && cfg.Global.RSInitNotifies && r.alive && !r.known {
-				r.known = true
-				w.tell(r.object(), kindReal, stateInit, stateUp, "starts up, not yet probed (rs_init_notifies)", now)
-			}
-			w.judge(r, "", now)
-		}
-		w.judgeVirtual(vs, "", now)
-	}
-	return added, removed, errs
-}
-
-// adopt finds the check that a definition had before, or makes a new one with
-// what is known about the same question.
-func adopt(id key, spec *model.Check, vs *model.VirtualServer, rs *model.RealServer, old, oldIdent map[key]*check) (*check, error) {
-	if c := old[id]; c != nil {
-		return c, nil
-	}
-	c, err := newCheck(spec, vs, rs)
-	if err != nil {
-		return nil, err
-	}
-	if o := oldIdent[c.ident]; o != nil {
-		c.m.inherit(o.m)
-		c.weight, c.adds, c.added = o.weight, o.adds, o.added
-		c.last, c.took, c.detail, c.fault = o.last, o.took, o.detail, o.fault
-	}
-	return c, nil
 }
 
 // result takes the outcome of a probe and returns when to do the next one.
@@ -364,32 +229,32 @@ func (w *world) state(applied status.Applied) status.Health {
 		// Only ever appended to behind this length.
 		Transitions: w.ring[max(0, len(w.ring)-status.RingSize):len(w.ring):len(w.ring)],
 	}
+	// One piece of memory for all: a state is built for each thing that changes.
+	reals, checks := 0, 0
 	for _, vs := range w.servers {
-		v := status.VirtualServerHealth{
-			Name: vs.conf.Name, QuorumUp: vs.q.up, Weight: vs.weight(), Quorum: vs.q.need,
-			Real: make([]status.RealServerHealth, 0, len(vs.real)),
+		reals += len(vs.real)
+		for _, r := range vs.real {
+			checks += len(r.checks)
 		}
+	}
+	allReals, allChecks := make([]status.RealServerHealth, 0, reals), make([]status.CheckHealth, 0, checks)
+	for _, vs := range w.servers {
+		v := status.VirtualServerHealth{Name: vs.conf.Name, QuorumUp: vs.q.up, Weight: vs.weight(), Quorum: vs.q.need}
+		start := len(allReals)
 		for _, r := range vs.real {
 			rs := status.RealServerHealth{
 				Addr: r.conf.Addr, Port: r.conf.ConfPort, Alive: r.alive, Disabled: r.disabled(), Weight: r.dynamic(), Since: r.since,
 			}
-			if len(r.checks) > 0 {
-				rs.Checks = make([]status.CheckHealth, 0, len(r.checks))
-			}
+			from := len(allChecks)
 			for i, c := range r.checks {
-				h := status.CheckHealth{
-					Kind: string(c.spec.Kind), Target: target(c.spec),
-					Up:    c.m.up && (c.m.known || !r.hold[i]),
-					Known: c.m.known, Last: c.last, Took: c.took, Retries: c.m.left(), Detail: c.detail,
-					Failed: c.fault.at, FailedDetail: c.fault.detail, Answer: c.fault.answer,
-				}
-				if len(c.users) > 1 {
-					h.Shared = len(c.users)
-				}
-				rs.Checks = append(rs.Checks, h)
+				allChecks = append(allChecks, c.health(r.hold[i]))
 			}
-			v.Real = append(v.Real, rs)
+			if n := len(allChecks); n > from {
+				rs.Checks = allChecks[from:n:n]
+			}
+			allReals = append(allReals, rs)
 		}
+		v.Real = allReals[start:len(allReals):len(allReals)]
 		h.Servers = append(h.Servers, v)
 	}
 	return h

@@ -1,0 +1,238 @@
+package health
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"ballast/configs/model"
+)
+
+// validate reports every fault that would keep a configuration from being
+// checked as it is written. Of a large one that differs little from the one
+// before only what differs is looked at; nil: everything.
+func validate(cfg *model.Config, differs func(name string) bool) []error {
+	var errs []error
+	seen := map[key]bool{}
+	for i := range cfg.VirtualServers {
+		vs := &cfg.VirtualServers[i]
+		if differs != nil && !differs(vs.Name) {
+			continue
+		}
+		for j := range vs.Real {
+			for k := range vs.Real[j].Checks {
+				spec := &vs.Real[j].Checks[k]
+				if id := keyOf(spec).in(vs, &vs.Real[j], spec); !seen[id] {
+					seen[id] = true
+					if _, err := newCheck(spec, vs, &vs.Real[j]); err != nil {
+						errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.Name, err))
+					}
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// apply takes a configuration. Checks that stay keep their state and their
+// timers; it returns those that are new and those that are gone. A check that
+// cannot be built (prepare refuses it) counts as up.
+//
+// Virtual servers that are the very same value as before are not built again:
+// of 10,000 mostly one has changed.
+func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check, errs []error) {
+	b := builder{w: w, now: now, old: w.servers}
+	w.global = cfg.Global
+	w.round++
+	w.servers = make([]*virtualServer, 0, len(cfg.VirtualServers))
+	for i := range cfg.VirtualServers {
+		conf := &cfg.VirtualServers[i]
+		was := b.find(conf.Name, i)
+		if was != nil && was.same(conf) {
+			was.conf = conf
+			b.keep(was)
+			w.servers = append(w.servers, was)
+			continue
+		}
+		w.servers = append(w.servers, b.build(conf, was))
+	}
+	if b.used != len(w.checks) {
+		for id, c := range w.checks {
+			if c.round != w.round {
+				delete(w.checks, id)
+				removed = append(removed, c)
+			}
+		}
+	}
+	w.bfds, w.files = b.bfds, b.files
+	first := !w.applied && w.before == nil
+	w.applied = true
+	if w.before != nil {
+		w.seq = max(w.seq, w.before.Seq)
+		w.before = nil
+	}
+	// Checks may have come or gone: look at everybody once.
+	for _, vs := range w.servers {
+		for _, r := range vs.real {
+			if first && cfg.Global.RSInitNotifies && r.alive && !r.known {
+				r.known = true
+				w.tell(r.object(), kindReal, stateInit, stateUp, "starts up, not yet probed (rs_init_notifies)", now)
+			}
+			w.judge(r, "", now)
+		}
+		w.judgeVirtual(vs, "", now)
+	}
+	return b.added, removed, b.errs
+}
+
+// builder is one apply.
+type builder struct {
+	w     *world
+	now   time.Time
+	old   []*virtualServer
+	index map[string]*virtualServer // of old, once a place in the list does not help
+	ident map[key]*check            // of the checks before, once one is new
+	used  int                       // checks that somebody wants
+	bfds  []*check                  // of them, those that other services tell
+	files []*check
+	added []*check
+	errs  []error
+}
+
+// find is a virtual server before: mostly it stood at the same place.
+func (b *builder) find(name string, i int) *virtualServer {
+	if i < len(b.old) && b.old[i].conf.Name == name {
+		return b.old[i]
+	}
+	if b.index == nil {
+		b.index = make(map[string]*virtualServer, len(b.old))
+		for _, vs := range b.old {
+			b.index[vs.conf.Name] = vs
+		}
+	}
+	return b.index[name]
+}
+
+// same says whether conf is what it was: who follows the configuration gets the
+// very same list of real servers when nothing in the virtual server differs.
+func (vs *virtualServer) same(conf *model.VirtualServer) bool {
+	if len(conf.Real) == 0 || len(conf.Real) != len(vs.conf.Real) || &conf.Real[0] != &vs.conf.Real[0] {
+		return false
+	}
+	if was := vs.conf; was.Quorum != conf.Quorum || was.Hysteresis != conf.Hysteresis || was.HASuspend != conf.HASuspend || len(was.Services) != len(conf.Services) {
+		return false
+	}
+	for _, r := range vs.real {
+		if len(r.checks) != len(r.conf.Checks) { // one could not be built
+			return false
+		}
+	}
+	return true
+}
+
+// use enters a real server with a check, in the order of the configuration.
+func (b *builder) use(c *check, r *realServer, spec *model.Check) {
+	if c.round != b.w.round {
+		c.round, c.spec, c.users = b.w.round, spec, c.users[:0]
+		b.used++
+		switch spec.Kind {
+		case model.BFDCheck:
+			b.bfds = append(b.bfds, c)
+		case model.FileCheck:
+			b.files = append(b.files, c)
+		}
+	}
+	c.users = append(c.users, r)
+}
+
+func (b *builder) keep(vs *virtualServer) {
+	for _, r := range vs.real {
+		for k, c := range r.checks {
+			b.use(c, r, &r.conf.Checks[k])
+		}
+	}
+}
+
+// build makes a virtual server anew, with what is known from before.
+func (b *builder) build(conf *model.VirtualServer, was *virtualServer) *virtualServer {
+	w := b.w
+	before := map[realKey]*realServer{}
+	if was != nil {
+		for _, r := range was.real {
+			before[realKey{conf.Name, r.conf.Addr, r.conf.ConfPort}] = r
+		}
+	}
+	vs := &virtualServer{conf: conf}
+	total := 0
+	for j := range conf.Real {
+		rs := &conf.Real[j]
+		at := realKey{conf.Name, rs.Addr, rs.ConfPort}
+		r := &realServer{vs: vs, conf: rs, since: b.now, order: w.orders[at]}
+		was := before[at]
+		for k := range rs.Checks {
+			spec := &rs.Checks[k]
+			c, err := b.check(spec, conf, rs)
+			if err != nil {
+				b.errs = append(b.errs, fmt.Errorf("virtual server %s: %w", conf.Name, err))
+				continue
+			}
+			b.use(c, r, spec)
+			r.checks = append(r.checks, c)
+			// A server that lives already is not taken out because it got one
+			// more alpha check.
+			r.hold = append(r.hold, spec.Alpha && (was == nil || !was.alive))
+		}
+		if was != nil {
+			r.alive, r.known, r.since = was.alive, was.known, was.since
+		} else {
+			r.alive, _ = r.verdict()
+			r.known = w.before != nil // told in the run before
+		}
+		total += rs.Weight
+		vs.real = append(vs.real, r)
+	}
+	vs.q = newQuorum(conf.Quorum, conf.Hysteresis, total)
+	if was != nil {
+		vs.q.up, vs.known = was.q.up, was.known
+		vs.suspended = was.suspended
+	} else if w.before != nil {
+		vs.q.up, vs.known = w.before.Quorums[conf.Name]
+	}
+	return vs
+}
+
+// check finds the check that a definition had before, or makes a new one with
+// what is known about the same question.
+func (b *builder) check(spec *model.Check, vs *model.VirtualServer, rs *model.RealServer) (*check, error) {
+	w := b.w
+	id := keyOf(spec).in(vs, rs, spec)
+	if c := w.checks[id]; c != nil {
+		return c, nil
+	}
+	c, err := newCheck(spec, vs, rs)
+	if err != nil {
+		return nil, err
+	}
+	if b.ident == nil {
+		b.ident = make(map[key]*check, len(w.checks))
+		for _, o := range w.checks {
+			b.ident[o.ident] = o
+		}
+	}
+	if o := b.ident[c.ident]; o != nil {
+		c.m.inherit(o.m)
+		c.weight, c.adds, c.added = o.weight, o.adds, o.added
+		c.last, c.took, c.detail, c.fault = o.last, o.took, o.detail, o.fault
+	}
+	w.before.recall(c)
+	w.checks[id] = c
+	b.added = append(b.added, c)
+	return c, nil
+}
+
+// realKey finds a real server again after a reload.
+type realKey struct {
+	vs   string
+	addr netip.Addr
+	port uint16
+}
