@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"net/netip"
+	"slices"
 
 	"ballast/services/ipc/status"
 	"ballast/services/ipvs/ipvsnl"
@@ -10,9 +11,10 @@ import (
 // Beliefs are what is held to be true about the real servers of one Plan: the
 // last word of health, else what the kernel showed when this process found it,
 // else nothing, and then keepalived's rule for a new real server counts: it is
-// in, unless alpha.
+// in, unless alpha. To them come the orders of the operator. Beliefs are never
+// changed; the next ones share with them what is the same.
 type Beliefs struct {
-	virtual []virtualBelief // parallel to Plan.Virtual
+	virtual []*virtualBelief // parallel to Plan.Virtual
 }
 
 type virtualBelief struct {
@@ -22,7 +24,9 @@ type virtualBelief struct {
 
 type realBelief struct {
 	alive  truth
+	order  order
 	weight int32 // configured one if negative
+	other  int32 // weight of an orderWeight
 }
 
 type truth uint8
@@ -43,8 +47,11 @@ func truthOf(b bool) truth {
 // of applies the belief to r.
 func (b realBelief) of(r *Real) (alive bool, weight int32) {
 	weight = r.Dest.Weight
-	if b.alive != unknown && b.weight >= 0 {
-		weight = b.weight
+	switch {
+	case b.alive != unknown && b.weight >= 0:
+		weight = b.weight // a check sets it
+	case b.order == orderWeight:
+		weight = b.other
 	}
 	switch {
 	case !r.Checked:
@@ -62,6 +69,9 @@ func (b *virtualBelief) quorumUp(v *Virtual) bool {
 	}
 	var sum int64
 	for j := range v.Real {
+		if b.real[j].order == orderDrain || b.real[j].order == orderDisable {
+			continue
+		}
 		if alive, w := b.real[j].of(&v.Real[j]); alive {
 			sum += int64(w)
 		}
@@ -69,11 +79,28 @@ func (b *virtualBelief) quorumUp(v *Virtual) bool {
 	return sum > 0 && sum >= v.Quorum
 }
 
+func (b *virtualBelief) equal(c *virtualBelief) bool {
+	return b == c || b.quorum == c.quorum && slices.Equal(b.real, c.real)
+}
+
+func (b *virtualBelief) clone() *virtualBelief {
+	return &virtualBelief{b.quorum, slices.Clone(b.real)}
+}
+
 // NoBeliefs knows nothing about p.
 func NoBeliefs(p *Plan) *Beliefs {
-	b := &Beliefs{virtual: make([]virtualBelief, len(p.Virtual))}
-	for i := range p.Virtual {
-		b.virtual[i].real = make([]realBelief, len(p.Virtual[i].Real))
+	b := &Beliefs{virtual: make([]*virtualBelief, len(p.Virtual))}
+	n := 0
+	for _, v := range p.Virtual {
+		n += len(v.Real)
+	}
+	all, real := make([]virtualBelief, len(p.Virtual)), make([]realBelief, n)
+	for i, v := range p.Virtual {
+		all[i].real, real = real[:len(v.Real):len(v.Real)], real[len(v.Real):]
+		for j := range all[i].real {
+			all[i].real[j].weight = -1
+		}
+		b.virtual[i] = &all[i]
 	}
 	return b
 }
@@ -82,27 +109,46 @@ func NoBeliefs(p *Plan) *Beliefs {
 // virtual servers and the addresses of real servers: a real server that was
 // down stays down through a commit.
 func (b *Beliefs) Carry(from, to *Plan) *Beliefs {
-	out := NoBeliefs(to)
-	at := map[string]int{}
-	for i := range from.Virtual {
-		at[from.Virtual[i].Name] = i
-	}
-	for i := range to.Virtual {
-		j, ok := at[to.Virtual[i].Name]
-		if !ok {
-			continue
-		}
-		out.virtual[i].quorum = b.virtual[j].quorum
-		old := from.Virtual[j].Real
-		find := index(len(old), func(k int) netip.AddrPort { return old[k].confKey() })
-		for k := range to.Virtual[i].Real {
-			if m := find(k, to.Virtual[i].Real[k].confKey()); m >= 0 {
-				out.virtual[i].real[k] = b.virtual[j].real[m]
-			} else if out.virtual[i].quorum == no {
-				// A new real server may restore a quorum that health has not
-				// counted yet.
-				out.virtual[i].quorum = unknown
+	out := &Beliefs{virtual: make([]*virtualBelief, len(to.Virtual))}
+	for i, v := range to.Virtual {
+		j := i
+		if j >= len(from.Virtual) || from.Virtual[j].Name != v.Name {
+			var ok bool
+			if j, ok = from.names[v.Name]; !ok {
+				j = -1
 			}
+		}
+		switch {
+		case j < 0:
+			out.virtual[i] = unknownServer(v)
+		case from.Virtual[j] == v:
+			out.virtual[i] = b.virtual[j]
+		default:
+			out.virtual[i] = b.virtual[j].carry(from.Virtual[j], v)
+		}
+	}
+	return out
+}
+
+func unknownServer(v *Virtual) *virtualBelief {
+	b := &virtualBelief{real: make([]realBelief, len(v.Real))}
+	for j := range b.real {
+		b.real[j].weight = -1
+	}
+	return b
+}
+
+func (b *virtualBelief) carry(from, to *Virtual) *virtualBelief {
+	out := unknownServer(to)
+	out.quorum = b.quorum
+	find := index(len(from.Real), func(k int) netip.AddrPort { return from.Real[k].confKey() })
+	for k := range to.Real {
+		if m := find(k, to.Real[k].confKey()); m >= 0 {
+			out.real[k] = b.real[m]
+		} else if out.quorum == no {
+			// A new real server may restore a quorum that health has not
+			// counted yet.
+			out.quorum = unknown
 		}
 	}
 	return out
@@ -134,51 +180,49 @@ func index(n int, at func(int) netip.AddrPort) func(hint int, k netip.AddrPort) 
 // Adopt learns from the kernel, for real servers that nothing is known about
 // yet: a configured real server is up if the kernel has it and down if the
 // kernel has its service without it. A service that the kernel lacks teaches
-// nothing. It returns a copy.
+// nothing.
 func (b *Beliefs) Adopt(p *Plan, have *State) *Beliefs {
-	out := b.clone()
-	for i := range p.Virtual {
-		v := &p.Virtual[i]
+	out := &Beliefs{virtual: slices.Clone(b.virtual)}
+	for i, v := range p.Virtual {
 		var svc *ServiceState
-		for _, s := range v.Services {
-			if svc = have.find(s.ID); svc != nil {
+		for j := range v.Services {
+			if svc = have.find(v.Services[j].ID); svc != nil {
 				break
 			}
 		}
 		if svc == nil {
 			continue
 		}
-		vb := &out.virtual[i]
+		vb := out.virtual[i].clone()
 		for j := range v.Real {
 			rb := &vb.real[j]
 			if r := &v.Real[j]; r.Checked && rb.alive == unknown {
-				*rb = adopted(r, svc.find(key(r.Dest)))
+				rb.adopt(r, svc.find(key(r.Dest)))
 			}
 		}
 		if v.Sorry != nil && vb.quorum == unknown {
 			d := svc.find(key(v.Sorry.Dest))
 			vb.quorum = truthOf(d == nil || d.Weight == 0)
 		}
+		out.virtual[i] = vb
 	}
 	return out
 }
 
-func adopted(r *Real, d *ipvsnl.DestState) realBelief {
+// adopt takes over what the kernel shows of r; nil: it lacks it.
+func (b *realBelief) adopt(r *Real, d *ipvsnl.DestState) {
 	switch {
+	case b.order == orderDisable:
+		// It is out whatever health thinks of it.
+	case b.order == orderDrain && d != nil, b.order == orderWeight && d != nil && d.Weight == b.other:
+		b.alive = yes
 	case d == nil, d.Weight == 0 && r.Inhibit && r.Dest.Weight > 0:
-		return realBelief{no, -1}
+		b.alive = no
 	case r.Dynamic:
-		return realBelief{yes, d.Weight}
+		b.alive, b.weight = yes, d.Weight
+	default:
+		b.alive = yes
 	}
-	return realBelief{yes, -1}
-}
-
-func (b *Beliefs) clone() *Beliefs {
-	out := &Beliefs{virtual: make([]virtualBelief, len(b.virtual))}
-	for i, v := range b.virtual {
-		out.virtual[i] = virtualBelief{v.quorum, append([]realBelief(nil), v.real...)}
-	}
-	return out
 }
 
 // Health is what this service reads of status.Health: much of that is detail
@@ -226,45 +270,63 @@ func (r *RealHealth) settled() bool {
 	return false
 }
 
-// Hear takes in a state of health and returns a copy. A verdict that does not
-// rest on a probe and contradicts what is believed is held back, unless trust
-// is set; held tells whether there was one.
+// Hear takes in a state of health. A verdict that does not rest on a probe and
+// contradicts what is believed is held back, unless trust is set; held tells
+// whether there was one.
 func (b *Beliefs) Hear(p *Plan, h *Health, trust bool) (_ *Beliefs, held bool) {
-	out := b.clone()
-	at := map[string]int{}
+	out := &Beliefs{virtual: slices.Clone(b.virtual)}
 	for i := range h.Servers {
-		at[h.Servers[i].Name] = i
+		hv := &h.Servers[i]
+		at := i
+		if at >= len(p.Virtual) || p.Virtual[at].Name != hv.Name {
+			var ok bool
+			if at, ok = p.names[hv.Name]; !ok {
+				continue
+			}
+		}
+		vb, back := b.virtual[at].hear(p.Virtual[at], hv, trust)
+		out.virtual[at], held = vb, held || back
 	}
-	for i := range p.Virtual {
-		j, ok := at[p.Virtual[i].Name]
-		if !ok {
+	return out, held
+}
+
+func (b *virtualBelief) hear(v *Virtual, hv *VirtualHealth, trust bool) (_ *virtualBelief, held bool) {
+	out := b
+	change := func() *virtualBelief {
+		if out == b {
+			out = b.clone()
+		}
+		return out
+	}
+	find := index(len(hv.Real), func(k int) netip.AddrPort {
+		return netip.AddrPortFrom(hv.Real[k].Addr.Unmap(), hv.Real[k].Port)
+	})
+	agreed := true
+	for k := range v.Real {
+		m := find(k, v.Real[k].confKey())
+		if m < 0 {
+			agreed = false // a real server that health has not met yet
 			continue
 		}
-		hv, vb := &h.Servers[j], &out.virtual[i]
-		find := index(len(hv.Real), func(k int) netip.AddrPort {
-			return netip.AddrPortFrom(hv.Real[k].Addr.Unmap(), hv.Real[k].Port)
-		})
-		agreed := true
-		for k := range p.Virtual[i].Real {
-			m := find(k, p.Virtual[i].Real[k].confKey())
-			if m < 0 {
-				agreed = false // a real server that health has not met yet
-				continue
+		rh, rb := &hv.Real[m], b.real[k]
+		said := rb
+		said.alive, said.weight = truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))
+		if !trust && rb.alive != unknown && !rh.settled() {
+			if rb.alive != said.alive {
+				agreed, held = false, true
 			}
-			rh, rb := &hv.Real[m], &vb.real[k]
-			said := realBelief{truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))}
-			if !trust && rb.alive != unknown && !rh.settled() {
-				if rb.alive != said.alive {
-					agreed, held = false, true
-				}
-				continue
-			}
-			*rb = said
+			continue
 		}
-		vb.quorum = unknown // counted from the real servers by quorumUp
-		if agreed {
-			vb.quorum = truthOf(hv.QuorumUp)
+		if said != rb {
+			change().real[k] = said
 		}
+	}
+	quorum := unknown // counted from the real servers by quorumUp
+	if agreed {
+		quorum = truthOf(hv.QuorumUp)
+	}
+	if quorum != b.quorum {
+		change().quorum = quorum
 	}
 	return out, held
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"ballast/configs/model"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -11,14 +12,16 @@ import (
 // address and port. The order is part of it, because the tables of the mh and
 // sh schedulers depend on the order of insertion, and two directors must agree.
 type Table struct {
-	Services []Entry
+	Services []*Entry
 	Daemons  []ipvsnl.Daemon // sorted by role
 	// DaemonsKept leaves the sync daemons as they are: the role is not known yet.
 	DaemonsKept bool
-	Timeouts    ipvsnl.Timeouts // 0: leave
+	// whole is the table that this one is a part of; nil: it is whole itself.
+	whole    []*Entry
+	Timeouts ipvsnl.Timeouts // 0: leave
 }
 
-// Entry is one service of a Table.
+// Entry is one service of a Table; it is never changed.
 type Entry struct {
 	ipvsnl.Service
 	Dests []ipvsnl.Dest
@@ -26,6 +29,31 @@ type Entry struct {
 	// or the sorry server is not needed. They are deleted at once, where one
 	// that is not configured drains.
 	Out []netip.AddrPort
+
+	virtual *Virtual
+	belief  *virtualBelief
+}
+
+// replaced is t with the services of some virtual servers made anew: gone are
+// those that they had, fresh those that they have now.
+func (t *Table) replaced(gone map[model.ServiceID]bool, fresh []*Entry) *Table {
+	out := *t
+	sortEntries(fresh)
+	out.Services = make([]*Entry, 0, len(t.Services)+len(fresh))
+	for _, e := range t.Services {
+		for len(fresh) > 0 && ipvsnl.CompareID(fresh[0].ID, e.ID) < 0 {
+			out.Services, fresh = append(out.Services, fresh[0]), fresh[1:]
+		}
+		if !gone[e.ID] {
+			out.Services = append(out.Services, e)
+		}
+	}
+	out.Services = append(out.Services, fresh...)
+	return &out
+}
+
+func (e *Entry) equal(f *Entry) bool {
+	return e.Service == f.Service && slices.Equal(e.Dests, f.Dests) && slices.Equal(e.Out, f.Out)
 }
 
 // Roles are the states of the VRRP instances, as far as they matter here.
@@ -38,20 +66,43 @@ type Roles struct {
 func Desired(p *Plan, b *Beliefs, roles Roles) *Table {
 	t := &Table{Timeouts: p.Timeouts}
 	n := 0
-	for i := range p.Virtual {
-		n += len(p.Virtual[i].Services)
+	for _, v := range p.Virtual {
+		n += len(v.Services)
 	}
-	t.Services = make([]Entry, 0, n)
-	for i := range p.Virtual {
-		v := &p.Virtual[i]
-		dests, out := v.dests(&b.virtual[i])
-		for _, s := range v.Services {
-			t.Services = append(t.Services, Entry{Service: s, Dests: dests, Out: out})
-		}
+	t.Services = make([]*Entry, 0, n)
+	for i, v := range p.Virtual {
+		t.Services = v.entries(t.Services, b.virtual[i])
 	}
 	sortEntries(t.Services)
 	t.daemons(p.Daemon, roles)
 	return t
+}
+
+// entries appends what the services of v should be.
+func (v *Virtual) entries(to []*Entry, b *virtualBelief) []*Entry {
+	dests, out := v.dests(b)
+	lend := v.lends(b)
+	all := make([]Entry, len(v.Services))
+	for i, s := range v.Services {
+		if lend && (s.Scheduler == "sh" || s.Scheduler == "mh") {
+			s.Flags |= ipvsnl.FlagSched1
+		}
+		all[i] = Entry{Service: s, Dests: dests, Out: out, virtual: v, belief: b}
+		to = append(to, &all[i])
+	}
+	return to
+}
+
+// lends reports whether an order keeps a real server at weight 0. sh and mh
+// would go on sending it its clients, and refuse them, without their fallback
+// flag.
+func (v *Virtual) lends(b *virtualBelief) bool {
+	for j := range v.Real {
+		if o := b.real[j].order; o == orderDrain || o == orderWeight && b.real[j].other == 0 && v.Real[j].Dest.Weight != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // dests says which destinations of v are in and which are out.
@@ -75,8 +126,15 @@ func (v *Virtual) dests(b *virtualBelief) (in []ipvsnl.Dest, out []netip.AddrPor
 		d := r.Dest
 		alive, weight := b.real[j].of(r)
 		d.Weight = weight
-		switch {
-		case alive && !sorryIn:
+		switch o := b.real[j].order; {
+		case o == orderDisable:
+			out = append(out, key(d))
+			continue
+		case o == orderDrain && alive && v.drainable():
+			// Also when the sorry server is in: what was promised to the
+			// connections holds.
+			d.Weight = 0
+		case alive && !sorryIn && o != orderDrain:
 		case r.Inhibit:
 			d.Weight = 0
 		default:
@@ -87,13 +145,19 @@ func (v *Virtual) dests(b *virtualBelief) (in []ipvsnl.Dest, out []netip.AddrPor
 	}
 	// A sorry server may be a real server too: the one that takes
 	// connections counts.
-	slices.SortStableFunc(in, func(a, b ipvsnl.Dest) int {
+	byKey := func(a, b ipvsnl.Dest) int {
 		if c := ipvsnl.CompareDest(a, b); c != 0 {
 			return c
 		}
 		return int(min(b.Weight, 1) - min(a.Weight, 1))
-	})
+	}
+	if !slices.IsSortedFunc(in, byKey) {
+		slices.SortStableFunc(in, byKey)
+	}
 	in = slices.CompactFunc(in, func(a, b ipvsnl.Dest) bool { return key(a) == key(b) })
+	if len(out) == 0 {
+		return in, nil
+	}
 	out = slices.DeleteFunc(out, func(k netip.AddrPort) bool {
 		_, found := slices.BinarySearchFunc(in, k, func(d ipvsnl.Dest, k netip.AddrPort) int { return compareKey(key(d), k) })
 		return found
@@ -101,6 +165,10 @@ func (v *Virtual) dests(b *virtualBelief) (in []ipvsnl.Dest, out []netip.AddrPor
 	slices.SortFunc(out, compareKey)
 	return in, slices.Compact(out)
 }
+
+// drainable reports whether a real server can stay at weight 0: dh would keep
+// sending it its clients, and refuse them.
+func (v *Virtual) drainable() bool { return v.Services[0].Scheduler != "dh" }
 
 func (t *Table) daemons(d *Daemon, roles Roles) {
 	if d == nil {

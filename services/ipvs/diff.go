@@ -11,9 +11,10 @@ import (
 	"ballast/services/ipvs/ipvsnl"
 )
 
-// State is what the kernel holds, as one dump found it.
+// State is what the kernel holds, as far as it was read. It is never changed,
+// nor is anything that it refers to.
 type State struct {
-	Services []ServiceState // sorted by ID
+	Services []*ServiceState // sorted by ID
 	Daemons  []ipvsnl.Daemon
 	Timeouts ipvsnl.Timeouts
 }
@@ -26,11 +27,11 @@ type ServiceState struct {
 
 // find returns the service id, nil if there is none.
 func (s *State) find(id model.ServiceID) *ServiceState {
-	i, ok := slices.BinarySearchFunc(s.Services, id, func(s ServiceState, id model.ServiceID) int { return ipvsnl.CompareID(s.ID, id) })
+	i, ok := slices.BinarySearchFunc(s.Services, id, func(s *ServiceState, id model.ServiceID) int { return ipvsnl.CompareID(s.ID, id) })
 	if !ok {
 		return nil
 	}
-	return &s.Services[i]
+	return s.Services[i]
 }
 
 // find returns the destination k, nil if there is none.
@@ -211,10 +212,14 @@ type Overdue func(id model.ServiceID, k netip.AddrPort) bool
 // there a destination goes at once.
 func Diff(have *State, want *Table, overdue Overdue) []Op {
 	var edits, dels []Op
+	whole := want.whole
+	if whole == nil {
+		whole = want.Services
+	}
 	n := 8 // timeouts and daemons
 	for i := range want.Services {
 		if have.find(want.Services[i].ID) == nil {
-			n += 1 + len(want.Services[i].Dests)
+			n += 2 + len(want.Services[i].Dests)
 		}
 	}
 	adds := make([]Op, 0, n)
@@ -228,13 +233,10 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 	adds = append(append(adds, restart...), start...)
 
 	for i := range want.Services {
-		w := &want.Services[i]
+		w := want.Services[i]
 		h := have.find(w.ID)
 		if h == nil {
-			adds = append(adds, req(ipvsnl.AddService, w.Service, ipvsnl.Dest{}))
-			for _, d := range w.Dests {
-				adds = append(adds, req(ipvsnl.AddDest, w.Service, d))
-			}
+			adds = addService(adds, w)
 			continue
 		}
 		svc := w.Service
@@ -287,11 +289,11 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 	}
 
 	for i := range have.Services {
-		h := &have.Services[i]
+		h := have.Services[i]
 		if _, ok := findEntry(want.Services, h.ID); ok {
 			continue
 		}
-		if gone(h, overdue) || shadows(h.ID, want.Services) {
+		if gone(h, overdue) || shadows(h.ID, whole) {
 			op := req(ipvsnl.DelService, h.Service, ipvsnl.Dest{})
 			op.Drain = len(h.Dests) > 0
 			dels = append(dels, op)
@@ -310,6 +312,31 @@ func Diff(have *State, want *Table, overdue Overdue) []Op {
 	return append(append(adds, edits...), dels...)
 }
 
+// addService appends what makes a new service. mh makes its table anew at each
+// destination that comes (4,093 places, 15 times the cost of the operation);
+// without a scheduler there is none until all are in.
+func addService(ops []Op, w *Entry) []Op {
+	s := w.Service
+	late := s.Scheduler == "mh" && len(w.Dests) > 1
+	if late {
+		s.Scheduler = noScheduler
+	}
+	ops = append(ops, Op{Request: ipvsnl.Request{Verb: ipvsnl.AddService, Service: s}})
+	for _, d := range w.Dests {
+		ops = append(ops, Op{Request: ipvsnl.Request{Verb: ipvsnl.AddDest, Service: s, Dest: d}})
+	}
+	if late {
+		ops = append(ops, Op{
+			Request: ipvsnl.Request{Verb: ipvsnl.EditService, Service: w.Service},
+			Was:     &ipvsnl.Request{Verb: ipvsnl.EditService, Service: s},
+		})
+	}
+	return ops
+}
+
+// noScheduler is the kernel's word for none.
+const noScheduler = "none"
+
 // quenches is 1 for an edit that takes a destination's weight away.
 func quenches(o *Op) int {
 	if o.Verb == ipvsnl.EditDest && o.Dest.Weight == 0 {
@@ -322,8 +349,8 @@ func findDest(ds []ipvsnl.Dest, k netip.AddrPort) (int, bool) {
 	return slices.BinarySearchFunc(ds, k, func(d ipvsnl.Dest, k netip.AddrPort) int { return compareKey(key(d), k) })
 }
 
-func findEntry(es []Entry, id model.ServiceID) (int, bool) {
-	return slices.BinarySearchFunc(es, id, func(e Entry, id model.ServiceID) int { return ipvsnl.CompareID(e.ID, id) })
+func findEntry(es []*Entry, id model.ServiceID) (int, bool) {
+	return slices.BinarySearchFunc(es, id, func(e *Entry, id model.ServiceID) int { return ipvsnl.CompareID(e.ID, id) })
 }
 
 // drain takes a destination out in two steps: weight 0 first, and only a later
@@ -355,7 +382,7 @@ func gone(h *ServiceState, overdue Overdue) bool {
 
 // shadows reports whether a service that is not wanted takes the packets of
 // one that is: a port of an address comes before "all ports" of it.
-func shadows(id model.ServiceID, want []Entry) bool {
+func shadows(id model.ServiceID, want []*Entry) bool {
 	if id.Mark != 0 || id.Port == 0 {
 		return false
 	}

@@ -22,6 +22,7 @@ type fakeKernel struct {
 	dumpErr  error
 	dumps    int
 	partial  int
+	looked   []model.ServiceID // read one by one
 	requests []ipvsnl.Request
 }
 
@@ -35,16 +36,52 @@ func (k *fakeKernel) Dump(only []model.ServiceID, tick func()) (*State, error) {
 	out := &State{Daemons: slices.Clone(k.state.Daemons), Timeouts: k.state.Timeouts}
 	for _, s := range k.state.Services {
 		if only == nil || slices.Contains(only, s.ID) {
-			s.Dests = slices.Clone(s.Dests)
-			out.Services = append(out.Services, s)
+			out.Services = append(out.Services, &ServiceState{s.ServiceState, slices.Clone(s.Dests)})
 		}
 	}
 	if only != nil {
 		k.partial++
+		k.looked = append(k.looked, only...)
 		out.Daemons, out.Timeouts = nil, ipvsnl.Timeouts{}
 	}
 	out.sort()
 	return out, nil
+}
+
+func (k *fakeKernel) Services() ([]ipvsnl.ServiceState, error) {
+	var out []ipvsnl.ServiceState
+	for _, s := range k.state.Services {
+		out = append(out, s.ServiceState)
+	}
+	return out, k.dumpErr
+}
+
+func (k *fakeKernel) Dests(ids []model.ServiceID, tick func()) ([][]ipvsnl.DestState, error) {
+	out := make([][]ipvsnl.DestState, len(ids))
+	for i, id := range ids {
+		for _, s := range k.state.Services {
+			if s.ID == id {
+				out[i] = slices.Clone(s.Dests)
+				sortDests(out[i])
+			}
+		}
+	}
+	return out, k.dumpErr
+}
+
+func (k *fakeKernel) Rest() ([]ipvsnl.Daemon, ipvsnl.Timeouts, error) {
+	d := slices.Clone(k.state.Daemons)
+	sortDaemons(d)
+	return d, k.state.Timeouts, k.dumpErr
+}
+
+// sort puts a state into canonical order.
+func (s *State) sort() {
+	sortServices(s.Services)
+	for _, h := range s.Services {
+		sortDests(h.Dests)
+	}
+	sortDaemons(s.Daemons)
 }
 
 func (s *State) serving() map[model.ServiceID]bool {
@@ -94,19 +131,19 @@ func (k *fakeKernel) do(r ipvsnl.Request) error {
 	if r.Verb >= ipvsnl.StartDaemon {
 		return k.doRest(r)
 	}
-	i := slices.IndexFunc(k.state.Services, func(s ServiceState) bool { return s.ID == r.Service.ID })
+	i := slices.IndexFunc(k.state.Services, func(s *ServiceState) bool { return s.ID == r.Service.ID })
 	switch {
 	case r.Verb == ipvsnl.AddService && i >= 0:
 		return errno(unix.EEXIST)
 	case r.Verb == ipvsnl.AddService:
-		var s ServiceState
+		s := &ServiceState{}
 		s.Service = r.Service
 		k.state.Services = append(k.state.Services, s)
 		return nil
 	case i < 0:
 		return errno(unix.ESRCH)
 	}
-	s := &k.state.Services[i]
+	s := k.state.Services[i]
 	j := slices.IndexFunc(s.Dests, func(d ipvsnl.DestState) bool { return key(d.Dest) == key(r.Dest) })
 	switch r.Verb {
 	case ipvsnl.EditService:

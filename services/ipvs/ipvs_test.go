@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/services/ipc/status"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -120,9 +121,10 @@ func TestDesired(t *testing.T) {
 				}, rs("10.0.1.1", 1, func(r *model.RealServer) { r.Forward = model.NAT; r.Port = 53 }))),
 			want: `add service [10.0.0.1]:udp:80 wrr ops
 add destination [10.0.1.1]:udp:53 of [10.0.0.1]:udp:80 NAT weight 1
-add service [10.0.0.2]:tcp:80 mh (mh-fallback,mh-port) persistent 50 /24
+add service [10.0.0.2]:tcp:80 none (flag-1,flag-2) persistent 50 /24
 add destination [10.0.1.1]:tcp:80 of [10.0.0.2]:tcp:80 DR weight 1 thresholds 100 50
 add destination [10.0.1.2]:tcp:80 of [10.0.0.2]:tcp:80 DR weight 3
+edit service [10.0.0.2]:tcp:80: none (flag-1,flag-2) persistent 50 /24 -> mh (mh-fallback,mh-port) persistent 50 /24
 `,
 		},
 		"IPv6, mark and tunnels": {
@@ -418,7 +420,15 @@ func (w *world) do(fn func()) string {
 	return b.String()
 }
 
-func (w *world) full() { w.clock = w.clock.Add(2 * time.Second); w.r.pass(nil) }
+func (w *world) full() { w.clock = w.clock.Add(2 * time.Second); w.r.pass() }
+
+// sweep is one sweep of the table.
+func (w *world) sweep() {
+	w.clock = w.clock.Add(2 * time.Second)
+	if err := w.r.sweep(w.k); err != nil {
+		w.k.t.Error(err)
+	}
+}
 
 func TestRestartChangesNothing(t *testing.T) {
 	c := config(
@@ -575,7 +585,7 @@ func TestHealthEventsTouchOneService(t *testing.T) {
 	w.full()
 	w.r.hear(health(1, c))
 	w.r.event()
-	before, partial := w.k.dumps, w.k.partial
+	before := w.k.dumps
 	got := w.do(func() {
 		if !w.r.hear(health(1, c, "10.0.1.7")) {
 			t.Error("news are no news")
@@ -585,8 +595,8 @@ func TestHealthEventsTouchOneService(t *testing.T) {
 	if d := cmp.Diff("delete destination [10.0.1.7]:tcp:80 of [10.0.0.7]:tcp:80\n", got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	if w.k.dumps-before != 2 || w.k.partial-partial != 2 {
-		t.Errorf("%d dumps, %d of them partial; want 2, both partial", w.k.dumps-before, w.k.partial-partial)
+	if w.k.dumps != before {
+		t.Errorf("%d dumps: what was read last is still true", w.k.dumps-before)
 	}
 	if w.r.hear(health(1, c, "10.0.1.7")) {
 		t.Error("the same health is news")
@@ -604,7 +614,7 @@ func TestRepairs(t *testing.T) {
 	w := newWorld(t)
 	w.r.configure(1, c)
 	w.full()
-	s := &w.k.state.Services[0]
+	s := w.k.state.Services[0]
 	s.Dests[0].Weight = 9                                                                           // changed
 	s.Scheduler = "rr"                                                                              // changed
 	s.Dests = append(s.Dests, ipvsnl.DestState{Dest: ipvsnl.Dest{Addr: ip("10.9.9.9"), Weight: 1}}) // added
@@ -810,11 +820,11 @@ func TestTransitions(t *testing.T) {
 	}
 	w := newWorld(t)
 	c, gen := config(), uint64(0)
-	for n := range 3000 {
+	for n := range 1500 {
 		w.clock = w.clock.Add(time.Duration(rnd.IntN(200)) * time.Second)
 		what := ""
 		w.k.requests = nil
-		switch rnd.IntN(8) {
+		switch rnd.IntN(9) {
 		case 0, 1:
 			c, gen = random(), gen+1
 			w.r.configure(gen, c)
@@ -833,19 +843,35 @@ func TestTransitions(t *testing.T) {
 			}
 			what = "connections"
 		case 7:
+			orders := w.r.orders
 			w.restart()
+			w.r.orders = orders
 			w.r.configure(gen, c)
 			what = "restart"
+		case 8:
+			for range 1 + rnd.IntN(3) {
+				w.r.order(status.ServerOrder{Addr: ip(fmt.Sprintf("10.0.1.%d", rnd.IntN(8))), Weight: rnd.IntN(3),
+					Action: []string{status.OrderDrain, status.OrderDisable, status.OrderWeight, status.OrderEnable, status.OrderEnable}[rnd.IntN(5)]})
+			}
+			what = "order"
 		}
 		w.r.event()
 		if !w.r.settled {
 			w.clock = w.clock.Add(HealthWait)
+			w.full()
 		}
-		w.full()
-		again := func() { w.r.pass(nil) }
-		again() // a drain that has nothing to wait for ends
-		again() // and gives the fallback back
-		if got := w.do(again); got != "" {
+		if w.r.settled && w.r.plan != nil {
+			checkKept(t, w)
+		}
+		w.clock = w.clock.Add(2 * time.Second)
+		look := func() { w.r.pass() }
+		if pick(2) {
+			look = func() { w.r.sweep(w.k) }
+		}
+		look()
+		look() // a drain that has nothing to wait for ends
+		look() // and gives the fallback back
+		if got := w.do(look); got != "" {
 			t.Fatalf("step %d, %s: one more pass does\n%s", n, what, got)
 		}
 		if w.r.plan != nil {
@@ -854,6 +880,9 @@ func TestTransitions(t *testing.T) {
 		if w.r.problem() != "" {
 			t.Errorf("step %d, %s: %s", n, what, w.r.problem())
 		}
+		if w.r.repairs != 0 {
+			t.Errorf("step %d, %s: %d repairs: %q", n, what, w.r.repairs, w.r.repaired)
+		}
 		if t.Failed() {
 			t.Fatalf("step %d, %s: operations\n%s", n, what, w.r.lastOps)
 		}
@@ -861,12 +890,37 @@ func TestTransitions(t *testing.T) {
 	t.Logf("%d operations, %d passes", w.r.ops, w.r.passes)
 }
 
+// checkKept checks that what is believed of the kernel is true, and that what
+// is left to do is to end drains.
+func checkKept(t *testing.T, w *world) {
+	t.Helper()
+	have, _ := w.k.Dump(nil, nil)
+	conf := func(s *State) (out []string) {
+		for _, h := range s.Services {
+			out = append(out, h.ID.String()+" "+serviceText(h.Service))
+			for _, d := range h.Dests {
+				out = append(out, destName(h.ID, d.Dest)+" "+destText(d.Dest))
+			}
+		}
+		return out
+	}
+	if d := cmp.Diff(conf(have), conf(w.r.have)); d != "" {
+		t.Errorf("what is believed of the kernel: -kernel +belief\n%s", d)
+	}
+	for _, o := range Diff(have, w.r.want, func(model.ServiceID, netip.AddrPort) bool { return false }) {
+		if !o.Drain || o.Verb == ipvsnl.EditDest {
+			t.Errorf("not done: %s", o.String())
+		}
+	}
+}
+
 // checkHolds compares the kernel with what is wanted, field by field.
 func checkHolds(t *testing.T, w *world) {
 	t.Helper()
 	have, _ := w.k.Dump(nil, nil)
 	want := w.r.want
-	for _, e := range want.Services {
+	for _, w := range want.Services {
+		e := *w
 		h := have.find(e.ID)
 		if h == nil {
 			t.Errorf("no service %s", e.ID)

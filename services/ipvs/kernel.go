@@ -12,6 +12,13 @@ type Kernel interface {
 	// Dump reads the named services, or everything if only is nil. tick is
 	// called now and then while it works.
 	Dump(only []model.ServiceID, tick func()) (*State, error)
+	// Services reads all services without their destinations.
+	Services() ([]ipvsnl.ServiceState, error)
+	// Dests reads the destinations of services, sorted; none where there is no
+	// such service.
+	Dests(ids []model.ServiceID, tick func()) ([][]ipvsnl.DestState, error)
+	// Rest reads the sync daemons, sorted by role, and the timeouts.
+	Rest() ([]ipvsnl.Daemon, ipvsnl.Timeouts, error)
 	// Do makes changes in order and returns the outcome of each; the second
 	// result is a fault of the connection.
 	Do(reqs []ipvsnl.Request, tick func()) ([]error, error)
@@ -41,48 +48,96 @@ func (k *netlinkKernel) Close() error {
 	return err
 }
 
-func (k *netlinkKernel) Dump(only []model.ServiceID, tick func()) (s *State, err error) {
+// with calls f with a connection and closes that after a fault.
+func (k *netlinkKernel) with(f func(c *ipvsnl.Conn) error) error {
 	c, err := k.conn()
+	if err != nil {
+		return err
+	}
+	if err = f(c); err != nil {
+		k.Close()
+	}
+	return err
+}
+
+func (k *netlinkKernel) Services() (out []ipvsnl.ServiceState, err error) {
+	err = k.with(func(c *ipvsnl.Conn) error {
+		out, err = c.Services()
+		return err
+	})
+	return out, err
+}
+
+func (k *netlinkKernel) Dests(ids []model.ServiceID, tick func()) (out [][]ipvsnl.DestState, err error) {
+	out = make([][]ipvsnl.DestState, len(ids))
+	err = k.with(func(c *ipvsnl.Conn) error {
+		for i, id := range ids {
+			if out[i], err = c.Dests(id); err != nil {
+				return err
+			}
+			sortDests(out[i])
+			if i%100 == 99 {
+				tick()
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (k *netlinkKernel) Rest() (d []ipvsnl.Daemon, t ipvsnl.Timeouts, err error) {
+	err = k.with(func(c *ipvsnl.Conn) error {
+		if d, err = c.Daemons(); err != nil {
+			return err
+		}
+		t, err = c.Timeouts()
+		return err
+	})
+	sortDaemons(d)
+	return d, t, err
+}
+
+func (k *netlinkKernel) Dump(only []model.ServiceID, tick func()) (*State, error) {
+	s := &State{}
+	var services []ipvsnl.ServiceState
+	var err error
+	if only == nil {
+		if services, err = k.Services(); err != nil {
+			return nil, err
+		}
+		if s.Daemons, s.Timeouts, err = k.Rest(); err != nil {
+			return nil, err
+		}
+	}
+	err = k.with(func(c *ipvsnl.Conn) error {
+		for _, id := range only {
+			switch one, err := c.Service(id); {
+			case err == nil:
+				services = append(services, one)
+			case !isMissing(err):
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			k.Close()
-		}
-	}()
-	s = &State{}
-	var services []ipvsnl.ServiceState
-	if only == nil {
-		if services, err = c.Services(); err != nil {
-			return nil, err
-		}
-		if s.Daemons, err = c.Daemons(); err != nil {
-			return nil, err
-		}
-		if s.Timeouts, err = c.Timeouts(); err != nil {
-			return nil, err
-		}
-	}
-	for _, id := range only {
-		switch one, err := c.Service(id); {
-		case err == nil:
-			services = append(services, one)
-		case !isMissing(err):
-			return nil, err
-		}
-	}
-	s.Services = make([]ServiceState, len(services))
+	ids := make([]model.ServiceID, len(services))
 	for i := range services {
-		s.Services[i].ServiceState = services[i]
-		if s.Services[i].Dests, err = c.Dests(services[i].ID); err != nil {
-			return nil, err
-		}
-		if i%100 == 99 {
-			tick()
-		}
+		ids[i] = services[i].ID
 	}
-	s.sort()
+	dests, err := k.Dests(ids, tick)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]ServiceState, len(services))
+	s.Services = make([]*ServiceState, len(services))
+	for i := range all {
+		all[i] = ServiceState{services[i], dests[i]}
+		s.Services[i] = &all[i]
+	}
+	sortServices(s.Services)
 	return s, nil
 }
 
@@ -98,25 +153,44 @@ func (k *netlinkKernel) Do(reqs []ipvsnl.Request, tick func()) ([]error, error) 
 	return errs, err
 }
 
-// sort puts a state into canonical order.
-func (s *State) sort() {
-	slices.SortFunc(s.Services, func(a, b ServiceState) int { return ipvsnl.CompareID(a.ID, b.ID) })
-	for i := range s.Services {
-		slices.SortFunc(s.Services[i].Dests, func(a, b ipvsnl.DestState) int { return ipvsnl.CompareDest(a.Dest, b.Dest) })
+func compareServices(a, b *ServiceState) int { return ipvsnl.CompareID(a.ID, b.ID) }
+
+func sortServices(s []*ServiceState) {
+	if !slices.IsSortedFunc(s, compareServices) {
+		slices.SortFunc(s, compareServices)
 	}
-	slices.SortFunc(s.Daemons, func(a, b ipvsnl.Daemon) int { return int(a.Role) - int(b.Role) })
 }
 
-// merge returns s with the services ids as part shows them.
+func sortDests(d []ipvsnl.DestState) {
+	slices.SortFunc(d, func(a, b ipvsnl.DestState) int { return ipvsnl.CompareDest(a.Dest, b.Dest) })
+}
+
+func sortDaemons(d []ipvsnl.Daemon) {
+	slices.SortFunc(d, func(a, b ipvsnl.Daemon) int { return int(a.Role) - int(b.Role) })
+}
+
+// merge returns s with the services ids, which are sorted, as part shows them.
 func (s *State) merge(ids []model.ServiceID, part *State) *State {
-	out := &State{Daemons: s.Daemons, Timeouts: s.Timeouts}
-	out.Services = make([]ServiceState, 0, len(s.Services)+len(part.Services))
-	for i := range s.Services {
-		if !slices.Contains(ids, s.Services[i].ID) {
-			out.Services = append(out.Services, s.Services[i])
+	out := *s
+	out.Services = spliced(s.Services, slices.Clone(part.Services), func(id model.ServiceID) bool {
+		_, ok := slices.BinarySearchFunc(ids, id, ipvsnl.CompareID)
+		return ok
+	})
+	return &out
+}
+
+// spliced returns the list with fresh services in the place of those that are
+// gone.
+func spliced(list, fresh []*ServiceState, gone func(model.ServiceID) bool) []*ServiceState {
+	sortServices(fresh)
+	out := make([]*ServiceState, 0, len(list)+len(fresh))
+	for _, h := range list {
+		for len(fresh) > 0 && compareServices(fresh[0], h) < 0 {
+			out, fresh = append(out, fresh[0]), fresh[1:]
+		}
+		if !gone(h.ID) {
+			out = append(out, h)
 		}
 	}
-	out.Services = append(out.Services, part.Services...)
-	slices.SortFunc(out.Services, func(a, b ServiceState) int { return ipvsnl.CompareID(a.ID, b.ID) })
-	return out
+	return append(out, fresh...)
 }

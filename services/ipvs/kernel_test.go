@@ -82,21 +82,21 @@ func mustDump(t testing.TB) *State {
 // the table, another pass does nothing, and neither does a new process.
 func converge(t *testing.T, r *reconciler, c *model.Config) {
 	t.Helper()
-	if !r.pass(nil) || r.problem() != "" {
+	if !r.pass() || r.problem() != "" {
 		t.Fatalf("pass: %s", r.problem())
 	}
 	w := &world{k: &fakeKernel{state: *mustDump(t)}, r: r}
 	checkHolds(t, w)
 	ops := r.ops
-	if r.pass(nil); r.ops != ops {
+	if r.pass(); r.ops != ops {
 		t.Errorf("a second pass does %q", r.lastOps)
 	}
 	fresh := newReconciler(r.kernel, r.log, time.Now)
 	fresh.roles = r.roles
 	fresh.configure(r.config, c)
-	fresh.pass(nil)
+	fresh.pass()
 	fresh.hear(health(r.config, c))
-	fresh.pass(nil)
+	fresh.pass()
 	if fresh.ops != 0 {
 		t.Errorf("a restarted process does %q", fresh.lastOps)
 	}
@@ -215,7 +215,7 @@ func TestKernelEveryKind(t *testing.T) {
 	// Away with all of it: nothing has connections.
 	r.configure(3, config())
 	for range 3 {
-		r.pass(nil)
+		r.pass()
 	}
 	if s := mustDump(t); len(s.Services) != 0 || r.problem() != "" {
 		t.Errorf("%d services left, %s", len(s.Services), r.problem())
@@ -255,7 +255,7 @@ func TestKernelSchedulersAndPersistence(t *testing.T) {
 		gen++
 		r.configure(gen, config())
 		for range 3 {
-			r.pass(nil)
+			r.pass()
 		}
 	}
 	if r.repairs != 0 {
@@ -266,7 +266,7 @@ func TestKernelSchedulersAndPersistence(t *testing.T) {
 func TestKernelMissingScheduler(t *testing.T) {
 	r, _ := newKernelWorld(t)
 	r.configure(1, config(vs("10.0.0.1", func(v *model.VirtualServer) { v.Scheduler = "nosuch" }, rs("10.0.1.1", 1)), vs("10.0.0.2", nil, rs("10.0.1.1", 1))))
-	r.pass(nil)
+	r.pass()
 	if !strings.Contains(r.problem(), "load module ip_vs_nosuch") || strings.Contains(r.problem(), "destination") {
 		t.Errorf("problem %q", r.problem())
 	}
@@ -286,11 +286,11 @@ func TestKernelDaemonsAndTimeouts(t *testing.T) {
 		c.Global.SyncDaemon, c.Global.Timeouts = d, tm
 		r.roles = Roles{Known: true, Master: map[string]bool{"VI_1": master}}
 		r.configure(gen, c)
-		if !r.pass(nil) || r.problem() != "" {
+		if !r.pass() || r.problem() != "" {
 			t.Fatalf("step %d: %s", gen, r.problem())
 		}
 		ops := r.ops
-		if r.pass(nil); r.ops != ops {
+		if r.pass(); r.ops != ops {
 			t.Errorf("step %d: a second pass does %q", gen, r.lastOps)
 		}
 	}
@@ -330,7 +330,7 @@ func TestKernelDaemonsAndTimeouts(t *testing.T) {
 	c := config()
 	c.Global.SyncDaemon = &model.SyncDaemon{Interface: "nosuch0"}
 	r.configure(100, c)
-	r.pass(nil)
+	r.pass()
 	if !strings.Contains(r.problem(), "there is no interface nosuch0 (yet)") {
 		t.Errorf("problem %q", r.problem())
 	}
@@ -357,7 +357,7 @@ func TestKernelRepairsDrift(t *testing.T) {
 		}
 	}
 	ipvsadm(t, "-a", "-t", "10.0.0.1:80", "-r", "10.7.7.7")
-	r.pass(nil)
+	r.pass()
 	converge(t, r, c)
 	if d := mustDump(t).Services[0].Dests; len(d) != 2 {
 		t.Errorf("the stranger stays: %+v", d)
@@ -380,7 +380,7 @@ func TestKernelTrafficAndDrain(t *testing.T) {
 				vs("2001:db8:99::1", nil, rs("2001:db8:99::2", 1, nat)))
 			both.Global.Timeouts.TCPFin = time.Second
 			r.configure(r.config+1, both)
-			r.pass(nil)
+			r.pass()
 			dial := func(addr string) (net.Conn, string) {
 				t.Helper()
 				c, err := net.DialTimeout("tcp", addr, 5*time.Second)
@@ -410,7 +410,7 @@ func TestKernelTrafficAndDrain(t *testing.T) {
 			}
 			// The kernel sums up its counters every 2 s.
 			for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-				r.pass(nil)
+				r.pass()
 				s := r.snapshot().status().Services[0].Stats
 				if s.Conns > 0 && s.InPackets > 0 && s.OutPackets > 0 && s.InBytes > 0 && s.OutBytes > 0 && s.CPS+s.InPPS+s.InBPS > 0 {
 					break
@@ -432,7 +432,7 @@ func TestKernelTrafficAndDrain(t *testing.T) {
 			one.VirtualServers[0].Real = one.VirtualServers[0].Real[:1]
 			one.Global = both.Global
 			r.configure(r.config+1, one)
-			r.pass(nil)
+			r.pass()
 			for range 60 { // weight 0 keeps its places in the tables of sh and mh
 				c, who := dial("10.99.0.1:80")
 				if who != "10.99.0.2:8080" {
@@ -450,7 +450,7 @@ func TestKernelTrafficAndDrain(t *testing.T) {
 			}
 			held.Close()
 			for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-				r.pass(nil)
+				r.pass()
 				s := mustDump(t).find(model.ServiceID{Addr: ip("10.99.0.1"), Port: 80, Protocol: model.TCP})
 				if len(s.Dests) == 1 && s.Flags&ipvsnl.FlagSched1 == 0 {
 					break
@@ -553,12 +553,12 @@ func TestKernelLarge(t *testing.T) {
 			r := newReconciler(k, slog.New(slog.DiscardHandler), time.Now)
 			timed("whole pass, nothing to do", func() {
 				r.configure(1, c)
-				if r.pass(nil); r.ops != 0 {
+				if r.pass(); r.ops != 0 {
 					t.Errorf("adopting ipvsadm's table did %d operations: %q", r.ops, r.lastOps[:1])
 				}
 			})
 			r.hear(health(1, c))
-			r.pass(nil)
+			r.pass()
 			timed("one real server goes down, event to kernel", func() {
 				r.hear(health(1, c, "10.100.0.1"))
 				r.event()

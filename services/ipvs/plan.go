@@ -3,11 +3,12 @@
 // is the only writer of them.
 //
 // Compile turns a configuration into a Plan, Desired turns plan, beliefs about
-// real servers and VRRP roles into a Table, Diff compares that with a dump of
-// the kernel and gives ordered operations. All three are pure. A reconciler
-// runs them when something changes and every few seconds, and Run puts it on
-// its socket. The table is never flushed, and nothing is deleted to be added
-// again where an edit will do.
+// real servers and VRRP roles into a Table, Diff compares that with what the
+// kernel holds and gives ordered operations. All three are pure. A reconciler
+// runs them over what changed, trusting what it last read of the rest; a sweep
+// reads the whole table again and again, a slice at a time, and so finds what
+// somebody else did to it. The table is never flushed, and nothing is deleted
+// to be added again where an edit will do.
 package ipvs
 
 import (
@@ -24,12 +25,16 @@ import (
 	"ballast/services/ipvs/ipvsnl"
 )
 
-// Plan is what a configuration says about IPVS, in the kernel's terms and
-// small: it stays in memory, the configuration does not.
+// Plan is what a configuration says about IPVS, in the kernel's terms. It is
+// never changed once it is made: the next one shares with it what is the same.
 type Plan struct {
-	Virtual  []Virtual // in the order of the file
+	Virtual  []*Virtual // in the order of the file
 	Daemon   *Daemon
 	Timeouts ipvsnl.Timeouts // 0: leave
+
+	names  map[string]int // places in Virtual
+	owners map[model.ServiceID]*Virtual
+	err    error // what of the configuration the kernel would refuse
 }
 
 // Virtual is one virtual server.
@@ -41,6 +46,9 @@ type Virtual struct {
 	Sorry    *Real
 	// SorryInhibit keeps the sorry server at weight 0 while it is not needed.
 	SorryInhibit bool
+
+	real *model.RealServer // the first one that it was made of
+	n    int               // and how many they were
 }
 
 // Real is one real server, or a sorry server.
@@ -62,54 +70,70 @@ type Daemon struct {
 // Compile translates a configuration. Errors name everything that the kernel
 // would refuse; the plan then lacks those objects and is usable.
 func Compile(c *model.Config) (*Plan, error) {
-	p := &Plan{}
+	p := compile(nil, c)
+	return p, p.err
+}
+
+// Next is Compile for a configuration that came out of that of p: a virtual
+// server whose real servers are the very same ones in memory, and that changed
+// does not name, is as it was.
+func (p *Plan) Next(c *model.Config, changed map[string]bool) *Plan {
+	if p == nil || p.err != nil {
+		return compile(nil, c) // who is at fault may be another one now
+	}
+	return compile(func(vs *model.VirtualServer) *Virtual {
+		i, ok := p.names[vs.Name]
+		if !ok || len(vs.Real) == 0 || changed[vs.Name] {
+			return nil
+		}
+		if v := p.Virtual[i]; v.real == &vs.Real[0] && v.n == len(vs.Real) {
+			return v
+		}
+		return nil
+	}, c)
+}
+
+func compile(known func(*model.VirtualServer) *Virtual, c *model.Config) *Plan {
+	n := len(c.VirtualServers)
+	p := &Plan{Virtual: make([]*Virtual, 0, n), names: make(map[string]int, n), owners: make(map[model.ServiceID]*Virtual, n)}
 	var errs []error
 	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 
-	owner := map[model.ServiceID]string{}
 	for i := range c.VirtualServers {
 		vs := &c.VirtualServers[i]
 		if len(vs.Real) == 0 && vs.Sorry == nil {
 			continue // as keepalived: a service that nobody can serve is left out
 		}
-		v := Virtual{Name: vs.Name, Quorum: int64(vs.Quorum), SorryInhibit: vs.SorryInhibit}
-		for _, id := range vs.Services {
-			s, err := service(vs, id)
-			if err != nil {
-				fail("virtual server %s: %w", vs.Name, err)
+		var v *Virtual
+		if known != nil {
+			v = known(vs)
+		}
+		if v == nil {
+			var err error
+			if v, err = virtual(vs); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		for j := 0; j < len(v.Services); j++ {
+			s := &v.Services[j]
+			other, dup := p.owners[s.ID]
+			if !dup {
+				p.owners[s.ID] = v
 				continue
 			}
-			if other, dup := owner[s.ID]; dup {
-				fail("virtual server %s: service %s belongs to virtual server %s already; remove one of them", vs.Name, s.ID, other)
-				continue
+			fail("virtual server %s: service %s belongs to virtual server %s already; remove one of them", vs.Name, s.ID, other.Name)
+			less := *v // v may be in use in the plan before
+			less.Services = slices.Delete(slices.Clone(v.Services), j, j+1)
+			for k := range j {
+				p.owners[less.Services[k].ID] = &less
 			}
-			owner[s.ID] = vs.Name
-			v.Services = append(v.Services, s)
+			v = &less
+			j--
 		}
 		if len(v.Services) == 0 {
 			continue
 		}
-		seen := map[netip.AddrPort]bool{}
-		for j := range vs.Real {
-			r, err := real(&v, &vs.Real[j])
-			if err != nil {
-				fail("virtual server %s: real server %s port %d: %w", vs.Name, vs.Real[j].Addr, vs.Real[j].Port, err)
-				continue
-			}
-			// The first of two counts, as in keepalived, which only warns.
-			if k := key(r.Dest); !seen[k] {
-				seen[k] = true
-				v.Real = append(v.Real, r)
-			}
-		}
-		if vs.Sorry != nil {
-			r, err := real(&v, vs.Sorry)
-			if err != nil {
-				fail("virtual server %s: sorry server %s port %d: %w", vs.Name, vs.Sorry.Addr, vs.Sorry.Port, err)
-			} else {
-				v.Sorry = &r
-			}
-		}
+		p.names[v.Name] = len(p.Virtual)
 		p.Virtual = append(p.Virtual, v)
 	}
 
@@ -138,7 +162,63 @@ func Compile(c *model.Config) (*Plan, error) {
 		}
 		*t.to = uint32(s)
 	}
-	return p, errors.Join(errs...)
+	p.err = errors.Join(errs...)
+	return p
+}
+
+// virtual translates one virtual server. It lacks what the error names.
+func virtual(vs *model.VirtualServer) (*Virtual, error) {
+	var errs []error
+	v := &Virtual{Name: vs.Name, Quorum: int64(vs.Quorum), SorryInhibit: vs.SorryInhibit, n: len(vs.Real),
+		Services: make([]ipvsnl.Service, 0, len(vs.Services)), Real: make([]Real, 0, len(vs.Real))}
+	if v.n > 0 {
+		v.real = &vs.Real[0]
+	}
+	for _, id := range vs.Services {
+		s, err := service(vs, id)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("virtual server %s: %w", vs.Name, err))
+			continue
+		}
+		v.Services = append(v.Services, s)
+	}
+	if len(v.Services) == 0 {
+		return v, errors.Join(errs...)
+	}
+	for j := range vs.Real {
+		r, err := real(v, &vs.Real[j])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("virtual server %s: real server %s port %d: %w", vs.Name, vs.Real[j].Addr, vs.Real[j].Port, err))
+			continue
+		}
+		v.Real = append(v.Real, r)
+	}
+	v.Real = firstOnes(v.Real)
+	if vs.Sorry != nil {
+		r, err := real(v, vs.Sorry)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("virtual server %s: sorry server %s port %d: %w", vs.Name, vs.Sorry.Addr, vs.Sorry.Port, err))
+		} else {
+			v.Sorry = &r
+		}
+	}
+	return v, errors.Join(errs...)
+}
+
+// firstOnes drops real servers whose address and port came before: the first
+// of two counts, as in keepalived, which only warns.
+func firstOnes(rs []Real) []Real {
+	sorted := slices.IsSortedFunc(rs, func(a, b Real) int { return ipvsnl.CompareDest(a.Dest, b.Dest) })
+	if sorted {
+		return slices.CompactFunc(rs, func(a, b Real) bool { return key(a.Dest) == key(b.Dest) })
+	}
+	seen := make(map[netip.AddrPort]bool, len(rs))
+	return slices.DeleteFunc(rs, func(r Real) bool {
+		k := key(r.Dest)
+		was := seen[k]
+		seen[k] = true
+		return was
+	})
 }
 
 // service translates one service of vs.
@@ -291,18 +371,7 @@ func compareKey(a, b netip.AddrPort) int {
 	return cmp.Compare(a.Port(), b.Port())
 }
 
-// owners maps each service of p to its virtual server.
-func (p *Plan) owners() map[model.ServiceID]*Virtual {
-	m := map[model.ServiceID]*Virtual{}
-	for i := range p.Virtual {
-		for _, s := range p.Virtual[i].Services {
-			m[s.ID] = &p.Virtual[i]
-		}
-	}
-	return m
-}
-
 // sortEntries puts a table into canonical order.
-func sortEntries(es []Entry) {
-	slices.SortFunc(es, func(a, b Entry) int { return ipvsnl.CompareID(a.ID, b.ID) })
+func sortEntries(es []*Entry) {
+	slices.SortFunc(es, func(a, b *Entry) int { return ipvsnl.CompareID(a.ID, b.ID) })
 }

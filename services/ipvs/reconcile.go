@@ -1,15 +1,12 @@
 package ipvs
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -28,25 +25,25 @@ const (
 	// anew, is held back where it contradicts what was known. It is longer than
 	// the default delay_loop, within which every check has run once.
 	HoldBound = 2 * time.Minute
-
-	backoffMin = time.Second
-	backoffMax = time.Minute
-	// backoffDaemon is for sync daemons: their interface may come late, and no
-	// event tells of it here.
-	backoffDaemon = 4 * time.Second
 )
 
 const (
-	// maxPartial is up to how many changed services are read one by one; more
-	// of them make a dump of everything.
-	maxPartial = 64
+	// maxLooks is up to how many services are read one by one before they are
+	// changed; more of them make a dump of everything.
+	maxLooks = 500
 	// maxPrinted is how many operations of a pass are logged and kept as text.
 	maxPrinted = 20
 	maxLastOps = 200
 )
 
-// reconciler leads the kernel to what configuration, health and roles want.
-// It holds no timer: its caller says when, and what time it is.
+// reconciler leads the kernel to what configuration, health, roles and orders
+// want. It holds no timer: its caller says when, and what time it is.
+//
+// It keeps what it last read of the kernel and what it did to it since (have),
+// and what should be (want). An event changes want, a service at a time, and
+// acts on those services alone. What the kernel really holds is read at the
+// start, after a fault, before a drained destination is deleted, and by the
+// sweep.
 type reconciler struct {
 	kernel Kernel
 	log    *slog.Logger
@@ -54,30 +51,41 @@ type reconciler struct {
 	now    func() time.Time
 
 	started time.Time
-	plan    *Plan // nil: no configuration yet
-	owners  map[model.ServiceID]*Virtual
-	planErr error
+	plan    *Plan  // nil: no configuration yet
 	config  uint64 // generation of plan
 	health  *Health
 	beliefs *Beliefs
-	roles   Roles
+	orders  *Orders
+	// ordersErr is why they are not kept over a restart.
+	ordersErr error
+	enabled   netip.AddrPort // real server whose order was just taken back
+	roles     Roles
 	// rolesConfig is the generation of the configuration that the roles are of.
 	rolesConfig uint64
 	held        time.Time // since when a verdict is held back; zero: none is
 	adopted     bool      // the first dump was taken in
 	settled     bool      // existing services may be changed
 
-	have    *State
-	want    *Table // of the last pass
-	applied uint64 // generation that the last pass was for
+	have    *State // nil: never read
+	want    *Table // nil until adopted
+	lost    bool   // have is not to be trusted
+	applied uint64 // generation that want was brought to the kernel for
 	kernErr error
 	base    ipvsnl.Timeouts // as found at start
 	drains  map[drainKey]time.Time
 	failed  map[string]*failure
 
+	// What the next event has to see to: services whose want changed, services
+	// that have to be read because the kernel may hold something else, and the
+	// same of daemons and timeouts. all is every service.
+	dirty, doubt         map[model.ServiceID]bool
+	dirtyRest, doubtRest bool
+	all                  bool
+
 	passes, ops, repairs uint64
-	lastPass             time.Time
-	lastOps              []string
+	lastPass, lastRepair time.Time
+	lastOps, repaired    []string
+	waitTold             bool
 	ring                 []status.Transition
 	seq                  uint64
 }
@@ -87,31 +95,29 @@ type drainKey struct {
 	dest netip.AddrPort
 }
 
-// failure is an object that the kernel refused, tried again after a while.
-type failure struct {
-	op    string
-	err   error
-	next  time.Time
-	delay time.Duration
-}
-
 func newReconciler(k Kernel, log *slog.Logger, now func() time.Time) *reconciler {
 	return &reconciler{
-		kernel: k, log: log, tick: func() {}, now: now, started: now(),
+		kernel: k, log: log, tick: func() {}, now: now, started: now(), orders: &Orders{}, all: true,
 		drains: map[drainKey]time.Time{}, failed: map[string]*failure{},
+		dirty: map[model.ServiceID]bool{}, doubt: map[model.ServiceID]bool{},
 	}
 }
 
 // configure takes in a configuration.
-func (r *reconciler) configure(gen uint64, c *model.Config) {
-	p, err := Compile(c)
-	if r.plan == nil {
+func (r *reconciler) configure(gen uint64, c *model.Config) { r.follow(gen, compile(nil, c)) }
+
+// follow takes in the plan of a configuration.
+func (r *reconciler) follow(gen uint64, p *Plan) {
+	was, known := r.plan, r.beliefs
+	if was == nil {
 		r.beliefs = NoBeliefs(p)
 	} else {
-		r.beliefs = r.beliefs.Carry(r.plan, p)
+		r.beliefs = known.Carry(was, p)
 	}
-	r.plan, r.owners, r.planErr, r.config = p, p.owners(), err, gen
+	r.plan, r.config = p, gen
 	clear(r.failed) // what was refused may be right now
+	r.place()
+	r.restate(was, known)
 	r.listen()
 }
 
@@ -123,9 +129,7 @@ func (r *reconciler) hear(h *Health) bool {
 	}
 	before := r.beliefs
 	r.listen()
-	return !r.settled || !slices.EqualFunc(before.virtual, r.beliefs.virtual, func(x, y virtualBelief) bool {
-		return x.quorum == y.quorum && slices.Equal(x.real, y.real)
-	})
+	return !r.settled || !slices.EqualFunc(before.virtual, r.beliefs.virtual, (*virtualBelief).equal)
 }
 
 // listen forms the beliefs from the last word of health.
@@ -134,7 +138,8 @@ func (r *reconciler) listen() {
 		return
 	}
 	now := r.now()
-	b, held := r.beliefs.Hear(r.plan, r.health, !r.held.IsZero() && now.Sub(r.held) >= HoldBound)
+	before := r.beliefs
+	b, held := before.Hear(r.plan, r.health, !r.held.IsZero() && now.Sub(r.held) >= HoldBound)
 	r.beliefs = b
 	switch {
 	case !held:
@@ -142,6 +147,55 @@ func (r *reconciler) listen() {
 	case r.held.IsZero():
 		r.held = now
 	}
+	r.restate(r.plan, before)
+}
+
+// restate brings want up to the plan and the beliefs of now; was and known are
+// those that it was made of. Services for which that makes a difference become
+// dirty.
+func (r *reconciler) restate(was *Plan, known *Beliefs) {
+	if r.want == nil {
+		return
+	}
+	gone := map[model.ServiceID]bool{}
+	var fresh []*Entry
+	for i, v := range r.plan.Virtual {
+		j := was.place(i, v.Name)
+		if j >= 0 && was.Virtual[j] == v && known.virtual[j].equal(r.beliefs.virtual[i]) {
+			continue
+		}
+		fresh = v.entries(fresh, r.beliefs.virtual[i])
+	}
+	for _, e := range fresh {
+		gone[e.ID] = true
+		if i, ok := findEntry(r.want.Services, e.ID); !ok || !r.want.Services[i].equal(e) {
+			r.dirty[e.ID] = true
+		}
+	}
+	for i, v := range was.Virtual {
+		if j := r.plan.place(i, v.Name); j >= 0 && r.plan.Virtual[j] == v {
+			continue
+		}
+		for k := range v.Services {
+			if id := v.Services[k].ID; !gone[id] && r.plan.owners[id] == nil {
+				gone[id], r.dirty[id] = true, true
+			}
+		}
+	}
+	if len(gone) > 0 {
+		r.want = r.want.replaced(gone, fresh)
+	}
+}
+
+// place finds a virtual server, which is expected at i; -1: there is none.
+func (p *Plan) place(i int, name string) int {
+	if i < len(p.Virtual) && p.Virtual[i].Name == name {
+		return i
+	}
+	if j, ok := p.names[name]; ok {
+		return j
+	}
+	return -1
 }
 
 // settle ends the time in which existing services are left alone.
@@ -158,13 +212,14 @@ func (r *reconciler) settle(now time.Time) {
 	}
 }
 
-// desired is the table for now.
-func (r *reconciler) desired(now time.Time) *Table {
+// retable brings the part of want that is no service up to now.
+func (r *reconciler) retable(now time.Time) {
 	roles := r.role()
 	if !roles.Known && now.Sub(r.started) >= HealthWait && len(r.have.Daemons) == 0 {
 		roles.Known = true // vrrp does not speak and nothing runs: backup harms nobody
 	}
-	t := Desired(r.plan, r.beliefs, roles)
+	t := &Table{Timeouts: r.plan.Timeouts}
+	t.daemons(r.plan.Daemon, roles)
 	for _, x := range []struct{ to, from *uint32 }{
 		{&t.Timeouts.TCP, &r.base.TCP}, {&t.Timeouts.TCPFin, &r.base.TCPFin}, {&t.Timeouts.UDP, &r.base.UDP},
 	} {
@@ -172,62 +227,146 @@ func (r *reconciler) desired(now time.Time) *Table {
 			*x.to = *x.from // removed from the configuration: back to what was found
 		}
 	}
-	return t
-}
-
-// event runs a pass over what changed since the last one, and nothing if
-// nothing did.
-func (r *reconciler) event() {
-	if r.plan == nil || r.have == nil || !r.adopted || r.want == nil || r.applied != r.config || !r.settled {
-		r.pass(nil)
+	w := r.want
+	if w != nil && t.DaemonsKept == w.DaemonsKept && t.Timeouts == w.Timeouts && slices.Equal(t.Daemons, w.Daemons) {
 		return
 	}
-	want := r.desired(r.now())
-	changed, rest := changedServices(r.want, want)
-	if rest || len(changed) > maxPartial {
-		r.pass(nil)
-	} else if len(changed) > 0 {
-		r.pass(changed)
+	r.dirtyRest = true
+	if w != nil {
+		t.Services = w.Services
+		r.want = t
+		return
 	}
+	whole := Desired(r.plan, r.beliefs, roles)
+	whole.Daemons, whole.DaemonsKept, whole.Timeouts = t.Daemons, t.DaemonsKept, t.Timeouts
+	r.want = whole
 }
 
-// changedServices lists the services that differ between two tables of one
-// configuration; rest tells that something else does.
-func changedServices(a, b *Table) (ids []model.ServiceID, rest bool) {
-	if len(a.Services) != len(b.Services) || !slices.Equal(a.Daemons, b.Daemons) || a.DaemonsKept != b.DaemonsKept || a.Timeouts != b.Timeouts {
-		return nil, true
+// event acts on what changed since the last time, and does nothing if nothing
+// did.
+func (r *reconciler) event() {
+	if r.plan == nil || r.have == nil || !r.adopted || !r.settled || r.lost || r.all {
+		r.pass()
+		return
 	}
-	for i := range a.Services {
-		x, y := &a.Services[i], &b.Services[i]
-		if x.Service != y.Service || !slices.Equal(x.Dests, y.Dests) || !slices.Equal(x.Out, y.Out) {
-			ids = append(ids, y.ID)
-		}
-	}
-	return ids, false
-}
-
-// pass leads the services ids, or everything if ids is nil, to what is wanted.
-// It reports whether the kernel could be read.
-func (r *reconciler) pass(ids []model.ServiceID) bool {
-	dump, err := r.kernel.Dump(ids, r.tick)
 	now := r.now()
-	if err != nil {
-		if r.kernErr == nil || r.kernErr.Error() != err.Error() {
-			r.log.Error(err.Error())
+	if !r.held.IsZero() && now.Sub(r.held) >= HoldBound {
+		r.listen()
+	}
+	r.retable(now)
+	if len(r.dirty)+len(r.doubt) == 0 && !r.dirtyRest && !r.doubtRest {
+		r.applied = r.config
+		return
+	}
+	ids := slices.AppendSeq(make([]model.ServiceID, 0, len(r.dirty)+len(r.doubt)), maps.Keys(r.dirty))
+	for id := range r.doubt {
+		if !r.dirty[id] {
+			ids = append(ids, id)
 		}
-		r.kernErr = err
+	}
+	slices.SortFunc(ids, ipvsnl.CompareID)
+	r.act(ids)
+}
+
+// act leads the services ids to what is wanted, and daemons and timeouts if
+// they changed.
+func (r *reconciler) act(ids []model.ServiceID) {
+	var look []model.ServiceID
+	for _, id := range ids {
+		if r.doubt[id] || r.leaving(id) {
+			look = append(look, id)
+		}
+	}
+	if len(look) > maxLooks && 2*len(look) > len(r.have.Services) {
+		r.pass()
+		return
+	}
+	if !r.read(look) {
+		return
+	}
+	rest := r.dirtyRest || r.doubtRest
+	if rest && !r.readRest() {
+		return
+	}
+	r.work(ids, rest)
+}
+
+// leaving reports whether a service has a destination, or is one, that will be
+// deleted when its connections are gone: they have to be counted then.
+func (r *reconciler) leaving(id model.ServiceID) bool {
+	h := r.have.find(id)
+	if h == nil {
 		return false
 	}
-	r.kernErr = nil
-	r.lastPass = now
-	if ids == nil {
-		if r.have == nil {
-			r.base = dump.Timeouts
-		}
-		r.have = dump
-	} else {
-		r.have = r.have.merge(ids, dump)
+	i, wanted := findEntry(r.want.Services, id)
+	if !wanted && len(h.Dests) == 0 {
+		return true
 	}
+	for j := range h.Dests {
+		d := &h.Dests[j]
+		if d.Weight != 0 {
+			continue
+		}
+		if !wanted {
+			return true
+		}
+		if _, in := findDest(r.want.Services[i].Dests, key(d.Dest)); !in {
+			return true
+		}
+	}
+	return false
+}
+
+// read brings have up to date for some services.
+func (r *reconciler) read(ids []model.ServiceID) bool {
+	if len(ids) == 0 {
+		return true
+	}
+	part, err := r.kernel.Dump(ids, r.tick)
+	if err != nil {
+		r.fault(err)
+		return false
+	}
+	r.have = r.have.merge(ids, part)
+	return true
+}
+
+// readRest brings have up to date for daemons and timeouts.
+func (r *reconciler) readRest() bool {
+	d, t, err := r.kernel.Rest()
+	if err != nil {
+		r.fault(err)
+		return false
+	}
+	have := *r.have
+	have.Daemons, have.Timeouts = d, t
+	r.have = &have
+	return true
+}
+
+// fault remembers that the kernel does not answer.
+func (r *reconciler) fault(err error) {
+	if r.kernErr == nil || r.kernErr.Error() != err.Error() {
+		r.log.Error(err.Error())
+	}
+	r.kernErr, r.lost = err, true
+}
+
+// pass reads everything and leads it to what is wanted. It reports whether the
+// kernel could be read.
+func (r *reconciler) pass() bool {
+	dump, err := r.kernel.Dump(nil, r.tick)
+	now := r.now()
+	if err != nil {
+		r.fault(err)
+		return false
+	}
+	r.kernErr, r.lost = nil, false
+	r.lastPass = now
+	if r.have == nil {
+		r.base = dump.Timeouts
+	}
+	r.have = dump
 	if r.plan == nil {
 		return true
 	}
@@ -240,35 +379,72 @@ func (r *reconciler) pass(ids []model.ServiceID) bool {
 		r.listen()
 	}
 	r.settle(now)
-	want := r.desired(now)
-	ops := r.plannedOps(dump, scope(want, ids, dump), ids == nil, now)
-	repairs := r.findRepairs(dump, ids, ops)
-	if len(ops) > 0 {
-		r.apply(ops, repairs)
-	}
-	r.want, r.applied = want, r.config
+	r.retable(now)
+	r.work(nil, true)
 	return true
 }
 
-// scope cuts a table down to the services ids; what it says about the rest is
-// what the dump says.
-func scope(t *Table, ids []model.ServiceID, dump *State) *Table {
-	if ids == nil {
-		return t
+// work brings what is wanted to the kernel for the services ids, or for
+// everything if ids is nil; rest is daemons and timeouts. have is up to date as
+// far as that matters.
+func (r *reconciler) work(ids []model.ServiceID, rest bool) {
+	now := r.now()
+	have, want := r.have, r.want
+	if ids != nil {
+		have, want = have.part(ids), want.part(ids)
+		if !rest {
+			want.Daemons, want.DaemonsKept, want.Timeouts = nil, true, have.Timeouts
+		}
 	}
-	out := &Table{DaemonsKept: true, Timeouts: dump.Timeouts}
+	ops := r.plannedOps(have, want, ids, now)
+	repairs := r.findRepairs(ops)
+	// What fails from here on is in doubt again.
+	if ids == nil {
+		r.all = !r.settled
+		clear(r.dirty)
+		clear(r.doubt)
+	} else {
+		for _, id := range ids {
+			delete(r.dirty, id)
+			delete(r.doubt, id)
+		}
+	}
+	if rest {
+		r.dirtyRest, r.doubtRest = false, false
+	}
+	if len(ops) > 0 {
+		r.apply(ops, repairs)
+	}
+	r.applied = r.config
+}
+
+// part is the table of the services ids, which are sorted.
+func (t *Table) part(ids []model.ServiceID) *Table {
+	out := *t
+	out.whole, out.Services = t.Services, nil
 	for _, id := range ids {
 		if i, ok := findEntry(t.Services, id); ok {
 			out.Services = append(out.Services, t.Services[i])
 		}
 	}
-	sortEntries(out.Services)
-	return out
+	return &out
+}
+
+// part is the state of the services ids, which are sorted.
+func (s *State) part(ids []model.ServiceID) *State {
+	out := *s
+	out.Services = nil
+	for _, id := range ids {
+		if h := s.find(id); h != nil {
+			out.Services = append(out.Services, h)
+		}
+	}
+	return &out
 }
 
 // plannedOps is Diff without what has to wait: existing services before health
 // has spoken, and what the kernel refused a moment ago.
-func (r *reconciler) plannedOps(have *State, want *Table, full bool, now time.Time) []Op {
+func (r *reconciler) plannedOps(have *State, want *Table, ids []model.ServiceID, now time.Time) []Op {
 	touched := map[drainKey]bool{}
 	ops := Diff(have, want, func(id model.ServiceID, k netip.AddrPort) bool {
 		d := drainKey{id, k}
@@ -280,15 +456,22 @@ func (r *reconciler) plannedOps(have *State, want *Table, full bool, now time.Ti
 		}
 		return now.Sub(since) >= DrainBound
 	})
-	if full {
-		maps.DeleteFunc(r.drains, func(k drainKey, _ time.Time) bool { return !touched[k] })
-		if len(r.failed) > 0 { // what is not wanted any more is no failure
-			due := map[string]bool{}
-			for i := range ops {
-				due[ops[i].object()] = true
-			}
-			maps.DeleteFunc(r.failed, func(k string, _ *failure) bool { return !due[k] })
+	looked := func(id model.ServiceID) bool {
+		if ids == nil {
+			return true
 		}
+		_, ok := slices.BinarySearchFunc(ids, id, ipvsnl.CompareID)
+		return ok
+	}
+	maps.DeleteFunc(r.drains, func(k drainKey, _ time.Time) bool { return !touched[k] && looked(k.id) })
+	if len(r.failed) > 0 { // what is not wanted any more is no failure
+		due := map[string]bool{}
+		for i := range ops {
+			due[ops[i].object()] = true
+		}
+		maps.DeleteFunc(r.failed, func(k string, f *failure) bool {
+			return !due[k] && (f.rest && !want.DaemonsKept || !f.rest && looked(f.id))
+		})
 	}
 	return slices.DeleteFunc(ops, func(o Op) bool {
 		isService := o.Verb <= ipvsnl.DelDest
@@ -301,7 +484,7 @@ func (r *reconciler) plannedOps(have *State, want *Table, full bool, now time.Ti
 		if f := r.failed[o.object()]; f != nil && now.Before(f.next) {
 			return true
 		}
-		if isService && o.Verb >= ipvsnl.AddDest && have.find(o.Service.ID) == nil {
+		if isService && o.Verb != ipvsnl.AddService && have.find(o.Service.ID) == nil {
 			// A destination waits for its service.
 			f := r.failed[o.Service.ID.String()]
 			return f != nil && now.Before(f.next)
@@ -310,182 +493,27 @@ func (r *reconciler) plannedOps(have *State, want *Table, full bool, now time.Ti
 	})
 }
 
-// findRepairs marks the operations that the last pass would have done too, had
-// the kernel looked then as it does now: somebody else has been at it.
-func (r *reconciler) findRepairs(have *State, ids []model.ServiceID, ops []Op) map[string]bool {
-	if len(ops) == 0 || r.want == nil {
+// findRepairs marks the operations for which nothing that is wanted has
+// changed: somebody else has been at it.
+func (r *reconciler) findRepairs(ops []Op) []bool {
+	if len(ops) == 0 || r.all {
 		return nil
 	}
-	before := map[string]bool{}
-	for _, o := range Diff(have, scope(r.want, ids, have), func(model.ServiceID, netip.AddrPort) bool { return false }) {
-		before[o.String()] = true
-	}
-	out := map[string]bool{}
+	var out []bool
 	for i := range ops {
 		o := &ops[i]
-		text := o.String()
-		if !before[text] || r.failed[o.object()] != nil {
-			continue
+		if o.Verb > ipvsnl.DelDest {
+			if r.dirtyRest || r.failed[o.object()] != nil {
+				continue
+			}
+		} else if r.dirty[o.Service.ID] || o.Drain && o.Verb != ipvsnl.EditDest || len(r.failed) > 0 &&
+			(r.failed[o.object()] != nil || r.failed[o.Service.ID.String()] != nil) {
+			continue // wanted, the end of a drain or the fallback lent for one, or tried again
 		}
-		if o.Verb <= ipvsnl.DelDest && o.Verb >= ipvsnl.AddDest && r.failed[o.Service.ID.String()] != nil {
-			continue
+		if out == nil {
+			out = make([]bool, len(ops))
 		}
-		if o.Drain && o.Verb != ipvsnl.EditDest {
-			continue // the end of a drain, or the fallback lent for one
-		}
-		out[text] = true
+		out[i] = true
 	}
 	return out
-}
-
-// apply sends the operations and looks at what came of them.
-func (r *reconciler) apply(ops []Op, repairs map[string]bool) {
-	errs := r.send(ops)
-	now := r.now()
-	ids := touched(ops)
-	refused := map[model.ServiceID]bool{} // services that could not be added
-	done := ops[:0]                       // in place: a large table is large twice
-	for i := range ops {
-		o, oerr := &ops[i], errs[i]
-		switch {
-		case oerr == nil:
-			if len(r.failed) > 0 {
-				delete(r.failed, o.object())
-			}
-			r.ops++
-			if len(repairs) > 0 && repairs[o.String()] {
-				r.repairs++
-			}
-			if o.Drain && o.Verb == ipvsnl.EditDest {
-				r.drains[drainKey{o.Service.ID, key(o.Dest)}] = now
-			}
-			done = append(done, *o)
-		case errors.Is(oerr, ipvsnl.ErrUnknown):
-			// The next pass sees in the kernel what became of it.
-		case o.Verb >= ipvsnl.AddDest && o.Verb <= ipvsnl.DelDest && refused[o.Service.ID]:
-			// Its service is missing: one error says so.
-		case raced(o.Verb, oerr):
-			r.log.Info(fmt.Sprintf("%s: somebody else was faster: %v", o.String(), oerr))
-		default:
-			if o.Verb == ipvsnl.AddService {
-				refused[o.Service.ID] = true
-			}
-			r.fail(o, explain(o, oerr), now)
-		}
-	}
-	r.report(done, repairs, now)
-	r.refresh(ids)
-}
-
-// sendSize is how many operations are handed to the kernel's edge at one time.
-const sendSize = 1000
-
-// send gives the outcome of each operation.
-func (r *reconciler) send(ops []Op) []error {
-	errs := make([]error, len(ops))
-	reqs := make([]ipvsnl.Request, 0, min(len(ops), sendSize))
-	for from := 0; from < len(ops); from += sendSize {
-		part := ops[from:min(from+sendSize, len(ops))]
-		reqs = reqs[:0]
-		for i := range part {
-			reqs = append(reqs, part[i].Request)
-		}
-		got, err := r.kernel.Do(reqs, r.tick)
-		n := copy(errs[from:], got)
-		if err != nil {
-			r.kernErr = err
-			r.log.Error(err.Error())
-			for i := from + n; i < len(errs); i++ {
-				errs[i] = ipvsnl.ErrUnknown
-			}
-			break
-		}
-	}
-	return errs
-}
-
-// raced reports whether the kernel is already as the operation wants it.
-func raced(v ipvsnl.Verb, err error) bool {
-	switch v {
-	case ipvsnl.AddService, ipvsnl.AddDest:
-		return errors.Is(err, unix.EEXIST)
-	case ipvsnl.DelService, ipvsnl.DelDest:
-		return isMissing(err)
-	}
-	return false
-}
-
-func isMissing(err error) bool { return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) }
-
-func (r *reconciler) fail(o *Op, err error, now time.Time) {
-	f := r.failed[o.object()]
-	if f == nil {
-		f = &failure{delay: backoffMin / 2}
-		r.failed[o.object()] = f
-	}
-	if f.err == nil || f.err.Error() != err.Error() {
-		r.log.Error(err.Error())
-	}
-	f.op, f.err = o.String(), err
-	most := backoffMax
-	if o.Verb == ipvsnl.StartDaemon {
-		most = backoffDaemon
-	}
-	f.delay = min(2*f.delay, most)
-	f.next = now.Add(f.delay)
-}
-
-// explain says what a refusal of the kernel means and how to mend it.
-func explain(o *Op, err error) error {
-	hint := ""
-	switch {
-	case isMissing(err) && (o.Verb == ipvsnl.AddService || o.Verb == ipvsnl.EditService):
-		hint = fmt.Sprintf("the kernel has no scheduler %q: load module ip_vs_%s, or choose another lb_algo", o.Service.Scheduler, o.Service.Scheduler)
-		if o.Service.PE != "" {
-			hint += fmt.Sprintf("; or no persistence engine %q: load module ip_vs_pe_%s", o.Service.PE, o.Service.PE)
-		}
-	case errors.Is(err, unix.EINVAL) && o.Verb >= ipvsnl.AddDest && o.Verb <= ipvsnl.DelDest && ipvsnl.Family(o.Service.ID) != o.Dest.Addr.Is6():
-		hint = "a real server of the other address family works only with lb_kind TUN and without lvs_sync_daemon"
-	case errors.Is(err, unix.EINVAL) && o.Verb == ipvsnl.StartDaemon:
-		hint = "the kernel does not synchronise services that have real servers of the other address family"
-	case errors.Is(err, unix.ENODEV) && o.Verb == ipvsnl.StartDaemon:
-		hint = fmt.Sprintf("there is no interface %s (yet)", o.Daemon.Interface)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		hint = "this process lacks CAP_NET_ADMIN"
-	}
-	if hint != "" {
-		return fmt.Errorf("%s: %w (%s)", o.String(), err, hint)
-	}
-	return fmt.Errorf("%s: %w", o.String(), err)
-}
-
-// touched lists the services that operations are about; nil: everything.
-func touched(ops []Op) (ids []model.ServiceID) {
-	last := model.ServiceID{}
-	for i := range ops {
-		if ops[i].Verb > ipvsnl.DelDest {
-			return nil
-		}
-		if id := ops[i].Service.ID; id != last {
-			ids, last = append(ids, id), id
-		}
-	}
-	slices.SortFunc(ids, ipvsnl.CompareID)
-	if ids = slices.Compact(ids); len(ids) > maxPartial {
-		return nil
-	}
-	return ids
-}
-
-// refresh reads back the services that operations touched.
-func (r *reconciler) refresh(ids []model.ServiceID) {
-	dump, err := r.kernel.Dump(ids, r.tick)
-	switch {
-	case err != nil:
-		r.kernErr = err
-	case ids == nil:
-		r.have = dump
-	default:
-		r.have = r.have.merge(ids, dump)
-	}
 }

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -17,18 +18,8 @@ import (
 	"ballast/services/ipvs/ipvsnl"
 )
 
-// Periods of the main loop.
-const (
-	tickPeriod = time.Second
-	// A full pass reads the whole table; it also brings the statistics.
-	fullPeriod = 2 * time.Second
-	// Large tables are read less often, so that reading takes at most 1/20 of
-	// a processor and never waits longer than maxPeriod.
-	largeTable    = 1000
-	largePeriod   = 10 * time.Second
-	maxPeriod     = 30 * time.Second
-	periodPerCost = 20
-)
+// tickPeriod is how often the main loop looks at the time, at least.
+const tickPeriod = time.Second
 
 // Run programs IPVS until ctx ends. It leaves the kernel as it is then, so
 // that the next run, or nobody, carries on with it.
@@ -36,34 +27,50 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	// The table of a pass is garbage at the next one, and passes are seconds
 	// apart: collecting sooner costs nothing and halves the heap.
 	debug.SetGCPercent(40)
-	return run(ctx, env, &netlinkKernel{}, ipvsnl.ConnTab)
+	return run(ctx, env, &netlinkKernel{}, &netlinkKernel{}, ipvsnl.ConnTab, watchLinks)
 }
 
-func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error {
+// run works on kernel, and reads what it sweeps over reader, which may be used
+// at the same time. stirs calls its argument whenever addresses or interfaces
+// change.
+func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab string, stirs func(context.Context, func())) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer kernel.Close()
 
-	srv := ipc.NewServer("ipvs")
+	l := &loop{srv: ipc.NewServer("ipvs"), env: env, log: env.Log, asks: make(chan func()), sweep: newSweeper()}
+	l.r = newReconciler(kernel, env.Log, time.Now)
+	l.r.tick = env.Progress
+	orders, err := LoadOrders(env.Data)
+	if err != nil {
+		env.Log.Error(err.Error())
+	}
+	l.r.orders = orders
+
 	conf := follow.New(env.Dir.Client("conf"), follow.Whole)
-	srv.Handle("prepare", conf.Prepare(prepare), ipc.UIDConf)
-	srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	plans := &plans{}
+	l.srv.Handle("prepare", conf.Prepare(plans.prepare), ipc.UIDConf)
+	l.srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		return connections(ctx, connTab, body)
 	}, ipc.UIDConsole)
-
-	r := newReconciler(kernel, env.Log, time.Now)
-	r.tick = env.Progress
-	srv.Publish(r.snapshot())
+	l.srv.Handle("order", l.order, ipc.UIDConsole)
+	l.srv.Handle("service", l.service, ipc.UIDConsole)
+	l.publish()
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer close(l.sweep.ask)
 	defer cancel()
 	serve := make(chan error, 1)
-	wg.Go(func() { serve <- srv.Serve(ctx, env.Listener) })
+	wg.Go(func() { serve <- l.srv.Serve(ctx, env.Listener) })
+	wg.Go(func() { l.sweep.read(reader) })
 
 	in := newInbox()
 	wg.Go(func() {
-		conf.Run(ctx, func(u follow.Update) { in.put(func(m *mail) { m.conf = &u.Conf }) })
+		conf.Run(ctx, func(u follow.Update) {
+			p := plans.next(&u)
+			in.put(func(m *mail) { m.plan, m.config = p, u.Conf.Generation })
+		})
 	})
 	wg.Go(func() {
 		ipc.Watch(ctx, env.Dir.Client("health"), func(_ uint64, h Health) { in.put(func(m *mail) { m.health = &h }) })
@@ -71,10 +78,12 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 	wg.Go(func() {
 		ipc.Watch(ctx, env.Dir.Client("vrrp"), func(_ uint64, v instances) { in.put(func(m *mail) { m.vrrp = &v }) })
 	})
+	wg.Go(func() { stirs(ctx, func() { in.put(func(m *mail) { m.stirred = true }) }) })
 
-	l := loop{r: r, srv: srv, env: env, log: env.Log}
 	tick := time.NewTicker(tickPeriod)
 	defer tick.Stop()
+	pace := time.NewTimer(0)
+	defer pace.Stop()
 	l.full()
 	for {
 		select {
@@ -84,10 +93,21 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 			return err
 		case <-in.ready:
 			l.mail(in.take())
-		case <-tick.C:
-			if !time.Now().Before(l.next) || (!r.settled && r.plan != nil) {
-				l.full()
+		case f := <-l.asks:
+			f()
+		case f := <-l.sweep.answer:
+			f()
+			l.r.event()
+			if len(l.sweep.ids) == 0 {
+				l.publish() // a sweep is over
 			}
+		case <-tick.C:
+			l.tick()
+		case <-pace.C:
+		}
+		l.sweep.turn(l.r, time.Now())
+		if len(l.sweep.ids) > 0 && !l.sweep.busy {
+			pace.Reset(max(0, time.Until(l.sweep.next)))
 		}
 		env.Progress()
 	}
@@ -95,38 +115,53 @@ func run(ctx context.Context, env *ipc.Env, kernel Kernel, connTab string) error
 
 // loop is the main loop's memory.
 type loop struct {
-	r    *reconciler
-	srv  *ipc.Server
-	env  *ipc.Env
-	log  *slog.Logger
-	next time.Time // of the next full pass
+	r     *reconciler
+	srv   *ipc.Server
+	env   *ipc.Env
+	log   *slog.Logger
+	asks  chan func() // verbs, to be answered between two events
+	sweep *sweeper
+	next  time.Time // of the next full pass, while those are needed
 }
 
-// full runs a pass over everything and plans the next one by what it cost.
+// full runs a pass over everything: at the start, and after a fault.
 func (l *loop) full() {
-	start := time.Now()
-	ok := l.r.pass(nil)
-	took := time.Since(start)
-	if l.r.ops > 0 && took > fullPeriod/2 {
-		// A pass that programmed much says nothing about what reading costs.
-		took = fullPeriod / 2
-	}
-	wait := max(fullPeriod, periodPerCost*took)
-	if ok && len(l.r.have.Services) > largeTable {
-		wait = max(wait, largePeriod)
-	}
-	l.next = time.Now().Add(min(wait, maxPeriod))
-	if ok {
+	if l.r.pass() {
 		l.env.Ready()
 	}
+	l.next = time.Now().Add(sweepPeriod)
 	l.publish()
+}
+
+// tick does what it is time for.
+func (l *loop) tick() {
+	r := l.r
+	switch {
+	case r.lost || r.have == nil:
+		if !time.Now().Before(l.next) {
+			l.full()
+		}
+	case !r.settled && r.plan != nil:
+		l.full()
+	default:
+		r.due(false)
+		ops, applied := r.ops, r.applied
+		r.event()
+		if r.ops != ops || r.applied != applied {
+			l.publish()
+		}
+	}
+	l.save()
 }
 
 // mail takes in what the other services say.
 func (l *loop) mail(m mail) {
-	act := false
-	if m.conf != nil && (m.conf.Generation != l.r.config || l.r.plan == nil) && m.conf.Generation != 0 {
-		l.r.configure(m.conf.Generation, &m.conf.Config)
+	act := m.stirred && len(l.r.failed) > 0
+	if act {
+		l.r.due(true)
+	}
+	if m.plan != nil && (m.config != l.r.config || l.r.plan == nil) {
+		l.r.follow(m.config, m.plan)
 		act = true
 	}
 	if m.vrrp != nil && l.r.learn(m.vrrp) {
@@ -135,25 +170,119 @@ func (l *loop) mail(m mail) {
 	if m.health != nil && l.r.hear(m.health) {
 		act = true
 	}
-	if act {
-		l.r.event()
-		l.publish()
+	if !act {
+		return
 	}
-	if m.conf != nil {
-		// The text and tree of a large configuration are many times what is
-		// kept of it, and the next one may be weeks away.
-		m.conf = nil
+	ops := l.r.ops
+	l.r.event()
+	l.publish()
+	l.save()
+	if l.r.ops-ops > manyOps {
+		// The text of a large configuration is many times what is kept of it,
+		// and the next one may be weeks away.
 		debug.FreeOSMemory()
 	}
 }
 
+// manyOps is after how many operations in a row memory is tidied up.
+const manyOps = 1000
+
 func (l *loop) publish() { l.srv.Publish(l.r.snapshot()) }
+
+// save keeps the orders over a restart.
+func (l *loop) save() {
+	if !l.r.orders.changed {
+		return
+	}
+	err := l.r.orders.save(l.env.Data)
+	if err != nil && (l.r.ordersErr == nil || l.r.ordersErr.Error() != err.Error()) {
+		l.log.Error(err.Error())
+	}
+	if l.r.ordersErr = err; l.env.Data == "" {
+		l.r.orders.changed = false // nowhere to keep them: this box forgets everything at a reboot
+	}
+	l.publish()
+}
+
+// ask runs f in the main loop and waits for it.
+func (l *loop) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case l.asks <- func() { defer close(done); f() }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ipvs: too busy to answer: %w", ctx.Err())
+	}
+}
+
+// order is the verb.
+func (l *loop) order(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var q status.ServerOrder
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("ipvs: order: argument: %w", err)
+	}
+	var out []status.Dest
+	var oerr error
+	err := l.ask(ctx, func() {
+		out, oerr = l.r.order(q)
+		l.publish()
+		l.save()
+	})
+	return out, errors.Join(err, oerr)
+}
+
+// service is the verb: the services of one virtual server.
+func (l *loop) service(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var name string
+	if err := json.Unmarshal(body, &name); err != nil {
+		return nil, fmt.Errorf("ipvs: service: the argument is the name of a virtual server: %w", err)
+	}
+	var out []status.Service
+	var serr error
+	err := l.ask(ctx, func() { out, serr = l.r.virtual(name) })
+	return out, errors.Join(err, serr)
+}
+
+// plans compiles configurations, off the main loop.
+type plans struct {
+	mu   sync.Mutex
+	last *Plan // of the last configuration that conf announced
+}
+
+// next is the plan of a configuration that was announced.
+func (p *plans) next(u *follow.Update) *Plan {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = p.of(u)
+	return p.last
+}
+
+func (p *plans) of(u *follow.Update) *Plan {
+	if u.All {
+		return compile(nil, &u.Conf.Config)
+	}
+	changed := make(map[string]bool, len(u.Changed))
+	for _, n := range u.Changed {
+		changed[n] = true
+	}
+	return p.last.Next(&u.Conf.Config, changed)
+}
+
+// prepare refuses a configuration that IPVS cannot hold.
+func (p *plans) prepare(_ context.Context, u follow.Update) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.of(&u).err
+}
 
 // mail is the newest word of each service watched; nil: no news.
 type mail struct {
-	conf   *status.Conf
-	health *Health
-	vrrp   *instances
+	plan    *Plan
+	config  uint64 // generation of plan
+	health  *Health
+	vrrp    *instances
+	stirred bool // addresses or interfaces changed
 }
 
 // inbox holds the newest mail until the main loop takes it.
@@ -181,12 +310,6 @@ func (i *inbox) take() mail {
 	m := i.mail
 	i.mail = mail{}
 	return m
-}
-
-// prepare refuses a configuration that IPVS cannot hold.
-func prepare(_ context.Context, u follow.Update) error {
-	_, err := Compile(&u.Conf.Config)
-	return err
 }
 
 // Bounds of the verb "connections".

@@ -35,6 +35,24 @@ func (l *lockedKernel) Do(r []ipvsnl.Request, tick func()) ([]error, error) {
 	return l.k.Do(r, tick)
 }
 
+func (l *lockedKernel) Services() ([]ipvsnl.ServiceState, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.k.Services()
+}
+
+func (l *lockedKernel) Dests(ids []model.ServiceID, tick func()) ([][]ipvsnl.DestState, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.k.Dests(ids, tick)
+}
+
+func (l *lockedKernel) Rest() ([]ipvsnl.Daemon, ipvsnl.Timeouts, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.k.Rest()
+}
+
 func (l *lockedKernel) Close() error { return nil }
 
 // neighbour is another service's socket with a state of the test's choice.
@@ -60,9 +78,10 @@ func start(t testing.TB, dir ipc.Dir, k Kernel, connTab string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	env.Data = string(dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, env, k, connTab) }()
+	go func() { done <- run(ctx, env, k, k, connTab, func(context.Context, func()) {}) }()
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
@@ -135,7 +154,7 @@ func TestRun(t *testing.T) {
 	k.mu.Lock()
 	k.k.requests = nil
 	k.mu.Unlock()
-	start(t, dir, k, connTab)
+	stop = start(t, dir, k, connTab)
 	s = await(t, dir, "adopted", func(s status.IPVS) bool { return s.Config == 3 && s.Passes >= 2 })
 	k.mu.Lock()
 	if n := len(k.k.requests); n != 0 || s.Ops != 0 {
@@ -144,6 +163,32 @@ func TestRun(t *testing.T) {
 	k.mu.Unlock()
 
 	cl := dir.Client("ipvs")
+	var dests []status.Dest
+	if err := cl.Call(t.Context(), "order", status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain, By: "anna"}, &dests); err != nil || len(dests) != 1 || dests[0].Weight != 0 || dests[0].Order != "drain" {
+		t.Errorf("order: %+v, %v", dests, err)
+	}
+	var one []status.Service
+	if err := cl.Call(t.Context(), "service", c.VirtualServers[0].Name, &one); err != nil || len(one) != 1 || one[0].Dests[0].Order != "drain" || one[0].Dests[0].Weight != 0 {
+		t.Errorf("service: %+v, %v", one, err)
+	}
+	if err := cl.Call(t.Context(), "service", "web", &one); err == nil || !strings.Contains(err.Error(), `no virtual server "web"`) {
+		t.Errorf("service that is not there: %v", err)
+	}
+	var news status.IPVSNews
+	if err := cl.Summary(t.Context(), &news); err != nil || len(news.Orders) != 1 || news.Orders[0].By != "anna" || len(news.Transitions) == 0 {
+		t.Errorf("summary %+v, %v", news, err)
+	}
+	// Somebody else's change is found by the sweep that runs beside.
+	k.mu.Lock()
+	k.k.state.Services[0].Dests[0].Weight = 5
+	k.mu.Unlock()
+	await(t, dir, "repaired", func(s status.IPVS) bool { return s.Repairs == 1 && s.Services[0].Dests[0].Weight == 0 })
+
+	// A new process keeps the order.
+	stop()
+	stop = start(t, dir, k, connTab)
+	await(t, dir, "order kept", func(s status.IPVS) bool { return s.Config == 3 && len(s.Orders) == 1 && len(s.Services) == 1 && s.Services[0].Dests[0].Order == "drain" })
+	defer stop()
 	if err := cl.Call(t.Context(), "prepare", status.Prepare{Generation: 4, Config: *c}, nil); err != nil {
 		t.Errorf("prepare: %v", err)
 	}

@@ -27,6 +27,7 @@ import (
 //	ipvs
 //	  connections  ConnQuery      []Conn           the argument may be left out
 //	  order        ServerOrder    []Dest           drain, disable, enable or weigh a real server; answers when the kernel has it
+//	  service      string         []Service        one virtual server by its name, read from the kernel now
 //	notify
 //	  run          Run            RunResult        run a check script for health
 //	  mail         Mail           -                queue a message for smtp_server

@@ -1,0 +1,165 @@
+package ipvs
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipvs/ipvsnl"
+)
+
+func TestSweepRepairs(t *testing.T) {
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)), vs("10.0.0.2", nil, rs("10.0.1.1", 1)))
+	c.Global.Timeouts.TCP = 100 * time.Second
+	w := orderedWorld(t, c)
+	var log strings.Builder
+	w.r.log = slog.New(ipc.NewLogHandler(&log))
+	find := func(addr string) *ServiceState {
+		return w.k.state.find(model.ServiceID{Addr: ip(addr), Port: 80, Protocol: model.TCP})
+	}
+	if got := w.do(w.sweep); got != "" {
+		t.Fatalf("a sweep over a good table does %s", got)
+	}
+	for what, test := range map[string]struct {
+		harm func()
+		n    uint64
+	}{
+		"weight": {func() { find("10.0.0.1").Dests[0].Weight = 9 }, 1},
+		"destination deleted": {func() {
+			s := find("10.0.0.1")
+			s.Dests = slices.Delete(s.Dests, 0, 1)
+		}, 1},
+		"destination added": {func() {
+			s := find("10.0.0.1")
+			s.Dests = append(s.Dests, ipvsnl.DestState{Dest: ipvsnl.Dest{Addr: ip("10.9.9.9"), Weight: 1}, Active: 3})
+		}, 1},
+		"scheduler":       {func() { find("10.0.0.2").Scheduler = "rr" }, 1},
+		"service deleted": {func() { w.k.state.Services = slices.Delete(w.k.state.Services, 0, 1) }, 3},
+		"service added": {func() {
+			w.k.do(ipvsnl.Request{Verb: ipvsnl.AddService, Service: ipvsnl.Service{ID: model.ServiceID{Mark: 3}, Scheduler: "rr"}})
+			w.k.do(ipvsnl.Request{Verb: ipvsnl.AddDest, Service: ipvsnl.Service{ID: model.ServiceID{Mark: 3}}, Dest: ipvsnl.Dest{Addr: ip("10.9.9.9"), Weight: 1}})
+			w.k.state.sort()
+		}, 1},
+		"flush":    {func() { w.k.state.Services = nil }, 5},
+		"timeouts": {func() { w.k.state.Timeouts.TCP = 7 }, 1},
+	} {
+		log.Reset()
+		test.harm()
+		before := w.r.repairs
+		w.sweep()
+		if n := w.r.repairs - before; n != test.n || uint64(len(w.r.repaired)) != n || !w.r.lastRepair.Equal(w.clock) {
+			t.Errorf("%s: %d repairs, want %d: %q at %s", what, n, test.n, w.r.repaired, w.r.lastRepair)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "somebody else had changed it") {
+			t.Errorf("%s: %d lines\n%s", what, n, &log)
+		}
+		for _, s := range w.k.state.Services { // the stranger's connections end
+			for i := range s.Dests {
+				s.Dests[i].Active = 0
+			}
+		}
+		w.sweep()
+		w.sweep()
+		checkHolds(t, w)
+		if got := w.do(w.sweep); got != "" {
+			t.Errorf("%s: afterwards %s", what, got)
+		}
+	}
+}
+
+// What was read before an operation and comes in after it is no repair.
+func TestSweepThatIsLate(t *testing.T) {
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)), vs("10.0.0.2", nil, rs("10.0.1.1", 1)))
+	w := orderedWorld(t, c)
+	list, _ := w.k.Services()
+	d, tm, _ := w.k.Rest()
+	ids := []model.ServiceID{list[0].ID, list[1].ID}
+	dests, _ := w.k.Dests(ids, nil)
+	w.r.hear(health(1, c, "10.0.1.1"))
+	w.r.configure(2, config(c.VirtualServers[0]))
+	w.r.event()
+	got := w.do(func() {
+		w.r.sweepList(list, d, tm)
+		w.r.event()
+		w.r.sweepDests(ids, dests)
+		w.r.event()
+	})
+	if strings.Contains(got, "add") || strings.Contains(got, "edit") || w.r.repairs != 0 {
+		t.Errorf("%d repairs, %s", w.r.repairs, got)
+	}
+	checkKept(t, w)
+}
+
+func TestSweepReadsSlices(t *testing.T) {
+	var v []model.VirtualServer
+	for i := range 3*sliceSize + 5 {
+		v = append(v, vs(fmt.Sprintf("10.0.%d.%d", i/200, i%200+1), nil, rs("10.1.1.1", 1)))
+	}
+	w := orderedWorld(t, config(v...))
+	before := w.k.dumps
+	w.k.state.Services[150].Dests[0].Weight = 4
+	if got := w.do(w.sweep); strings.Count(got, "\n") != 1 || w.k.dumps-before != 1 || len(w.k.looked) != 1 {
+		t.Errorf("%d dumps of %d services: %s", w.k.dumps-before, len(w.k.looked), got)
+	}
+	for _, s := range w.k.state.Services {
+		s.Stats.Conns = 7
+	}
+	w.sweep()
+	for _, s := range w.r.snapshot().status().Services {
+		if s.Stats.Conns != 7 {
+			t.Fatalf("%s: statistics %+v", s.ID, s.Stats)
+		}
+	}
+}
+
+// An address that is not there yet is waited for: one line, and done at once
+// when something changes.
+func TestWaitsForAddresses(t *testing.T) {
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1), rs("10.0.1.2", 1)))
+	c.Global.SyncDaemon = &model.SyncDaemon{Interface: "eth1"}
+	w := newWorld(t)
+	var log strings.Builder
+	w.r.log = slog.New(ipc.NewLogHandler(&log))
+	w.k.strict = false
+	w.k.refuse = func(r ipvsnl.Request) error {
+		switch r.Verb {
+		case ipvsnl.AddDest:
+			return errno(unix.EINVAL)
+		case ipvsnl.StartDaemon:
+			return errno(unix.ENODEV)
+		}
+		return nil
+	}
+	w.r.configure(1, c)
+	w.full()
+	again := func() { w.clock = w.clock.Add(time.Second); w.r.due(false); w.r.event() }
+	for range 10 {
+		again()
+	}
+	if n := strings.Count(log.String(), "waiting for addresses"); n != 1 || strings.Contains(log.String(), "ERROR") || strings.Contains(log.String(), "rror") {
+		t.Errorf("%d lines:\n%s", n, &log)
+	}
+	if !strings.Contains(w.r.problem(), "invalid argument") {
+		t.Errorf("problem %q", w.r.problem())
+	}
+	log.Reset()
+	for range 20 {
+		again()
+	}
+	if n := strings.Count(log.String(), "no interface eth1"); n != 2 { // once for each daemon
+		t.Errorf("after a while %d complaints:\n%s", n, &log)
+	}
+	w.k.refuse = nil
+	w.r.due(true)
+	w.r.event()
+	if w.r.problem() != "" || len(w.k.state.Services[0].Dests) != 2 || len(w.k.state.Daemons) != 2 || w.r.repairs != 0 {
+		t.Errorf("when something changed: %q, %d repairs", w.r.problem(), w.r.repairs)
+	}
+}
