@@ -134,6 +134,9 @@ func (r *router) yield(ev core.Event) bool {
 			return false // it relieves us already: the truce says what counts
 		}
 		if !m.agent.Leaving(i) {
+			if r.s.now < r.st.TruceUntil {
+				return false // the last words of the one that we relieved
+			}
 			r.leaving = leaveYield
 			r.step(core.Event{Kind: core.Truce, From: ev.From, Until: r.s.now + heartbeat.Truce, Quiet: true})
 			m.agent.Yield(i, r.s.now)

@@ -390,6 +390,7 @@ func (m *mate) finish() {
 			m.due = min(m.due, at)
 		}
 	}
+	m.due = max(m.due, now+200*time.Microsecond) // a loop of real-time priority must never spin
 }
 
 // say tells the peer everything, now.

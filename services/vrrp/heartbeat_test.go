@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -43,13 +45,16 @@ func (l *lan) link2(name string, n int) {
 // own ends stay: a dead box does not see that it is dead.
 func (l *lan) power(n int, on bool) {
 	l.t.Helper()
-	for _, port := range []string{"p", "q"} {
-		if on {
-			l.run("sw", fmt.Sprintf("ip link set %s%d master br%d", port, n, strings.Index("pq", port)))
-		} else {
-			l.run("sw", fmt.Sprintf("ip link set %s%d nomaster", port, n))
-		}
+	// In one go: a process for each would make the one link outlive the other.
+	batch := filepath.Join(l.t.TempDir(), "batch")
+	text := fmt.Sprintf("link set p%d nomaster\nlink set q%d nomaster\n", n, n)
+	if on {
+		text = fmt.Sprintf("link set p%d master br0\nlink set q%d master br1\n", n, n)
 	}
+	if err := os.WriteFile(batch, []byte(text), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	sh(l.t, "ip -n "+l.ns("sw")+" -batch "+batch)
 }
 
 const heartbeatKey = "0123456789abcdef"

@@ -139,8 +139,9 @@ func (a *Agent) Idle() bool {
 }
 
 // Alive takes the answer of the master's kernel, or that it cannot be asked.
+// What comes unasked proves nothing about a later death.
 func (a *Agent) Alive(i int) {
-	if i < len(a.list) {
+	if i < len(a.list) && a.list[i].probed != 0 {
 		a.list[i].alive = true
 	}
 }
@@ -152,6 +153,9 @@ func (a *Agent) Decide(now time.Duration, views []View, p *Peer, out []Action) [
 		v, f, rec := &views[i], &a.list[i], p.Find(views[i].Key)
 		if v.Phase != Master {
 			f.asked, f.letGo, f.took = 0, 0, 0
+		}
+		if v.Phase != Backup {
+			f.forget()
 		}
 		if p.Up {
 			f.probedAnew(now, p)
@@ -175,12 +179,15 @@ func (a *Agent) Decide(now time.Duration, views []View, p *Peer, out []Action) [
 // probedAnew forgets probes of a suspicion that proved wrong.
 func (f *affair) probedAnew(now time.Duration, p *Peer) {
 	if f.probed != 0 && !p.Suspect(now, Ahead) {
-		f.probed, f.probes, f.alive = 0, 0, false
+		f.forget()
 	}
 }
 
+func (f *affair) forget() { f.probed, f.probes, f.nextProbe, f.alive = 0, 0, 0, false }
+
 func (f *affair) backup(i int, now time.Duration, v *View, rec *Record, p *Peer, out []Action) []Action {
 	if !v.Ready || v.Wants || !rec.Source.IsValid() || v.Master != rec.Source {
+		f.forget()
 		return out
 	}
 	act := Action{Router: i, Do: TakeOver, From: rec.Source}

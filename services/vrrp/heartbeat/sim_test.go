@@ -1,0 +1,725 @@
+package heartbeat
+
+import (
+	"container/heap"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/services/vrrp/core"
+)
+
+var (
+	seeds = flag.Int("heartbeat.seeds", 3000, "seeded schedules that the simulation runs")
+	first = flag.Uint64("heartbeat.first", 0, "first seed, to run a failed one again with -heartbeat.seeds 1")
+)
+
+// world is two boxes with a heartbeat, and perhaps a third router without one,
+// in virtual time. The first path lies on the LAN of VRRP, the second beside it.
+type world struct {
+	t     *testing.T
+	seed  uint64
+	rng   *rand.Rand
+	now   time.Duration
+	queue queue
+	order uint64
+	boxes []*box
+	loss  float64
+	delay time.Duration // longest, on any wire
+	slow  time.Duration // latest wake-up of a loop
+	lan   [3]int        // partition of each box
+	side  [3]int
+	moved time.Duration // when the LAN or somebody's kernel last changed
+	trace []string
+}
+
+type item struct {
+	at    time.Duration
+	order uint64
+	fn    func()
+}
+type queue []item
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
+func (q *queue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+func (w *world) after(d time.Duration, fn func()) {
+	w.order++
+	heap.Push(&w.queue, item{w.now + max(d, 0), w.order, fn})
+}
+
+func (w *world) run(d time.Duration) {
+	until := w.now + d
+	for w.queue.Len() > 0 && w.queue[0].at <= until {
+		it := heap.Pop(&w.queue).(item)
+		w.now = it.at
+		it.fn()
+	}
+	w.now = until
+}
+
+func (w *world) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%10.4f ", w.now.Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) fatalf(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("seed %d at %v: %s\nrun it again: go test ./services/vrrp/heartbeat -run Simulation -heartbeat.first %d -heartbeat.seeds 1\n%s",
+		w.seed, w.now, fmt.Sprintf(format, args...), w.seed, strings.Join(w.trace[max(0, len(w.trace)-60):], "\n"))
+}
+
+func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d) + 1)) }
+
+// box is one director: its machine, its heartbeat, and what the loop does.
+type box struct {
+	w      *world
+	id     int
+	cfg    core.Config
+	st     core.State
+	timers [core.Timers]time.Duration
+	rate   float64
+	power  bool // its kernel runs
+	alive  bool // its process runs
+	paused bool
+	frozen bool // paused with its kernel
+	faulty bool
+	held   bool
+	vips   bool
+	vacant bool
+	inbox  []func()
+	life   int // of its process: what was meant for the one before is dropped
+
+	peer     *Peer // nil: it has no heartbeat
+	agent    Agent
+	seq      uint64
+	next     time.Duration
+	wake     time.Duration // pending, global; 0: none
+	announce time.Duration // local, when all addresses are announced
+	leaving  string
+	pending  core.Event
+	said     Record
+	rival    rivalSeen
+	down     bool // its LAN link
+}
+
+type rivalSeen struct {
+	priority uint8
+	at       time.Duration
+}
+
+var theKey = NewKey(51, false, nil)
+
+func (b *box) local() time.Duration { return time.Duration(float64(b.w.now)*b.rate) + time.Hour }
+
+func (b *box) other() *box { return b.w.boxes[1-b.id] }
+
+func (b *box) step(ev core.Event) {
+	ev.At = b.local()
+	before := b.st.Phase
+	st, out, why := core.Step(b.st, ev, nil)
+	b.st = st
+	if before != st.Phase {
+		b.w.note("box %d (%d): %v -> %v: %v", b.id, st.Effective, before, st.Phase, why)
+	}
+	if before == core.Master && st.Phase == core.Fault && b.peer != nil && b.down {
+		b.vacant = true
+		b.say()
+	}
+	for _, e := range out {
+		switch e.Do {
+		case core.SendAdvert:
+			b.vacant = e.Priority == 0
+			b.advertise(e.Priority)
+		case core.SetTimer:
+			b.timers[e.Timer] = e.At
+		case core.StopTimer:
+			b.timers[e.Timer] = 0
+		case core.AddVIPs:
+			b.vips = true
+			b.announce = b.local() + b.w.upTo(30*ms) // a thousand addresses take their time
+		case core.RemoveVIPs:
+			b.vips = false
+		}
+	}
+	if b.vips != (st.Phase == core.Master) {
+		b.w.fatalf("box %d is %v and holds VIPs: %v", b.id, st.Phase, b.vips)
+	}
+}
+
+func (w *world) connected(a, b *box) bool {
+	return w.lan[a.id] == w.lan[b.id] && !a.down && !b.down
+}
+
+func (b *box) advertise(priority uint8) {
+	for _, to := range b.w.boxes {
+		if to == b || !b.w.connected(b, to) || b.w.rng.Float64() < b.w.loss {
+			continue
+		}
+		ev := core.Event{Kind: core.Advert, From: b.cfg.Addr, Priority: priority, AdvertInt: b.cfg.AdvertInt}
+		b.w.after(b.w.upTo(b.w.delay), func() {
+			ev.RxAt = to.local()
+			to.deliver(func() { to.heard(ev) })
+		})
+	}
+}
+
+// deliver is the kernel: it keeps what comes until the process reads it.
+func (b *box) deliver(fn func()) {
+	if !b.power || b.frozen || !b.alive {
+		return
+	}
+	b.inbox = append(b.inbox, fn)
+	if !b.paused {
+		b.wakeIn(b.w.upTo(b.w.slow))
+	}
+}
+
+func (b *box) heard(ev core.Event) {
+	if b.st.Phase == core.Init || b.st.Phase == core.Fault {
+		return
+	}
+	if b.peer != nil {
+		if ev.From != b.other().cfg.Addr && ev.Priority != 0 {
+			b.rival = rivalSeen{ev.Priority, b.local()}
+		}
+		if ev.Priority != 0 {
+			b.vacant = false
+		}
+		if b.yield(ev) {
+			return
+		}
+	}
+	b.step(ev)
+}
+
+func (b *box) yield(ev core.Event) bool {
+	rec := b.peer.Find(theKey)
+	if b.st.Phase != core.Master || ev.Priority == 0 || !b.peer.Up || rec == nil || rec.Source != ev.From ||
+		ev.Priority < b.st.Effective || ev.Priority == b.st.Effective && ev.From.Compare(b.cfg.Addr) < 0 || b.agent.Asks(0) {
+		return false
+	}
+	if !b.agent.Leaving(0) {
+		if b.local() < b.st.TruceUntil {
+			return false
+		}
+		b.leaving = "yield"
+		b.step(core.Event{Kind: core.Truce, From: ev.From, Until: b.local() + Truce, Quiet: true})
+		b.agent.Yield(0, b.local())
+	}
+	b.pending = ev
+	return true
+}
+
+// handOver asks the peer to relieve us, or does at once what it was for.
+func (b *box) handOver(how string) {
+	rec := b.peer.Find(theKey)
+	if b.st.Phase == core.Master && b.peer.Up && rec != nil && rec.Phase == Backup {
+		b.leaving = how
+		b.step(core.Event{Kind: core.Truce, From: rec.Source, Until: b.local() + Truce})
+		b.agent.Ask(0, b.local())
+		return
+	}
+	b.leaving = how
+	b.letGo()
+}
+
+func (b *box) letGo() {
+	how := b.leaving
+	b.leaving = ""
+	b.step(core.Event{Kind: core.Truce})
+	switch how {
+	case "hold":
+		b.step(core.Event{Kind: core.Hold, Held: b.held})
+	case "stop":
+		b.step(core.Event{Kind: core.Stop})
+		b.say()
+		b.alive = false
+		b.life++
+	case "yield":
+		b.step(b.pending)
+	}
+}
+
+func (b *box) view() []View {
+	v := View{Key: theKey, Phase: Phase(b.st.Phase), Source: b.cfg.Addr}
+	switch b.st.Phase {
+	case core.Backup:
+		v.Master = b.st.MasterAddr
+		v.Ready = !b.st.Held && (b.rival.at == 0 || b.rival.priority < b.st.Effective)
+	case core.Master:
+		v.Answers = b.local() >= b.announce
+	}
+	return []View{v}
+}
+
+func (b *box) record() Record {
+	v := b.view()[0]
+	return Record{Key: theKey, Phase: v.Phase, Priority: b.st.Effective, Source: v.Source, Vacant: b.vacant, Answers: v.Answers, Asks: b.agent.Asks(0)}
+}
+
+func (b *box) say() {
+	b.seq++
+	b.said = b.record()
+	for path := range 2 {
+		m := &Message{Table: 1, Records: []Record{b.said}}
+		b.peer.Stamp(m, b.seq)
+		to := b.other()
+		if path == 0 && !b.w.connected(b, to) || path == 1 && b.w.side[b.id] != b.w.side[to.id] || b.w.rng.Float64() < b.w.loss {
+			continue
+		}
+		for range 1 + b.w.rng.IntN(50)/49 { // now and then a wire doubles it
+			b.w.after(b.w.upTo(b.w.delay), func() {
+				at := to.local()
+				life := to.life
+				to.deliver(func() {
+					if to.life == life {
+						to.peer.Heard(path, at, m)
+					}
+				})
+			})
+		}
+	}
+}
+
+func (b *box) wakeIn(d time.Duration) {
+	at := b.w.now + max(d, 0)
+	if b.wake != 0 && b.wake <= at && b.wake >= b.w.now {
+		return
+	}
+	b.wake = at
+	life := b.life
+	b.w.after(d, func() {
+		if b.wake == b.w.now {
+			b.wake = 0
+		}
+		if b.life == life {
+			b.turn()
+		}
+	})
+}
+
+// turn is one of the loop.
+func (b *box) turn() {
+	if !b.alive || b.paused {
+		return
+	}
+	in := b.inbox
+	b.inbox = nil
+	for _, fn := range in {
+		fn()
+	}
+	for t := range b.timers {
+		if due := b.timers[t]; due != 0 && due <= b.local() {
+			b.timers[t] = 0
+			b.step(core.Event{Kind: core.Expired, Timer: core.Timer(t), Due: due})
+		}
+	}
+	next := b.local() + time.Second
+	soon := func(at time.Duration) {
+		if at != 0 {
+			next = min(next, at)
+		}
+	}
+	if b.peer != nil {
+		b.beat()
+		if !b.alive {
+			return
+		}
+		soon(b.next)
+		silent := b.peer.Deadline(Ahead)
+		if silent <= b.local() {
+			silent = b.peer.Deadline(0)
+		}
+		soon(silent)
+		if at := b.agent.Deadline(); at != 0 {
+			if at < b.local()-time.Second {
+				b.w.fatalf("box %d: a deadline of %v ago: %+v", b.id, b.local()-at, b.agent.list)
+			}
+			soon(max(at, b.local()+ms/5))
+		}
+		if b.local() < b.announce {
+			soon(b.announce)
+		}
+	}
+	for _, at := range b.timers {
+		soon(at)
+	}
+	b.wakeIn(time.Duration(float64(next-b.local())/b.rate) + time.Microsecond + b.w.upTo(b.w.slow))
+}
+
+func (b *box) beat() {
+	now := b.local()
+	late := time.Duration(0)
+	if at := b.peer.Deadline(0); at != 0 && now > at {
+		late = now - at
+	}
+	if b.peer.Expire(now, late) {
+		b.w.note("box %d lost the heartbeat", b.id)
+	}
+	for _, a := range b.agent.Decide(now, b.view(), b.peer, nil) {
+		b.act(a)
+		if !b.alive {
+			return
+		}
+	}
+	if b.record() != b.said {
+		b.say()
+	}
+	if now >= b.next {
+		b.say()
+		if b.next += 10 * ms; b.next <= now {
+			b.next = now + 10*ms
+		}
+	}
+}
+
+func (b *box) act(a Action) {
+	w := b.w
+	switch a.Do {
+	case TakeOver:
+		code := [...]core.Code{core.PeerDead, core.PeerLeft, core.PeerAsked}[a.Why]
+		if a.Why == PeerDead && w.now-w.moved > 100*ms && b.other().power && !b.other().frozen && w.connected(b, b.other()) {
+			w.fatalf("box %d calls the peer dead, whose kernel answers", b.id)
+		}
+		b.step(core.Event{Kind: core.TakeOver, From: a.From, Why: code, After: a.After, Until: a.Until})
+	case LetGo:
+		b.letGo()
+	case Stay:
+		b.step(core.Event{Kind: core.Truce})
+		b.leaving = ""
+	case Contest:
+		b.advertise(b.st.Effective)
+	case Probe:
+		if o := b.other(); o.power && !o.frozen && w.connected(b, o) {
+			w.after(w.upTo(2*ms), func() { b.deliver(func() { b.agent.Alive(0) }) })
+		}
+	}
+}
+
+func (b *box) boot(adopt bool) {
+	b.life++
+	b.power, b.alive, b.paused, b.frozen, b.inbox, b.timers = true, true, false, false, nil, [core.Timers]time.Duration{}
+	b.vips, b.vacant, b.leaving, b.rival, b.wake = adopt, false, "", rivalSeen{}, 0
+	b.held = false
+	b.w.note("box %d starts (adopts: %v)", b.id, adopt)
+	if b.id < 2 {
+		seed := b.w.rng.Uint64() | 1<<40
+		b.peer, b.agent, b.seq, b.next = NewPeer(2, 10*ms, 3, b.local(), draws(seed)), Agent{}, 0, b.local()
+		b.agent.Reset(b.view())
+	}
+	b.step(core.Event{Kind: core.Start, Cfg: &b.cfg, Priority: b.cfg.Priority, Faulty: b.down, Adopt: adopt})
+	b.faulty = b.down
+	b.turn()
+}
+
+func (b *box) resume() {
+	if b.paused {
+		b.w.note("box %d goes on", b.id)
+		if b.frozen {
+			b.w.moved = b.w.now
+		}
+		b.paused, b.frozen = false, false
+		b.turn()
+	}
+}
+
+// link is what netlink tells the loop.
+func (b *box) link(up bool) {
+	b.down = !up
+	b.w.moved = b.w.now
+	if b.alive {
+		b.inbox = append(b.inbox, func() {
+			if b.faulty != b.down {
+				b.faulty = b.down
+				b.step(core.Event{Kind: core.SetFault, Faulty: b.faulty})
+			}
+		})
+		b.wakeIn(b.w.upTo(b.w.slow))
+	}
+}
+
+func (w *world) chaos() {
+	b := w.boxes[w.rng.IntN(len(w.boxes))]
+	running := b.alive && !b.paused
+	switch w.rng.IntN(14) {
+	case 0:
+		if b.alive {
+			w.note("box %d loses power", b.id)
+			b.die()
+		}
+	case 1, 2:
+		if !b.alive {
+			if !b.power {
+				w.moved = w.now
+			}
+			b.boot(false)
+		}
+	case 3:
+		if running {
+			was := b.st.Phase == core.Master
+			w.note("box %d: kill -9", b.id)
+			b.alive, b.inbox = false, nil
+			b.life++
+			life := b.life
+			w.after(w.upTo(500*ms), func() {
+				if b.life == life && b.power {
+					b.boot(was)
+				}
+			})
+		}
+	case 4:
+		if running && b.leaving == "" {
+			w.note("box %d is to stop", b.id)
+			if b.peer == nil {
+				b.step(core.Event{Kind: core.Stop})
+				b.alive = false
+				b.life++
+			} else {
+				b.handOver("stop")
+				if b.alive {
+					b.wakeIn(0)
+				}
+			}
+		}
+	case 5, 6:
+		if running {
+			b.paused, b.frozen = true, w.rng.IntN(2) == 0
+			if b.frozen {
+				w.moved = w.now
+			}
+			w.note("box %d pauses, frozen %v", b.id, b.frozen)
+			life := b.life
+			w.after(w.upTo([]time.Duration{20 * ms, 60 * ms, 5 * time.Second}[w.rng.IntN(3)]), func() {
+				if b.life == life {
+					b.resume()
+				}
+			})
+		}
+	case 7:
+		w.moved = w.now
+		for i := range w.lan {
+			w.lan[i] = w.rng.IntN(2)
+		}
+		w.note("LAN %v", w.lan)
+	case 8:
+		for i := range w.side {
+			w.side[i] = w.rng.IntN(2)
+		}
+		w.note("second path %v", w.side)
+	case 9:
+		w.moved = w.now
+		w.lan, w.side = [3]int{}, [3]int{}
+		w.note("all wires are whole")
+	case 10:
+		w.note("box %d: link up %v", b.id, b.down)
+		b.link(b.down)
+	case 11:
+		if running && b.peer != nil && b.leaving != "stop" {
+			b.held = !b.held
+			w.note("box %d: held %v", b.id, b.held)
+			if b.held && b.leaving == "" {
+				b.handOver("hold")
+			} else if b.leaving != "hold" {
+				b.step(core.Event{Kind: core.Hold, Held: b.held})
+			}
+			b.wakeIn(0)
+		}
+	case 12:
+		if running {
+			p := uint8(1 + w.rng.IntN(254))
+			w.note("box %d: priority %d", b.id, p)
+			b.step(core.Event{Kind: core.Effective, Priority: p})
+			b.wakeIn(0)
+		}
+	case 13:
+		w.loss = []float64{0, 0.05, 0.5}[w.rng.IntN(3)]
+	}
+}
+
+func (b *box) die() {
+	b.w.moved = b.w.now
+	b.power, b.alive, b.vips, b.paused, b.frozen = false, false, false, false, false
+	b.life++
+}
+
+func (w *world) masters() (list []*box) {
+	for _, b := range w.boxes {
+		if b.alive && b.st.Phase == core.Master {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// calm ends every trouble and asserts what is promised in peace.
+func (w *world) calm() {
+	w.note("calm")
+	w.lan, w.side, w.loss, w.delay, w.slow, w.moved = [3]int{}, [3]int{}, 0, ms/2, ms/2, w.now
+	for _, b := range w.boxes {
+		b.resume()
+	}
+	w.run(400 * ms) // hand-overs that are under way end
+	for _, b := range w.boxes {
+		if b.down {
+			b.link(true)
+		}
+		if !b.alive {
+			b.boot(b.power && b.vips)
+		}
+		if b.held {
+			b.held = false
+			if b.leaving == "" {
+				b.step(core.Event{Kind: core.Hold, Held: false})
+			}
+		}
+		b.wakeIn(0)
+	}
+	w.run(12 * time.Second)
+	got := w.masters()
+	if len(got) != 1 {
+		w.fatalf("%d masters in a calm network", len(got))
+	}
+	for _, b := range w.boxes {
+		if b.st.Phase == core.Fault || b.st.Phase == core.Init {
+			w.fatalf("box %d is %v in a calm network", b.id, b.st.Phase)
+		}
+		if !w.boxes[0].cfg.NoPreempt && b.st.Effective > got[0].st.Effective {
+			w.fatalf("box %d (%d) is master, box %d has priority %d", got[0].id, got[0].st.Effective, b.id, b.st.Effective)
+		}
+		if b.peer != nil && !b.peer.Up {
+			w.fatalf("box %d does not hear the heartbeat", b.id)
+		}
+	}
+	if m := got[0]; m.peer != nil {
+		w.promise(m, m.other())
+	}
+}
+
+// promise does to a master in peace what the heartbeat is for.
+func (w *world) promise(m, next *box) {
+	candidate := next.view()[0].Ready
+	switch w.rng.IntN(4) {
+	case 0:
+		w.note("box %d loses power", m.id)
+		m.die()
+		w.run(50 * ms)
+		if candidate && next.st.Phase != core.Master {
+			w.fatalf("box %d is %v 50 ms after the master's death", next.id, next.st.Phase)
+		}
+		if !candidate && next.st.Phase == core.Master {
+			w.fatalf("box %d went before its turn", next.id)
+		}
+	case 1:
+		w.note("box %d loses its link", m.id)
+		m.link(false)
+		w.run(3 * ms)
+		if candidate && next.st.Phase != core.Master {
+			w.fatalf("box %d is %v 3 ms after the master lost its link", next.id, next.st.Phase)
+		}
+	case 2:
+		if !candidate {
+			return
+		}
+		w.note("box %d is resigned", m.id)
+		m.held = true
+		m.handOver("hold")
+		m.wakeIn(0)
+		for end := w.now + Patience + Overlap + 50*ms; w.now < end; {
+			w.run(ms / 4)
+			if !m.vips && !next.vips {
+				w.fatalf("nobody holds the addresses")
+			}
+		}
+		if m.st.Phase != core.Backup || len(w.boxes) == 2 && next.st.Phase != core.Master {
+			w.fatalf("after the hand-over box %d is %v, box %d %v", m.id, m.st.Phase, next.id, next.st.Phase)
+		}
+		if len(w.boxes) > 2 || next.cfg.NoPreempt {
+			return
+		}
+		w.note("box %d is resumed", m.id)
+		m.held = false
+		m.step(core.Event{Kind: core.Hold})
+		m.wakeIn(0)
+		for end := w.now + 6*time.Second; w.now < end; {
+			w.run(ms / 2)
+			if !m.vips && !next.vips {
+				w.fatalf("nobody holds the addresses")
+			}
+		}
+		if next.st.Phase != core.Backup && m.st.Effective > next.st.Effective {
+			w.fatalf("box %d did not yield", next.id)
+		}
+	case 3:
+		w.note("peace for a minute")
+		seen := len(w.trace)
+		w.slow = 8 * ms // a loaded machine
+		w.run(time.Minute)
+		if len(w.trace) != seen {
+			w.fatalf("something happened in peace")
+		}
+	}
+}
+
+func simulate(t *testing.T, seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 12))
+	w := &world{t: t, seed: seed, rng: rng, delay: ms / 2, slow: ms / 2}
+	noPreempt := rng.IntN(4) == 0
+	for i := range 2 + rng.IntN(2) {
+		b := &box{w: w, id: i, rate: 1 + (rng.Float64()-0.5)/1000}
+		b.cfg = core.Config{
+			Version: 3, Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), Priority: uint8(1 + rng.IntN(254)),
+			AdvertInt: time.Second, DownAdverts: 3, NoPreempt: noPreempt, GARPRepeat: 5,
+		}
+		w.boxes = append(w.boxes, b)
+	}
+	for _, b := range w.boxes {
+		w.after(w.upTo(time.Second), func() { b.boot(false) })
+	}
+	w.run(6 * time.Second)
+	for range 2 {
+		w.delay, w.slow = w.upTo(5*ms), w.upTo(15*ms)
+		for range 4 + rng.IntN(16) {
+			w.run(w.upTo([]time.Duration{50 * ms, 4 * time.Second}[rng.IntN(2)]))
+			w.chaos()
+		}
+		w.calm()
+	}
+	return w
+}
+
+// TestSimulation runs seeded schedules of lost and doubled datagrams,
+// partitions of either path, power cuts, restarts, stopped processes, stopped
+// machines, late loops, lost links, resignations and changing priorities.
+// Never is a peer called dead whose kernel answers; in peace there is one
+// master, its death or lost link is made good in time, and a planned change of
+// places leaves no moment without a holder.
+func TestSimulation(t *testing.T) {
+	n := *seeds
+	if testing.Short() {
+		n = min(n, 300)
+	}
+	for i := range uint64(n) {
+		simulate(t, *first+i)
+	}
+}
+
+func TestSimulationIsDeterministic(t *testing.T) {
+	a, b := simulate(t, 7), simulate(t, 7)
+	if strings.Join(a.trace, "\n") != strings.Join(b.trace, "\n") {
+		t.Error("two runs of one seed differ")
+	}
+}
