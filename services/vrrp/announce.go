@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"ballast/configs/model"
+	"ballast/services/vrrp/core"
+	"ballast/services/vrrp/kernel"
 	"ballast/services/vrrp/packet"
 )
 
@@ -29,14 +33,29 @@ type announcement struct {
 }
 
 // perTurn is how many frames one turn of the loop sends.
-const perTurn = 64
+const perTurn = kernel.BatchSize
 
 // announce starts a burst for all addresses of a router. One that runs still
 // begins anew.
 func (s *service) announce(r *router, rounds int) {
+	earlyRound := r.early
+	if earlyRound { // addVIPs sent the first round
+		r.early = false
+		rounds--
+	}
 	if rounds <= 0 {
 		return
 	}
+	total := rounds
+	if earlyRound {
+		total++
+	}
+	s.announceSome(r, rounds, total, func(int) bool { return true })
+}
+
+// announceSome starts a burst for the addresses on some interfaces: rounds are
+// left of total.
+func (s *service) announceSome(r *router, rounds, total int, on func(index int) bool) {
 	var b *burst
 	for _, old := range s.bursts {
 		if old.r == r {
@@ -49,17 +68,19 @@ func (s *service) announce(r *router, rounds int) {
 	}
 	b.items = b.items[:0]
 	r.allVIPs(func(v *model.Address) {
-		if index := r.place(v); index != 0 {
+		if index := r.place(v); index != 0 && on(index) {
 			b.items = append(b.items, announcement{index, v.Prefix.Addr()})
 		}
 	})
+	more := total - rounds
 	b.i, b.rounds, b.next = 0, max(rounds, b.rounds), s.now
-	b.total = b.rounds
+	b.total = b.rounds + more
 	// The first round of a small burst goes right behind the addresses.
 	s.advance(b, min(len(b.items)*b.rounds, perTurn))
 }
 
 func (s *service) dropBurst(r *router) {
+	r.early = false
 	for _, b := range s.bursts {
 		if b.r == r {
 			b.rounds = 0
@@ -81,7 +102,7 @@ func (s *service) announced(r *router) bool {
 func (s *service) announceSelf(r *router) {
 	for _, a := range s.addrs {
 		if a.Prefix.Addr() == r.src {
-			s.sendAnnouncement(r, announcement{a.Index, r.src})
+			s.sendAll(r, []announcement{{a.Index, r.src}})
 			return
 		}
 	}
@@ -89,6 +110,12 @@ func (s *service) announceSelf(r *router) {
 
 // pump sends what is due of all bursts.
 func (s *service) pump() {
+	for _, r := range s.routers {
+		if due := r.extraDue(); due != 0 && due <= s.now {
+			r.extraAt = s.now
+			s.announceSome(r, 1, 2, r.extra)
+		}
+	}
 	if len(s.bursts) == 0 {
 		return
 	}
@@ -106,43 +133,137 @@ func (s *service) pump() {
 
 // advance sends at most n frames of a burst and tells how many it sent.
 func (s *service) advance(b *burst, n int) (sent int) {
-	gap := b.r.cfg.GARPInterval
-	if b.r.cfg.IPv6 {
-		gap = b.r.cfg.GNAInterval
-	}
 	for b.rounds > 0 && len(b.items) > 0 && sent < n && b.next <= s.now {
-		s.sendAnnouncement(b.r, b.items[b.i])
+		a := b.items[b.i]
+		if key, gap := s.gap(b.r, a); gap > 0 {
+			if at := s.pace[key]; at > s.now {
+				b.next = at
+				break
+			}
+			s.pace[key] = s.now + gap
+			b.next = s.now + gap
+		}
+		s.put(b.r, a)
 		sent++
 		if b.i++; b.i == len(b.items) {
 			b.i = 0
 			b.rounds--
 		}
-		if gap > 0 {
-			b.next = s.now + gap
-		}
 	}
+	s.flush(b.r)
 	return sent
 }
 
-func (s *service) sendAnnouncement(r *router, a announcement) {
+// gap is how far apart announcements are that leave by an interface, and what
+// is paced together: the interfaces of a garp_group, else each one by itself.
+func (s *service) gap(r *router, a announcement) (key string, gap time.Duration) {
+	v4 := a.addr.Is4()
+	family := "6 "
+	if v4 {
+		family = "4 "
+	}
+	name := ""
+	if l := s.byIndex[a.index]; l != nil {
+		name = l.Name
+		if below := s.byIndex[l.Parent]; below != nil && strings.HasPrefix(l.Alias, ownAlias) {
+			name = below.Name
+		}
+	}
+	for i := range s.garpGroups {
+		g := &s.garpGroups[i]
+		for _, n := range g.Interfaces {
+			if n != name {
+				continue
+			}
+			if v4 {
+				return family + strconv.Itoa(i), g.GARPInterval
+			}
+			return family + strconv.Itoa(i), g.GNAInterval
+		}
+	}
+	gap = r.cfg.GNAInterval
+	if v4 {
+		gap = r.cfg.GARPInterval
+	}
+	return family + name, gap
+}
+
+// unpaced tells whether all announcements of a router may go at once.
+func (r *router) unpaced() bool {
+	return r.cfg.GARPInterval == 0 && r.cfg.GNAInterval == 0 && len(r.s.garpGroups) == 0
+}
+
+// extra tells whether garp_extra_if is about an interface: one that
+// advertisements do not leave by, so that no switch on its side hears of its
+// MAC; of a virtual MAC, or with "all" of any.
+func (r *router) extra(index int) bool {
+	from := 0
+	switch {
+	case r.onVirtualMAC() && !r.cfg.VMAC.XmitBase:
+		from = r.vlink.Index
+	case r.link != nil:
+		from = r.link.Index
+	}
+	if index == from {
+		return false
+	}
+	l := r.s.byIndex[index]
+	return l != nil && (r.cfg.GARPExtraAll || strings.HasPrefix(l.Alias, ownAlias))
+}
+
+// extraDue is when garp_extra_if announces next; 0: never.
+func (r *router) extraDue() time.Duration {
+	if r.cfg.GARPExtra == 0 || r.st.Phase != core.Master {
+		return 0
+	}
+	return max(r.extraAt, r.st.Since) + r.cfg.GARPExtra
+}
+
+// sendAll sends an announcement for each address at once.
+func (s *service) sendAll(r *router, list []announcement) {
+	for _, a := range list {
+		s.put(r, a)
+	}
+	s.flush(r)
+}
+
+// put makes the frame of an announcement; it goes out with others of its
+// interface, at the next flush at the latest.
+func (s *service) put(r *router, a announcement) {
 	l := s.byIndex[a.index]
 	if l == nil || !l.Ether {
 		return // no Ethernet, no neighbours to tell
+	}
+	if s.batch.Index != a.index || s.batch.Full() {
+		s.flush(r)
+	}
+	s.batch.Index = a.index
+	b := s.batch.Next()
+	if a.addr.Is4() {
+		b = packet.AppendGARP(b, l.MAC, a.addr)
+	} else {
+		b = packet.AppendNA(b, l.MAC, a.addr, forwards(l.Name))
+	}
+	s.batch.Add(b)
+}
+
+// flush sends the frames that put made, with one call of the kernel.
+func (s *service) flush(r *router) {
+	if s.batch.Len() == 0 {
+		return
+	}
+	defer s.batch.Reset()
+	l := s.byIndex[s.batch.Index]
+	if l == nil {
+		return
 	}
 	f, err := s.framesOn(l)
 	if err != nil {
 		s.log.limitedRouter(r, "%v", err)
 		return
 	}
-	var buf [96]byte
-	b := buf[:0]
-	if a.addr.Is4() {
-		b = packet.AppendGARP(b, l.MAC, a.addr)
-	} else {
-		b = packet.AppendNA(b, l.MAC, a.addr, forwards(l.Name))
-	}
-	if err := f.Send(b); err != nil {
-		s.log.limitedRouter(r, "announce %s on %s: %v", a.addr, l.Name, err)
+	if err := f.SendBatch(&s.batch); err != nil {
+		s.log.limitedRouter(r, "announce on %s: %v", l.Name, err)
 		return
 	}
 	r.announced()

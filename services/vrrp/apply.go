@@ -29,6 +29,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 		s.closeGate(gen, servers)
 	}
 	s.sweep = true
+	s.garpGroups = c.GARPGroups
 	s.vlinks = virtualLinks(c.Instances)
 	s.makeVirtualLinks()
 	old := s.routers
@@ -162,7 +163,7 @@ func (s *service) dropAltered(r *router, next *model.Instance) {
 		if index == 0 || n == nil || v.Prefix.Addr().Is4() && heldAs(n) != heldAs(v) {
 			return
 		}
-		was, is := newAddr(v, index), newAddr(n, index)
+		was, is := r.newAddr(v, index), to.newAddr(n, index)
 		if was != is {
 			ops = append(ops, kernel.UnsetAddr(was))
 		}

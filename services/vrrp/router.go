@@ -48,6 +48,8 @@ type router struct {
 	trackers  []status.Tracker
 	trouble   string // addresses that could not be set
 	paths     paths
+	early     bool          // the first round of announcements is out already
+	extraAt   time.Duration // when garp_extra_if announced last
 
 	stats     status.VRRPStats
 	evidence  evidence

@@ -43,6 +43,10 @@ type service struct {
 	byFD   map[int]*sock
 	frames map[int]*kernel.Frames
 	bursts []*burst
+	batch  kernel.Batch // of announcements on their way to one interface
+
+	garpGroups []model.GARPGroup
+	pace       map[string]time.Duration // when the next announcement may go, by what is paced together
 
 	readers map[int]func() // further descriptors: what takes what they hold
 	mate    *mate          // the private heartbeat; nil: off
@@ -88,7 +92,7 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 		log: log, publish: publish, cmds: make(chan func(), 64),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
 		scripts: map[string]status.ScriptResult{}, held: map[string]string{}, lost: map[string]string{}, lags: map[string]*lag{},
-		vtrouble: map[string]string{}, vseen: map[int]bool{}, readers: map[int]func(){},
+		vtrouble: map[string]string{}, pace: map[string]time.Duration{}, vseen: map[int]bool{}, readers: map[int]func(){},
 		stale: true, dirty: true, cameUp: map[int]bool{},
 	}
 	var err error
@@ -242,6 +246,11 @@ func (s *service) deadline() time.Duration {
 	}
 	for _, b := range s.bursts {
 		at = min(at, b.next)
+	}
+	for _, r := range s.routers {
+		if due := r.extraDue(); due != 0 {
+			at = min(at, due)
+		}
 	}
 	for _, g := range s.lags {
 		if g.due != 0 {

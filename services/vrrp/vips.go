@@ -43,16 +43,39 @@ func heldAs(v *model.Address) netip.Prefix {
 	return v.Prefix
 }
 
-func newAddr(v *model.Address, index int) kernel.NewAddr {
-	return kernel.NewAddr{
+// newAddr is the address as the kernel gets it. An IPv6 address without a
+// preferred lifetime of its own is deprecated from the start, whatever its
+// length: it serves who asks for it, but no connection of the box itself, a
+// health check least of all, begins from an address that may move in the next
+// moment. (The kernel makes an IPv4 one secondary, or puts it last.)
+func (r *router) newAddr(v *model.Address, index int) kernel.NewAddr {
+	n := kernel.NewAddr{
 		Index: index, Prefix: v.Prefix, Peer: v.Peer, Broadcast: v.Broadcast, Label: v.Label,
 		Scope: v.Scope, Proto: status.AddrProtoVIP, NoPrefixRoute: v.NoPrefixRoute,
+		Home: v.Home, MngTmpAddr: v.MngTmpAddr, AutoJoin: v.AutoJoin, Preferred: v.Preferred,
 	}
+	v6 := v.Prefix.Addr().Is6()
+	if v6 && n.Preferred == 0 {
+		n.Preferred = -1
+	}
+	if placeName(&r.cfg, v) != orElse(v.Interface, r.cfg.Interface) {
+		// The way to its subnet stays that of the interface below: with the
+		// same metric it would be the younger one's after the next flap.
+		if n.Metric = 1; v6 {
+			n.Metric = 257 // IP6_RT_PRIO_ADDRCONF + 1
+		}
+	}
+	return n
 }
 
+// firstPart is how many of many addresses come before the first gratuitous ARP.
+const firstPart = 8
+
 // addVIPs adds all addresses and routes; what is there already stays as it is.
+// Where there are many, each part is announced as soon as it is there.
 func (r *router) addVIPs() {
 	var ops []kernel.Op
+	var parts []announcement
 	trouble := ""
 	r.allVIPs(func(v *model.Address) {
 		index := r.place(v)
@@ -60,11 +83,25 @@ func (r *router) addVIPs() {
 			trouble = v.Prefix.String() + ": interface " + orElse(placeName(&r.cfg, v), "of the instance") + " is not there"
 			return
 		}
-		ops = append(ops, kernel.SetAddr(newAddr(v, index)))
+		ops = append(ops, kernel.SetAddr(r.newAddr(v, index)))
+		parts = append(parts, announcement{index, v.Prefix.Addr()})
 	})
-	if err := r.s.rtnl.Batch(ops); err != nil {
-		trouble = err.Error()
+	early := len(ops) > perTurn && r.cfg.GARPMasterRepeat > 0 && r.st.Phase == core.Master && r.unpaced()
+	part := firstPart
+	for len(ops) > 0 {
+		n := min(len(ops), part)
+		if part = perTurn; !early {
+			n = len(ops)
+		}
+		if err := r.s.rtnl.Batch(ops[:n]); err != nil {
+			trouble = err.Error()
+		}
+		if early {
+			r.s.sendAll(r, parts[:n])
+		}
+		ops, parts = ops[n:], parts[n:]
 	}
+	r.early = early
 	if trouble != "" && trouble != r.trouble {
 		r.s.log.warn("%s: %s", r.cfg.Name, trouble)
 	}
@@ -80,7 +117,7 @@ func (r *router) removeVIPs() {
 	wanted := r.s.wanted(r)
 	r.allVIPs(func(v *model.Address) {
 		if index := r.place(v); index != 0 && !wanted[vipKey{index, v.Prefix.Addr()}] {
-			ops = append(ops, kernel.UnsetAddr(newAddr(v, index)))
+			ops = append(ops, kernel.UnsetAddr(r.newAddr(v, index)))
 		}
 	})
 	r.trouble = ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -20,7 +21,17 @@ type NewAddr struct {
 	Scope         uint8
 	Proto         uint8 // IFA_PROTO
 	NoPrefixRoute bool
+	Home          bool
+	MngTmpAddr    bool
+	AutoJoin      bool
+	// Preferred is the preferred lifetime; 0: forever, -1: deprecated from the
+	// start.
+	Preferred time.Duration
+	Metric    uint32 // of the route to its subnet; 0: the kernel's
 }
+
+// ifaRTPriority is IFA_RT_PRIORITY of linux/if_addr.h.
+const ifaRTPriority = 9
 
 // Op is one change, made by SetAddr and its like and done by Batch.
 type Op struct {
@@ -103,12 +114,24 @@ func SetAddr(a NewAddr) Op {
 		}
 	} else {
 		flags |= unix.IFA_F_NODAD
-		if bits == 128 && !a.Peer.IsValid() {
-			const forever = ^uint32(0)
-			ci := make([]byte, 16) // preferred, valid, created, updated
-			binary.NativeEndian.PutUint32(ci[4:], forever)
-			ae.Bytes(unix.IFA_CACHEINFO, ci)
+	}
+	for flag, on := range map[uint32]bool{
+		unix.IFA_F_HOMEADDRESS: a.Home, unix.IFA_F_MANAGETEMPADDR: a.MngTmpAddr, unix.IFA_F_MCAUTOJOIN: a.AutoJoin,
+	} {
+		if on {
+			flags |= flag
 		}
+	}
+	if a.Preferred != 0 {
+		const forever = ^uint32(0)
+		ci := make([]byte, 16) // preferred, valid, created, updated
+		left := max(a.Preferred, 0) / time.Second
+		binary.NativeEndian.PutUint32(ci, uint32(min(left, time.Duration(forever))))
+		binary.NativeEndian.PutUint32(ci[4:], forever)
+		ae.Bytes(unix.IFA_CACHEINFO, ci)
+	}
+	if a.Metric != 0 {
+		ae.Uint32(ifaRTPriority, a.Metric)
 	}
 	if flags != 0 {
 		ae.Uint32(unix.IFA_FLAGS, flags)

@@ -51,7 +51,7 @@ func TestAddressesCarryTheirTag(t *testing.T) {
 	set := []NewAddr{
 		{Index: lo, Prefix: netip.MustParsePrefix("10.0.0.1/32"), Proto: 0xb1, Label: "lo:vip"},
 		{Index: lo, Prefix: netip.MustParsePrefix("10.0.1.1/24"), Proto: 0xb1, Broadcast: netip.MustParseAddr("10.0.1.255"), Scope: unix.RT_SCOPE_LINK},
-		{Index: lo, Prefix: netip.MustParsePrefix("fd00::1/128"), Proto: 0xb1},
+		{Index: lo, Prefix: netip.MustParsePrefix("fd00::1/128"), Proto: 0xb1, Preferred: -1},
 	}
 	var ops, undo []Op
 	for _, a := range set {
