@@ -43,6 +43,31 @@ func BenchmarkTCP(b *testing.B) {
 			}
 		})
 	})
+	b.Run("half-open", func(b *testing.B) {
+		half := spec
+		for i := range half {
+			half[i].HalfOpen = true
+		}
+		w := newWorld()
+		l, err := newLoop(w, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer l.close()
+		l.apply(configOf(half[:]...), time.Now())
+		measure(b, func() {
+			for w.probes < uint64(b.N) {
+				if err := l.turn(time.Second); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		for _, c := range w.checks {
+			if !c.m.up {
+				b.Fatal(c.detail)
+			}
+		}
+	})
 	b.Run("dialer", func(b *testing.B) {
 		var left atomic.Int64
 		left.Store(int64(b.N))
