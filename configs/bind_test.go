@@ -183,7 +183,7 @@ func TestValues(t *testing.T) {
 		// inheritance of checks: check, real server, virtual server, default
 		{vs("", "TCP_CHECK {\n}"), timing, "5s 1 1s 1m0s 1m0s false", ""},
 		{vs("", "HTTP_GET {\n url {\n path /\n}\n}"), timing, "5s 1 3s 1m0s 1m0s false", ""},
-		{vs("", "DNS_CHECK {\n}"), timing, "5s 3 1m0s 1m0s 1m0s false", "not implemented"},
+		{vs("", "DNS_CHECK {\n}"), timing, "5s 3 1m0s 1m0s 1m0s false", ""},
 		{vs("", "MISC_CHECK {\n misc_path x\n}"), timing, "0s 0 1s 1m0s 1m0s false", ""},
 		{vs("delay_loop 6\nconnect_timeout 2\nretry 4\ndelay_before_retry 7\nalpha", "TCP_CHECK {\n}"), timing, "2s 4 7s 6s 6s true", ""},
 		{vs("delay_loop 6\nretry 4\nwarmup 1\nalpha", "retry 2\nwarmup 0\nalpha off\nTCP_CHECK {\n delay_loop 9\n}"), timing, "5s 2 1s 9s 0s false", ""},

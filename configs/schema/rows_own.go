@@ -25,7 +25,7 @@ var pairRows = []Keyword{
 // valueRows are values of a keyword that this release may treat apart. A room
 // that makes one work turns its row over.
 var valueRows = []Keyword{
-	row("HTTP_GET", "(http_protocol 2)", "", "", 'O', Planned, "HTTP/2", "HTTP/1.1 is spoken"),
+	row("HTTP_GET", "(http_protocol 2)", "", "", 'O', Works, "HTTP/2"),
 }
 
 // Value is the row of one value of a keyword, "http_protocol 2"; nil when it has
@@ -41,10 +41,10 @@ func Value(s string) *Keyword {
 
 // probeRows are the appliance's own options of checks.
 var probeRows = []Keyword{
-	row("checker-common@virtual_server real_server TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK", "through_vip", "bool?", "off", 'O', Planned,
-		"probe the VIP by way of the real server, as clients reach it with DR and TUN: a server that does not hold the VIP fails", "the probe goes to the real server's own address"),
-	row("TCP_CHECK", "half_open", "bool?", "off", 'O', Planned, "send a SYN, and a RST when it is answered: the server's program sees no connection", "a whole connection is opened"),
-	row("HTTP_GET", "tls_verify", "bool?", "off", 'O', Planned, "the certificate must be valid for the name that is sent", "the certificate is not verified"),
-	row("HTTP_GET@url", "header", "word:NAME words:VALUE?", "none", 'O', Planned, "header field to send; repeat for more", "it is not sent"),
-	row("HTTP_GET@url", "expect_header", "word:NAME words:VALUE?", "none", 'O', Planned, "header field that the answer must have, with this text in it", "it is not looked at"),
+	row("checker-common@virtual_server real_server TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK", "through_vip", "bool?", "off", 'O', Works,
+		"probe the VIP by way of the real server, as clients reach it with DR and TUN: a server that does not hold the VIP fails"),
+	row("TCP_CHECK", "half_open", "bool?", "off", 'O', Works, "send a SYN, and a RST when it is answered: the server's program sees no connection"),
+	row("HTTP_GET", "tls_verify", "bool?", "off", 'O', Works, "the certificate must be valid for the name that is sent"),
+	row("HTTP_GET@url", "header", "word:NAME words:VALUE?", "none", 'O', Works, "header field to send; repeat for more"),
+	row("HTTP_GET@url", "expect_header", "word:NAME words:VALUE?", "none", 'O', Works, "header field that the answer must have, with this text in it"),
 }

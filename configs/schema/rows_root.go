@@ -38,7 +38,7 @@ var rootRows = []Keyword{
 	row("root", "instance", "word:NAME", "", 'C', NoEffect, "tell several daemons of one machine apart", "the box runs one director"),
 	row("root", "use_pid_dir", "", "off", 'C', NoEffect, "where pid files go", "there are no pid files"),
 	row("root", "child_wait_time", "int:0..", "5", 'C', NoEffect, "seconds to wait for the daemons at stop", "init stops the services in its own order"),
-	row("root", "SSL", "{SSL}", "", 'C', Planned, "client certificate of SSL_GET", "SSL_GET runs without a client certificate"),
+	row("root", "SSL", "{SSL}", "", 'C', Works, "client certificate of SSL_GET"),
 	row("root", "include", "word:FILE", "", 'B', Works, "read other files here; also includer, includem, includew, includeb, includea"),
 }
 
@@ -54,8 +54,8 @@ var globalRows = []Keyword{
 	row("global_defs", "smtp_alert_checker", "bool?", "smtp_alert", 'C', Works, "default for virtual and real servers"),
 	row("global_defs", "no_email_faults", "", "off", 'C', Works, "no mail about the fault state"),
 	row("global_defs", "no_checker_emails", "", "off", 'C', Planned, "mail about real servers, not about each check"),
-	row("global_defs", "checker_log_all_failures", "bool?", "off", 'C', Planned, "log each failed probe, not only the change of state"),
-	row("global_defs", "rs_init_notifies", "", "off", 'C', Planned, "run notify_up for real servers that are up at start"),
+	row("global_defs", "checker_log_all_failures", "bool?", "off", 'C', Works, "log each failed probe, not only the change of state"),
+	row("global_defs", "rs_init_notifies", "", "off", 'C', Works, "run notify_up for real servers that are up at start"),
 	row("global_defs", "default_interface", "word:IF", "eth0", 'C', Works, "interface of static addresses that name none"),
 
 	row("global_defs", "script_user", "word:USER word:GROUP?", "keepalived_script", 'A', Works, "user that scripts run as; root becomes keepalived_script here"),
