@@ -32,6 +32,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	s.garpGroups = c.GARPGroups
 	s.vlinks = virtualLinks(c.Instances)
 	s.makeVirtualLinks()
+	s.setBFD(c.BFD)
 	old := s.routers
 	byName := make(map[string]*router, len(old))
 	for _, r := range old {
@@ -268,6 +269,9 @@ func (s *service) publishState() {
 	}
 	if s.mate != nil {
 		v.Heartbeat = s.mate.status()
+	}
+	if s.detect != nil {
+		v.BFD = s.detect.status()
 	}
 	for _, r := range s.routers {
 		v.Instances = append(v.Instances, r.status())

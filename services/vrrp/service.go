@@ -50,6 +50,7 @@ type service struct {
 
 	readers map[int]func() // further descriptors: what takes what they hold
 	mate    *mate          // the private heartbeat; nil: off
+	detect  *bfdRoom       // nil: there never was a session
 
 	gen     uint64 // of the configuration applied
 	applied bool
@@ -123,6 +124,9 @@ func (s *service) close() {
 	}
 	if s.mate != nil {
 		s.mate.close()
+	}
+	if s.detect != nil {
+		s.detect.close()
 	}
 	if s.watch != nil {
 		s.watch.Close()
@@ -199,6 +203,9 @@ func (s *service) turn() error {
 	}
 	s.commands()
 	s.fire()
+	if s.detect != nil {
+		s.detect.turn()
+	}
 	if s.stale || s.lagOver() || s.pathsDue() {
 		s.refresh()
 	}
@@ -259,6 +266,9 @@ func (s *service) deadline() time.Duration {
 	}
 	if s.mate != nil {
 		at = min(at, s.mate.due)
+	}
+	if s.detect != nil {
+		at = min(at, s.detect.due)
 	}
 	return at
 }
