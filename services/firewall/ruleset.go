@@ -51,9 +51,10 @@ type Chain struct {
 	Rules    []Rule
 }
 
-// Rule matches packets by destination and marks them. The first rule that
-// matches counts. Other verdicts come with the filter.
+// Rule matches packets by destination and marks or drops them. The first rule
+// that matches counts.
 type Rule struct {
+	Do       Do
 	Protocol model.Protocol
 	Dst      netip.Prefix    // zero length: any of its family
 	Ports    model.PortRange // of the destination; 0-65535: any
@@ -78,7 +79,15 @@ func (r Rule) String() string {
 }
 
 // comment is what the kernel keeps with the rule, for whoever lists it.
-func (r Rule) comment() string { return fmt.Sprintf("mark %d: %s", r.Mark, r) }
+func (r Rule) comment() string {
+	switch r.Do {
+	case Drop:
+		return "no_accept " + r.Dst.Addr().String()
+	case Neighbours:
+		return "neighbour discovery"
+	}
+	return fmt.Sprintf("mark %d: %s", r.Mark, r)
+}
 
 // Desired turns the mark blocks into a ruleset. Marks keep the order of the
 // file, since the first match counts; ports within one line are sorted and

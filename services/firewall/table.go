@@ -49,6 +49,9 @@ func (h Held) Marks() []status.MarkCount {
 	at := map[Rule]int{}
 	for _, c := range h.Chains {
 		for _, r := range c.Rules {
+			if r.Do != Mark {
+				continue
+			}
 			n := h.Counts[c.Name][r]
 			i, ok := at[r]
 			if !ok {
@@ -244,6 +247,9 @@ func ruleDiff(chain string, have, want []Rule) (ops []string) {
 //
 // accept ends only this chain: the first match counts.
 func exprs(r Rule, n Count) []expr.Any {
+	if r.Do != Mark {
+		return acceptExprs(r, n)
+	}
 	family, offset := byte(unix.NFPROTO_IPV4), uint32(16) // of daddr in the IP header
 	if r.Dst.Addr().Is6() {
 		family, offset = unix.NFPROTO_IPV6, 24
@@ -286,6 +292,9 @@ func exprs(r Rule, n Count) []expr.Any {
 // parseRule is the inverse of exprs. A rule that does not come from it, or that
 // somebody changed, is not ok.
 func parseRule(es []expr.Any) (r Rule, n Count, ok bool) {
+	if r, n, ok := parseAccept(es); ok {
+		return r, n, true
+	}
 	r.Ports = anyPort
 	var family byte
 	var addr []byte

@@ -107,14 +107,17 @@ type service struct {
 	config chan status.Conf
 	kick   chan struct{}
 
-	conf    *status.Conf // nil: none yet
-	facts   Facts
-	marks   []status.MarkCount
-	applied status.Applied
-	ring    []status.Transition
-	seq     uint64
-	carrier map[string]bool // as last told
-	said    map[string]bool // faults that were logged and still hold
+	conf  *status.Conf // nil: none yet
+	facts Facts
+	marks []status.MarkCount
+
+	noAccept []status.NoAccept
+	missing  []status.Missing
+	applied  status.Applied
+	ring     []status.Transition
+	seq      uint64
+	carrier  map[string]bool // as last told
+	said     map[string]bool // faults that were logged and still hold
 }
 
 // trigger asks for a pass. It never blocks.
@@ -232,7 +235,7 @@ func (s *service) pass(ctx context.Context) error {
 		before = list
 		failed = s.apply(ctx, ops, f)
 	}
-	faults := slices.Concat(waiting, failed, s.applyMarks(c.Marks))
+	faults := slices.Concat(waiting, failed, s.applyFirewall(c))
 	s.writeResolv()
 	s.report(faults)
 	s.applied = status.Applied{Config: s.conf.Generation, Error: strings.Join(faults, "; ")}
@@ -256,16 +259,17 @@ func (s *service) apply(ctx context.Context, ops []Op, f Facts) (faults []string
 	return faults
 }
 
-// applyMarks writes the marks if they differ and reads their counters.
-func (s *service) applyMarks(marks []model.Mark) (faults []string) {
-	held, ops, err := s.fw.Apply(firewall.Desired(marks))
+// applyFirewall writes marks and no_accept if they differ and reads their
+// counters.
+func (s *service) applyFirewall(c model.Config) (faults []string) {
+	held, ops, err := s.fw.Apply(firewall.NoAccept(firewall.Desired(c.Marks), c.Instances))
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, o := range ops {
 		s.env.Log.Info("apply: " + o)
 	}
-	s.marks = held.Marks()
+	s.marks, s.noAccept = held.Marks(), held.NoAccepts()
 	return nil
 }
 

@@ -376,6 +376,8 @@ type Net struct {
 	Links       []Link       `json:"links"`
 	Routes      []Route      `json:"routes"`
 	Marks       []MarkCount  `json:"marks,omitempty"`
+	NoAccept    []NoAccept   `json:"noAccept,omitempty"` // virtual addresses that the box itself does not answer on
+	Missing     []Missing    `json:"missing,omitempty"`  // static addresses, routes and rules with a track_group that are not in the kernel
 	DNS         []netip.Addr `json:"dns,omitempty"`
 	Transitions []Transition `json:"transitions,omitempty"`
 }
@@ -414,6 +416,20 @@ type Route struct {
 	Src       netip.Addr   `json:"src"`
 	Metric    uint32       `json:"metric,omitempty"`
 	Origin    string       `json:"origin"`
+}
+
+// NoAccept is one virtual address of no_accept, with what was dropped for it.
+type NoAccept struct {
+	Addr    netip.Addr `json:"addr"`
+	Packets uint64     `json:"packets"`
+	Bytes   uint64     `json:"bytes"`
+}
+
+// Missing is one static address, route or rule that somebody took away and that
+// could not be set again.
+type Missing struct {
+	Group string `json:"group"` // its track_group
+	What  string `json:"what"`  // "route 10.9.0.0/16: network is unreachable"
 }
 
 // MarkCount is one mark rule with its packet counter.
