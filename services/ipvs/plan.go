@@ -32,9 +32,9 @@ type Plan struct {
 	Daemon   *Daemon
 	Timeouts ipvsnl.Timeouts // 0: leave
 
-	names  map[string]int // places in Virtual
-	owners map[model.ServiceID]*Virtual
-	err    error // what of the configuration the kernel would refuse
+	names  map[string]int             // places in Virtual
+	owners map[model.ServiceID]string // names of virtual servers
+	err    error                      // what of the configuration the kernel would refuse
 }
 
 // Virtual is one virtual server.
@@ -70,7 +70,7 @@ type Daemon struct {
 // Compile translates a configuration. Errors name everything that the kernel
 // would refuse; the plan then lacks those objects and is usable.
 func Compile(c *model.Config) (*Plan, error) {
-	p := compile(nil, c)
+	p := compile(nil, nil, c)
 	return p, p.err
 }
 
@@ -79,23 +79,33 @@ func Compile(c *model.Config) (*Plan, error) {
 // does not name, is as it was.
 func (p *Plan) Next(c *model.Config, changed map[string]bool) *Plan {
 	if p == nil || p.err != nil {
-		return compile(nil, c) // who is at fault may be another one now
+		return compile(nil, nil, c) // who is at fault may be another one now
 	}
-	return compile(func(vs *model.VirtualServer) *Virtual {
-		i, ok := p.names[vs.Name]
-		if !ok || len(vs.Real) == 0 || changed[vs.Name] {
-			return nil
-		}
-		if v := p.Virtual[i]; v.real == &vs.Real[0] && v.n == len(vs.Real) {
-			return v
-		}
-		return nil
-	}, c)
+	return compile(p, changed, c)
 }
 
-func compile(known func(*model.VirtualServer) *Virtual, c *model.Config) *Plan {
-	n := len(c.VirtualServers)
-	p := &Plan{Virtual: make([]*Virtual, 0, n), names: make(map[string]int, n), owners: make(map[model.ServiceID]*Virtual, n)}
+// same returns the virtual server that vs was translated to before, nil: it is
+// another one now. It is expected at i.
+func (p *Plan) same(i int, vs *model.VirtualServer, changed map[string]bool) *Virtual {
+	if p == nil || len(vs.Real) == 0 || changed[vs.Name] {
+		return nil
+	}
+	if i = p.place(i, vs.Name); i < 0 {
+		return nil
+	}
+	if v := p.Virtual[i]; v.real == &vs.Real[0] && v.n == len(vs.Real) {
+		return v
+	}
+	return nil
+}
+
+// like reports whether two virtual servers are the same services.
+func (v *Virtual) like(w *Virtual) bool {
+	return v == w || v.Name == w.Name && slices.EqualFunc(v.Services, w.Services, func(a, b ipvsnl.Service) bool { return a.ID == b.ID })
+}
+
+func compile(old *Plan, changed map[string]bool, c *model.Config) *Plan {
+	p := &Plan{Virtual: make([]*Virtual, 0, len(c.VirtualServers))}
 	var errs []error
 	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 
@@ -104,29 +114,46 @@ func compile(known func(*model.VirtualServer) *Virtual, c *model.Config) *Plan {
 		if len(vs.Real) == 0 && vs.Sorry == nil {
 			continue // as keepalived: a service that nobody can serve is left out
 		}
-		var v *Virtual
-		if known != nil {
-			v = known(vs)
-		}
+		v := old.same(len(p.Virtual), vs, changed)
 		if v == nil {
 			var err error
 			if v, err = virtual(vs); err != nil {
 				errs = append(errs, err)
 			}
 		}
+		if len(v.Services) > 0 {
+			p.Virtual = append(p.Virtual, v)
+		}
+	}
+	if old != nil && slices.EqualFunc(p.Virtual, old.Virtual, (*Virtual).like) {
+		p.names, p.owners = old.names, old.owners
+	} else if err := p.index(); err != nil {
+		errs = append(errs, err)
+	}
+	p.rest(c, fail)
+	p.err = errors.Join(errs...)
+	return p
+}
+
+// index finds out who owns which service, and takes those away that belong to
+// a virtual server before.
+func (p *Plan) index() error {
+	n := len(p.Virtual)
+	p.names, p.owners = make(map[string]int, n), make(map[model.ServiceID]string, n)
+	list := p.Virtual
+	p.Virtual = make([]*Virtual, 0, n)
+	var errs []error
+	for _, v := range list {
 		for j := 0; j < len(v.Services); j++ {
 			s := &v.Services[j]
 			other, dup := p.owners[s.ID]
 			if !dup {
-				p.owners[s.ID] = v
+				p.owners[s.ID] = v.Name
 				continue
 			}
-			fail("virtual server %s: service %s belongs to virtual server %s already; remove one of them", vs.Name, s.ID, other.Name)
+			errs = append(errs, fmt.Errorf("virtual server %s: service %s belongs to virtual server %s already; remove one of them", v.Name, s.ID, other))
 			less := *v // v may be in use in the plan before
 			less.Services = slices.Delete(slices.Clone(v.Services), j, j+1)
-			for k := range j {
-				p.owners[less.Services[k].ID] = &less
-			}
 			v = &less
 			j--
 		}
@@ -136,7 +163,11 @@ func compile(known func(*model.VirtualServer) *Virtual, c *model.Config) *Plan {
 		p.names[v.Name] = len(p.Virtual)
 		p.Virtual = append(p.Virtual, v)
 	}
+	return errors.Join(errs...)
+}
 
+// rest translates what is no virtual server.
+func (p *Plan) rest(c *model.Config, fail func(string, ...any)) {
 	if d := c.Global.SyncDaemon; d != nil {
 		p.Daemon = &Daemon{Instance: d.Instance, Daemon: ipvsnl.Daemon{
 			Interface: d.Interface, ID: uint32(d.ID), MaxLen: d.MaxLen, Port: d.Port, TTL: d.TTL, Group: d.Group,
@@ -162,8 +193,6 @@ func compile(known func(*model.VirtualServer) *Virtual, c *model.Config) *Plan {
 		}
 		*t.to = uint32(s)
 	}
-	p.err = errors.Join(errs...)
-	return p
 }
 
 // virtual translates one virtual server. It lacks what the error names.

@@ -104,7 +104,7 @@ func newReconciler(k Kernel, log *slog.Logger, now func() time.Time) *reconciler
 }
 
 // configure takes in a configuration.
-func (r *reconciler) configure(gen uint64, c *model.Config) { r.follow(gen, compile(nil, c)) }
+func (r *reconciler) configure(gen uint64, c *model.Config) { r.follow(gen, compile(nil, nil, c)) }
 
 // follow takes in the plan of a configuration.
 func (r *reconciler) follow(gen uint64, p *Plan) {
@@ -177,7 +177,7 @@ func (r *reconciler) restate(was *Plan, known *Beliefs) {
 			continue
 		}
 		for k := range v.Services {
-			if id := v.Services[k].ID; !gone[id] && r.plan.owners[id] == nil {
+			if id := v.Services[k].ID; !gone[id] && r.plan.owners[id] == "" {
 				gone[id], r.dirty[id] = true, true
 			}
 		}

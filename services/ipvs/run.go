@@ -260,7 +260,7 @@ func (p *plans) next(u *follow.Update) *Plan {
 
 func (p *plans) of(u *follow.Update) *Plan {
 	if u.All {
-		return compile(nil, &u.Conf.Config)
+		return compile(nil, nil, &u.Conf.Config)
 	}
 	changed := make(map[string]bool, len(u.Changed))
 	for _, n := range u.Changed {

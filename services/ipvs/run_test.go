@@ -187,7 +187,9 @@ func TestRun(t *testing.T) {
 	// A new process keeps the order.
 	stop()
 	stop = start(t, dir, k, connTab)
-	await(t, dir, "order kept", func(s status.IPVS) bool { return s.Config == 3 && len(s.Orders) == 1 && len(s.Services) == 1 && s.Services[0].Dests[0].Order == "drain" })
+	await(t, dir, "order kept", func(s status.IPVS) bool {
+		return s.Config == 3 && len(s.Orders) == 1 && len(s.Services) == 1 && s.Services[0].Dests[0].Order == "drain"
+	})
 	defer stop()
 	if err := cl.Call(t.Context(), "prepare", status.Prepare{Generation: 4, Config: *c}, nil); err != nil {
 		t.Errorf("prepare: %v", err)
