@@ -1,7 +1,6 @@
 package ipvs
 
 import (
-	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -112,7 +111,7 @@ func BenchmarkTable(b *testing.B) {
 		b.ResetTimer()
 		for b.Loop() {
 			n++
-			q := status.ServerOrder{Addr: ip("10.100.3.4"), VirtualServer: fmt.Sprint("[10.50.3.4]:tcp:80"), Action: status.OrderWeight, Weight: n%9 + 2}
+			q := status.ServerOrder{Addr: ip("10.100.3.4"), VirtualServer: "[10.50.3.4]:tcp:80", Action: status.OrderWeight, Weight: n%9 + 2}
 			if _, err := r.order(q); err != nil {
 				b.Fatal(err)
 			}

@@ -33,7 +33,7 @@ func TestGuest(t *testing.T) {
 		t.Skip("this test starts the virtual machine")
 	}
 	guest.Run(t, guest.Options{
-		Package: "./services/ipvs", Args: []string{"-test.v", "-test.run", *kernelTests}, Binaries: []string{"ipvsadm"},
+		Package: "./services/ipvs", Args: []string{"-test.v", "-test.run", *kernelTests}, Binaries: []string{"ipvsadm"}, Memory: 1024,
 	})
 }
 
@@ -501,6 +501,15 @@ func inNamespace(t testing.TB, f func()) {
 	}
 }
 
+// restore has ipvsadm program what it saved.
+func restore(t testing.TB, saved string) {
+	cmd := exec.Command("ipvsadm", "--restore")
+	cmd.Stdin = strings.NewReader(saved)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // TestKernelLarge programs 1,000 services with 10 destinations each, prints
 // how long that takes, and how long ipvsadm --restore takes for the same.
 func TestKernelLarge(t *testing.T) {
@@ -542,11 +551,7 @@ func TestKernelLarge(t *testing.T) {
 	for range 3 {
 		inNamespace(t, func() {
 			theirs = append(theirs, timed("ipvsadm --restore of the same", func() {
-				cmd := exec.Command("ipvsadm", "--restore")
-				cmd.Stdin = strings.NewReader(saved)
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Errorf("%v: %s", err, out)
-				}
+				restore(t, saved)
 			}))
 			k := &netlinkKernel{}
 			defer k.Close()
