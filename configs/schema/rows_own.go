@@ -3,12 +3,12 @@ package schema
 // pairRows are the appliance's blocks and lines for a pair of boxes, for mail
 // over TLS and for SNMP.
 var pairRows = []Keyword{
-	row("root", "heartbeat", "{heartbeat}", "", 'O', Planned, "the private heartbeat between the two boxes of a pair: finds a dead peer in milliseconds"),
-	row("heartbeat", "peer", "ip free:[from_ADDRESS]_[dev_IF]", "", 'O', Planned, "an address of the other box; repeat for a second path"),
-	row("heartbeat", "key", "word:KEY", "", 'O', Planned, "secret of the pair, 16…64 bytes: text, or hex: and digits"),
-	row("heartbeat", "interval", "int:5..1000", "10", 'O', Planned, "milliseconds between heartbeats"),
-	row("heartbeat", "multiplier", "int:2..20", "3", 'O', Planned, "missed heartbeats until the peer is lost"),
-	row("heartbeat", "port", "int:1..65535", "1912", 'O', Planned, "UDP port"),
+	row("root", "heartbeat", "{heartbeat}", "", 'O', Works, "the private heartbeat between the two boxes of a pair: finds a dead peer in milliseconds"),
+	row("heartbeat", "peer", "ip free:[from_ADDRESS]_[dev_IF]", "", 'O', Works, "an address of the other box; repeat for a second path"),
+	row("heartbeat", "key", "word:KEY", "", 'O', Works, "secret of the pair, 16…64 bytes: text, or hex: and digits"),
+	row("heartbeat", "interval", "int:5..1000", "10", 'O', Works, "milliseconds between heartbeats"),
+	row("heartbeat", "multiplier", "int:2..20", "3", 'O', Works, "missed heartbeats until the peer is lost"),
+	row("heartbeat", "port", "int:1..65535", "1912", 'O', Works, "UDP port"),
 
 	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Planned, "TLS to the mail server: starttls on the usual port, on from the first byte"),
 	row("global_defs", "smtp_verify", "bool?", "on", 'O', Planned, "verify the mail server's certificate"),

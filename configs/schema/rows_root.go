@@ -22,7 +22,7 @@ var rootRows = []Keyword{
 	row("root", "vrrp_script", "word:NAME {vrrp_script}", "", 'A', Works, "a script whose result moves the priority or puts an instance into fault"),
 	row("root", "vrrp_track_process", "word:NAME {vrrp_track_process}", "", 'C', Planned, "watch processes of this machine"),
 	row("root", "track_file,vrrp_track_file", "word:NAME {track_file}", "", 'B', Planned, "watch a number in a file"),
-	row("root", "bfd_instance", "word:NAME {bfd_instance}", "", 'C', Planned, "a BFD session with a neighbour"),
+	row("root", "bfd_instance", "word:NAME {bfd_instance}", "", 'C', Works, "a BFD session with a neighbour"),
 	row("root", "virtual_server_group", "word:NAME {virtual_server_group}", "", 'B', Works, "a named list of addresses, ranges and marks for one virtual_server"),
 	row("root", "track_group", "word:NAME {track_group}", "", 'C', Planned, "instances that fail when a static address or route is taken away"),
 	row("root", "static_ipaddress", "{list:address}", "", 'B', Works, "addresses that are always there"),

@@ -262,7 +262,7 @@ func (d *bfdRoom) send(n *bfdSession, out bfd.Send) {
 // up is what trackers ask.
 func (d *bfdRoom) up(name string) (up, known bool) {
 	for _, n := range d.sessions {
-		if n.cfg.Name == name {
+		if n.cfg.Name == name && n.cfg.VRRP { // else checks alone are told
 			return n.st.State == bfd.Up, n.known
 		}
 	}
