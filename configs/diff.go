@@ -10,54 +10,75 @@ import (
 // are shown as wholly replaced between their common start and end.
 const maxEdits = 1000
 
+// context is how many unchanged lines a difference shows around a changed one.
+const context = 3
+
 // Diff is the unified difference of two texts, from a to b, with three lines
 // of context; empty when they are equal.
 func Diff(a, b string) string {
 	if a == b {
 		return ""
 	}
-	x, y := splitLines(a), splitLines(b)
-	start := 0
-	for start < len(x) && start < len(y) && x[start] == y[start] {
-		start++
+	// Only what is between the first and the last difference is split into
+	// lines, and three lines on both sides of it: texts have megabytes.
+	head := 0
+	for n := min(len(a), len(b)); head < n && a[head] == b[head]; {
+		head++
 	}
-	endX, endY := len(x), len(y)
-	for endX > start && endY > start && x[endX-1] == y[endY-1] {
-		endX--
-		endY--
+	head = strings.LastIndexByte(a[:head], '\n') + 1
+	tail := 0
+	for n := min(len(a), len(b)) - head; tail < n && a[len(a)-1-tail] == b[len(b)-1-tail]; {
+		tail++
 	}
-	keep := common(x[start:endX], y[start:endY])
-	// ops is the whole edit script, line by line.
+	if whole := func(s string) bool { at := len(s) - tail; return at == head || s[at-1] == '\n' }; !whole(a) || !whole(b) {
+		n := strings.IndexByte(a[len(a)-tail:], '\n')
+		tail = max(tail-n-1, 0)
+		if n < 0 {
+			tail = 0
+		}
+	}
+	before, after := head, len(a)-tail
+	for range context {
+		before = strings.LastIndexByte(a[:max(before-1, 0)], '\n') + 1
+		if n := strings.IndexByte(a[after:], '\n'); n >= 0 {
+			after += n + 1
+		} else {
+			after = len(a)
+		}
+	}
+	x, y := splitLines(a[head:len(a)-tail]), splitLines(b[head:len(b)-tail])
+	keep := common(x, y)
+	// ops is the edit script, line by line.
 	type op struct {
 		kind byte
 		text string
 	}
 	var ops []op
-	for _, l := range x[:start] {
+	for _, l := range splitLines(a[before:head]) {
 		ops = append(ops, op{' ', l})
 	}
-	i, j := start, start
-	for _, k := range append(keep, [2]int{endX - start, endY - start}) {
-		for ; i < start+k[0]; i++ {
+	i, j := 0, 0
+	for _, k := range append(keep, [2]int{len(x), len(y)}) {
+		for ; i < k[0]; i++ {
 			ops = append(ops, op{'-', x[i]})
 		}
-		for ; j < start+k[1]; j++ {
+		for ; j < k[1]; j++ {
 			ops = append(ops, op{'+', y[j]})
 		}
-		if i < endX && j < endY {
+		if i < len(x) && j < len(y) {
 			ops = append(ops, op{' ', x[i]})
 			i++
 			j++
 		}
 	}
-	for _, l := range x[endX:] {
+	for _, l := range splitLines(a[len(a)-tail : after]) {
 		ops = append(ops, op{' ', l})
 	}
 
-	const context = 3
 	var out strings.Builder
 	out.WriteString("--- running\n+++ candidate\n")
-	lineX, lineY := 1, 1
+	lineX := 1 + strings.Count(a[:before], "\n")
+	lineY := lineX
 	for n := 0; n < len(ops); {
 		if ops[n].kind == ' ' {
 			n++

@@ -18,6 +18,9 @@ type span struct {
 
 var definitionLine = regexp.MustCompile(`^(?:@\S+[ \t]+)?\$([A-Za-z0-9_]+)=`)
 
+// matters tells the bytes by which spans finds its way through a block.
+var matters = [256]bool{'"': true, '\\': true, '#': true, '!': true, '$': true, '{': true, '}': true}
+
 // spans finds the statements of the top level. It reads quotes, comments and
 // braces as the parser does, and nothing else.
 func spans(text string) []span {
@@ -46,6 +49,9 @@ func spans(text string) []span {
 		word := true // a statement may start here
 		for i := 0; i < len(line); i++ {
 			c := line[i]
+			if depth > 0 && !matters[c] {
+				continue
+			}
 			switch {
 			case c == '"':
 				quoted = !quoted
@@ -106,6 +112,17 @@ func spans(text string) []span {
 	return out
 }
 
+// defines is the name of the parameter that a statement of text defines.
+func (s span) defines(text string) string {
+	if !strings.HasPrefix(s.kind, "$") {
+		return ""
+	}
+	if m := definitionLine.FindStringSubmatch(strings.TrimSpace(text[s.start:s.end])); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // firstWord is the keyword of a statement, behind "@id".
 func firstWord(s string) string {
 	f := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n\f\v{}\"", r) })
@@ -127,8 +144,8 @@ func Merge(running, candidate string) string {
 	defined := map[string]bool{}
 	for _, s := range spans(candidate) {
 		have[s.kind] = true
-		if m := definitionLine.FindStringSubmatch(strings.TrimSpace(candidate[s.start:s.end])); m != nil {
-			defined[m[1]] = true
+		if name := s.defines(candidate); name != "" {
+			defined[name] = true
 		}
 	}
 	var blocks []string
@@ -136,11 +153,11 @@ func Merge(running, candidate string) string {
 	var order []string
 	for _, s := range spans(running) {
 		part := strings.TrimRight(running[s.start:s.end], " \t\r\n")
-		if m := definitionLine.FindStringSubmatch(strings.TrimSpace(part)); m != nil {
-			if definitions[m[1]] == nil {
-				order = append(order, m[1])
+		if name := s.defines(running); name != "" {
+			if definitions[name] == nil {
+				order = append(order, name)
 			}
-			definitions[m[1]] = append(definitions[m[1]], part)
+			definitions[name] = append(definitions[name], part)
 		}
 		if slices.Contains(ownKinds, s.kind) && !have[s.kind] {
 			blocks = append(blocks, part)
@@ -192,36 +209,4 @@ func uses(text, name string) bool {
 		}
 		rest = after
 	}
-}
-
-// hidden stands where a secret was.
-const hidden = "********"
-
-// secret matches the words whose values nobody may see: VRRP passwords, the
-// password of a key, HMAC keys. They match inside comments too.
-var (
-	secret  = regexp.MustCompile(`(?m)((?:^|[\s{};"#!])(?:auth_pass|password)[ \t\f\v]*)("[^"\r\n]*"?|[^\s{}"]+)([^\r\n{}]*)`)
-	hmacKey = regexp.MustCompile(`(?m)((?:^|[\s{};"#!])key[ \t\f\v]+\d+[ \t\f\v]+)("[^"\r\n]*"?|[^\s{}"]+)`)
-	param   = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
-)
-
-// Mask replaces the secrets in a text, so that it can be shown and logged. A
-// secret that stands in a definition is hidden there.
-func Mask(text string) string {
-	var names []string
-	for _, re := range []*regexp.Regexp{secret, hmacKey} {
-		for _, m := range re.FindAllStringSubmatch(text, -1) {
-			for _, p := range param.FindAllStringSubmatch(m[2], -1) {
-				names = append(names, p[1])
-			}
-		}
-	}
-	text = secret.ReplaceAllString(text, "${1}"+hidden)
-	text = hmacKey.ReplaceAllString(text, "${1}"+hidden)
-	slices.Sort(names)
-	for _, n := range slices.Compact(names) {
-		re := regexp.MustCompile(`(?m)(\$` + n + `=)[^\r\n]*`)
-		text = re.ReplaceAllString(text, "${1}"+hidden)
-	}
-	return text
 }

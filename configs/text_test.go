@@ -98,6 +98,18 @@ func TestMask(t *testing.T) {
 		{"SSL {\n password secret\n}\n", "SSL {\n password ********\n}\n"},
 		{"auth_pass\nauth_type PASS\n", "auth_pass\nauth_type PASS\n"},
 		{"my_auth_pass x\n", "my_auth_pass x\n"},
+		{"auth_pass secret\r\nx\r\n", "auth_pass ********\r\nx\r\n"},
+		{"smtp_password secret\n", "smtp_password ********\n"},
+		{"snmp {\n community secret\n}\n", "snmp {\n community ********\n}\n"},
+		{"heartbeat {\n key secret-of-16-bytes # x\n}\n", "heartbeat {\n key ********\n}\n"},
+		{"key 1234567890123456 # secret\n", "key ********\n"},
+		{"key hex:00secret }\n", "key ********}\n"},
+		{"key sk-ssh-ed25519@openssh.com AAAA me\n", "key sk-ssh-ed25519@openssh.com AAAA me\n"},
+		{"$P=${Q}\n$Q=secret\nauth_pass ${P}\n", "$P=********\n$Q=********\nauth_pass ********\n"},
+		{"key 7 ${K}\n$K=secret\r\n", "key 7 ********\n$K=********\r\n"},
+		{"~LST(X, secret, secret2) auth_pass $X\n", "~******** auth_pass ********\n"},
+		{"+auth_pass secret\n-auth_pass secret\n", "+auth_pass ********\n-auth_pass ********\n"},
+		{"nothing\nhere\n", "nothing\nhere\n"},
 	} {
 		got := Mask(tt.in)
 		if got != tt.want {
@@ -109,6 +121,18 @@ func TestMask(t *testing.T) {
 		if strings.Contains(got, "secret") {
 			t.Errorf("a secret is left in %q", got)
 		}
+	}
+}
+
+// TestMaskDiff: a difference shows no definition of a secret, though it does not
+// show what makes it one.
+func TestMaskDiff(t *testing.T) {
+	filler := strings.Repeat("x\n", 20)
+	a := "$P=secret1\n" + filler + "auth_pass $P\n"
+	b := "$P=secret2\n" + filler + "auth_pass $P\n"
+	got := MaskDiff(Diff(a, b), a, b)
+	if strings.Contains(got, "secret") || !strings.Contains(got, "-$P=********\n+$P=********\n") {
+		t.Errorf("%s", got)
 	}
 }
 

@@ -1,0 +1,147 @@
+package configs
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// hidden stands where a secret was.
+const hidden = "********"
+
+// What stands behind these words nobody may see: passwords of VRRP, of mail and
+// of a key, the community of SNMP, and keys, but for those of logins, which are
+// public. They match inside comments too, and behind the sign of a difference.
+var (
+	secret = regexp.MustCompile(`((?:^|[\s{};"#!+-])(?:auth_pass|smtp_password|password|community)[ \t\f\v]*)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
+	// The number of a key of auth_hmac has three digits at most.
+	secretKey = regexp.MustCompile(`((?:^|[\s{};"#!+-])key[ \t\f\v]+(?:\d{1,3}[ \t\f\v]+)?)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
+	public    = regexp.MustCompile(`^"?(?:sk-)?(?:ssh|ecdsa)-`)
+	param     = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
+	// values are those that a sequence gives to a parameter of its line.
+	values = regexp.MustCompile(`~(?:LST|SEQx?)\([^)]*\)?`)
+)
+
+// triggers are in each line that may hold a secret.
+var triggers = []string{"auth_pass", "password", "community", "key"}
+
+// Mask replaces the secrets in a text, so that it can be shown and logged. A
+// secret that stands in a definition is hidden there.
+func Mask(text string) string { return maskWith(text, secretParams(text)) }
+
+// MaskDiff masks a difference of texts: it may show the definition of a secret
+// and not the line that tells that it is one.
+func MaskDiff(diff string, texts ...string) string {
+	var names []string
+	for _, t := range texts {
+		names = append(names, secretParams(t)...)
+	}
+	return maskWith(diff, append(names, secretParams(diff)...))
+}
+
+// eachLine calls f with the bounds of each line of text that holds one of some
+// words, in order. Texts have megabytes and few such lines.
+func eachLine(text string, words []string, f func(start, end int)) {
+	next := make([]int, len(words))
+	for i, w := range words {
+		next[i] = strings.Index(text, w)
+	}
+	for {
+		at := -1
+		for _, n := range next {
+			if n >= 0 && (at < 0 || n < at) {
+				at = n
+			}
+		}
+		if at < 0 {
+			return
+		}
+		start := strings.LastIndexByte(text[:at], '\n') + 1
+		end := len(text)
+		if n := strings.IndexByte(text[at:], '\n'); n >= 0 {
+			end = at + n
+		}
+		f(start, end)
+		for i, w := range words {
+			if next[i] >= 0 && next[i] < end {
+				if next[i] = strings.Index(text[end:], w); next[i] >= 0 {
+					next[i] += end
+				}
+			}
+		}
+	}
+}
+
+// secretParams are the parameters whose values are secrets, in text.
+func secretParams(text string) []string {
+	seen := map[string]bool{}
+	var names []string
+	add := func(value string) {
+		for _, p := range param.FindAllStringSubmatch(value, -1) {
+			if !seen[p[1]] {
+				seen[p[1]] = true
+				names = append(names, p[1])
+			}
+		}
+	}
+	eachLine(text, triggers, func(start, end int) {
+		line := text[start:end]
+		for _, m := range secret.FindAllStringSubmatch(line, -1) {
+			add(m[2] + m[3])
+		}
+		for _, m := range secretKey.FindAllStringSubmatch(line, -1) {
+			if !public.MatchString(m[2]) {
+				add(m[2] + m[3])
+			}
+		}
+	})
+	// A value may be made of further parameters.
+	for i := 0; i < len(names); i++ {
+		eachLine(text, []string{"$" + names[i] + "="}, func(start, end int) {
+			_, value, _ := strings.Cut(text[start:end], "$"+names[i]+"=")
+			add(value)
+		})
+	}
+	return names
+}
+
+func maskWith(text string, names []string) string {
+	words := slices.Clone(triggers)
+	for _, n := range names {
+		words = append(words, "$"+n+"=")
+	}
+	var b strings.Builder
+	done := 0
+	eachLine(text, words, func(start, end int) {
+		b.WriteString(text[done:start])
+		b.WriteString(maskLine(text[start:end], words[len(triggers):]))
+		done = end
+	})
+	if done == 0 {
+		return text
+	}
+	b.WriteString(text[done:])
+	return b.String()
+}
+
+func maskLine(line string, definitions []string) string {
+	for _, d := range definitions {
+		if before, _, ok := strings.Cut(line, d); ok {
+			cr := line[len(strings.TrimRight(line, "\r")):]
+			return before + d + hidden + cr
+		}
+	}
+	was := line
+	line = secret.ReplaceAllString(line, "${1}"+hidden)
+	line = secretKey.ReplaceAllStringFunc(line, func(s string) string {
+		m := secretKey.FindStringSubmatch(s)
+		if public.MatchString(m[2]) {
+			return s
+		}
+		return m[1] + hidden
+	})
+	if line != was {
+		line = values.ReplaceAllString(line, "~"+hidden)
+	}
+	return line
+}
