@@ -13,8 +13,10 @@ import (
 	"sync"
 	"time"
 
+	"ballast/configs/model"
 	"ballast/console/cli"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -66,7 +68,9 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, s status.Conf) { c.configured(s) }) })
+	wg.Go(func() {
+		follow.New(env.Dir.Client("conf"), follow.Head).Run(ctx, func(u follow.Update) { c.configured(u.Conf) })
+	})
 	wg.Go(func() { ipc.Watch(ctx, env.Dir.Client("net"), func(_ uint64, s status.Net) { c.networked(s) }) })
 	for name, f := range env.Files {
 		if strings.HasPrefix(name, "serial") {
@@ -120,7 +124,7 @@ func (c *console) configured(s status.Conf) {
 	c.mu.Lock()
 	news := c.conf.Generation != s.Generation
 	c.users, c.host = u, s.Config.System.HostName
-	s.Config.VirtualServers, s.Config.Instances = nil, nil // large, and not needed here
+	s.Config = model.Config{} // not needed here any longer
 	c.conf = s
 	c.bump()
 	c.mu.Unlock()

@@ -22,6 +22,7 @@ import (
 	"ballast/init/vip"
 	"ballast/init/watchdog"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
@@ -356,18 +357,10 @@ func (m *machine) awaitReady(ctx context.Context) {
 // the rest of the configuration's system block, may not. And it runs the
 // services that not every configuration needs.
 func (m *machine) followConf(ctx context.Context) {
-	type part struct {
-		Config struct {
-			System struct{ HostName string }
-			Global struct {
-				SNMP struct{ Listen, TrapSinks []string }
-			}
-		} `json:"config"`
-	}
-	ipc.Watch(ctx, ipc.DefaultDir.Client("conf"), func(_ uint64, c part) {
-		snmp := c.Config.Global.SNMP
+	follow.New(ipc.DefaultDir.Client("conf"), follow.Head).Run(ctx, func(u follow.Update) {
+		snmp := u.Conf.Config.Global.SNMP
 		m.sup.Want("snmp", len(snmp.Listen)+len(snmp.TrapSinks) > 0)
-		want := c.Config.System.HostName
+		want := u.Conf.Config.System.HostName
 		have, _ := os.Hostname()
 		if want == "" || want == have {
 			return

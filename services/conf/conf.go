@@ -53,7 +53,7 @@ type Options struct {
 
 func (o Options) withDefaults(data string) Options {
 	if o.Language.Load == nil {
-		o.Language = Language{new(configs.Loader).Load, configs.Merge, configs.Diff}
+		o.Language = Language{new(configs.Loader).Load, configs.Merge, func(a, b string) string { return configs.MaskDiff(configs.Diff(a, b), a, b) }}
 	}
 	if o.Root == "" {
 		o.Root = "/"

@@ -52,8 +52,14 @@ func TestFactoryDefaultInTheRealLanguage(t *testing.T) {
 	}
 	b.mustCommit(plain)
 	s = b.state()
-	if len(s.Config.Interfaces) != 2 || len(s.Config.Instances) != 1 || string(s.Config.Instances[0].AuthPass) != "hidden42" {
+	if len(s.Config.Interfaces) != 2 || len(s.Config.Instances) != 1 {
 		t.Errorf("a plain keepalived.conf on a box with the factory default: %+v", s.Config)
+	}
+	if got := s.Config.Instances[0].AuthPass; len(got) == 0 || string(got) == "hidden42" {
+		t.Errorf("the open state has the password %q", got)
+	}
+	if got := b.svcs["vrrp"].last().Config.Instances[0].AuthPass; string(got) != "hidden42" {
+		t.Errorf("a service that may have it got the password %q", got)
 	}
 	if strings.Contains(b.log.String(), "hidden42") {
 		t.Error("the log holds a secret")

@@ -7,7 +7,6 @@ package snmp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,55 +18,13 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
 )
 
 // retry is the pause before an address that cannot be listened on is tried
 // again: the network may still be coming up, or the address be a VIP.
 const retry = time.Second
-
-// slimConf is a configuration without health checks.
-type slimConf struct {
-	Generation uint64 `json:"generation"`
-	Config     struct {
-		model.Config
-		VirtualServers []struct {
-			model.VirtualServer
-			Real []struct {
-				model.RealServer
-				Checks skipped
-			}
-		}
-	} `json:"config"`
-}
-
-type skipped struct{}
-
-// UnmarshalJSON drops the value.
-func (*skipped) UnmarshalJSON([]byte) error { return nil }
-
-// config is the configuration, without the secrets: a process that strangers
-// talk to has no use for them.
-func (s *slimConf) config() model.Config {
-	c := s.Config.Config
-	c.Heartbeat, c.SSL, c.Global.SMTPPassword = nil, model.SSL{}, ""
-	for i := range c.Instances {
-		if len(c.Instances[i].AuthPass) > 0 {
-			c.Instances[i].AuthPass = []byte{0} // there is one
-		}
-		c.Instances[i].AuthHMAC = nil
-	}
-	c.VirtualServers = nil
-	for i := range s.Config.VirtualServers {
-		v := s.Config.VirtualServers[i].VirtualServer
-		v.Real = nil
-		for j := range s.Config.VirtualServers[i].Real {
-			v.Real = append(v.Real, s.Config.VirtualServers[i].Real[j].RealServer)
-		}
-		c.VirtualServers = append(c.VirtualServers, v)
-	}
-	return c
-}
 
 type service struct {
 	env   *ipc.Env
@@ -93,7 +50,10 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	s.host, _ = os.Hostname()
 	srv := ipc.NewServer("snmp")
 	srv.Publish(status.Applied{})
-	srv.Handle("prepare", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return nil, nil }, ipc.UIDConf)
+	// Without health checks, and without the secrets of others: conf keeps them
+	// from a process that strangers talk to.
+	conf := follow.New(env.Dir.Client("conf"), follow.Bare)
+	srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)
 	var init status.Init
 	short, done := context.WithTimeout(ctx, 2*time.Second)
 	if _, err := env.Dir.Client("init").State(short, &init); err == nil {
@@ -116,9 +76,9 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	tasks.Go(func() {
 		ipc.WatchSummary(ctx, env.Dir.Client("health"), func(_ uint64, r ring) { healthNews(r.Transitions) })
 	})
-	ipc.Watch(ctx, env.Dir.Client("conf"), func(_ uint64, c slimConf) {
-		s.apply(ctx, c.config())
-		srv.Publish(status.Applied{Config: c.Generation})
+	conf.Run(ctx, func(u follow.Update) {
+		s.apply(ctx, u.Conf.Config)
+		srv.Publish(status.Applied{Config: u.Conf.Generation})
 		env.Ready()
 	})
 	s.close()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"unsafe"
@@ -38,9 +39,10 @@ type page struct {
 }
 
 type question struct {
-	have string
-	need Need
-	form string
+	have    string
+	need    Need
+	form    string
+	secrets secrets
 }
 
 // pages that are kept: what runs, what ran before it, and a candidate.
@@ -137,14 +139,14 @@ func share(old, next *model.Config) *delta {
 	return d
 }
 
-// State is the whole, for whoever asks for that.
-func (p *Published) State() any { return p.page.news.Conf(*p.page.config) }
+// State is the whole, without secrets, for whoever asks for that.
+func (p *Published) State() any { return p.page.news.Conf(redact(*p.page.config, noSecrets)) }
 
 // Summary announces the configuration.
 func (p *Published) Summary() any { return p.page.news }
 
 // Patch implements ipc.Patcher.
-func (p *Published) Patch(_ ipc.Peer, q url.Values) ([]byte, error) {
+func (p *Published) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
 	p.book.mu.Lock()
 	want, base := p.page, p.book.find(q.Get("have"))
 	if t := q.Get("want"); t != "" {
@@ -158,7 +160,7 @@ func (p *Published) Patch(_ ipc.Peer, q url.Values) ([]byte, error) {
 	if !need.valid() {
 		return nil, &ipc.Refused{Status: http.StatusBadRequest, Text: "need is one of whole, bare, slim, head"}
 	}
-	ask := question{need: need}
+	ask := question{need: need, secrets: due(peer.UID, uint32(os.Getuid()))}
 	if q.Get("form") == form {
 		ask.form = form
 	}
@@ -179,7 +181,7 @@ func (p *page) patch(base *page, ask question) ([]byte, error) {
 	h := header{ConfNews: p.news, Base: ask.have, Need: need, Form: ask.form, Servers: len(p.config.VirtualServers)}
 	h.Token = p.token
 	if base == nil || !sameRest(base.config, p.config) {
-		rest := *p.config
+		rest := redact(*p.config, ask.secrets)
 		rest.VirtualServers = nil
 		h.Rest = &rest
 	}
