@@ -10,8 +10,8 @@ import (
 // are shown as wholly replaced between their common start and end.
 const maxEdits = 1000
 
-// context is how many unchanged lines a difference shows around a changed one.
-const context = 3
+// around is how many unchanged lines a difference shows around a changed one.
+const around = 3
 
 // Diff is the unified difference of two texts, from a to b, with three lines
 // of context; empty when they are equal.
@@ -38,7 +38,7 @@ func Diff(a, b string) string {
 		}
 	}
 	before, after := head, len(a)-tail
-	for range context {
+	for range around {
 		before = strings.LastIndexByte(a[:max(before-1, 0)], '\n') + 1
 		if n := strings.IndexByte(a[after:], '\n'); n >= 0 {
 			after += n + 1
@@ -86,17 +86,17 @@ func Diff(a, b string) string {
 			lineY++
 			continue
 		}
-		from := max(n-context, 0)
+		from := max(n-around, 0)
 		// The hunk ends where more than twice the context is unchanged.
 		to, same := n, 0
-		for m := n; m < len(ops) && same <= 2*context; m++ {
+		for m := n; m < len(ops) && same <= 2*around; m++ {
 			if ops[m].kind == ' ' {
 				same++
 			} else {
 				same, to = 0, m+1
 			}
 		}
-		to = min(to+context, len(ops))
+		to = min(to+around, len(ops))
 		hunkX, hunkY := lineX-(n-from), lineY-(n-from)
 		var body strings.Builder
 		countX, countY := 0, 0
