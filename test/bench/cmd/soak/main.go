@@ -3,6 +3,8 @@
 //
 //	soak                    an hour, with a seed from the clock, which is printed
 //	soak -duration 24h -seed 7
+//	soak -run vrrp-hogs -duration 10m   VRRP at 10 ms beside processes that want the whole machine,
+//	                                    with keepalived in the same minutes; root, no QEMU
 package main
 
 import (
@@ -16,11 +18,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ballast/test/bench/hogs"
 	"ballast/test/bench/soak"
 	"ballast/test/lab"
 )
 
 func main() {
+	if hogs.Child() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	err := run(ctx, os.Args[1:])
 	stop()
@@ -37,6 +43,9 @@ func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("soak", flag.ContinueOnError)
 	image := fs.String("image", lab.DefaultImage, "folder with vmlinuz and initramfs.zst")
 	duration := fs.Duration("duration", time.Hour, "how long")
+	what := fs.String("run", "pair", "pair: faults of a pair in QEMU; vrrp-hogs: VRRP under load in network namespaces")
+	processes := fs.Int("hogs", 4, "vrrp-hogs: processes that burn a processor")
+	advert := fs.Duration("advert", 10*time.Millisecond, "vrrp-hogs: interval of advertisements")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults; the same one gives the same order")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -44,9 +53,19 @@ func run(ctx context.Context, args []string) error {
 	if fs.NArg() > 0 || *duration <= 0 {
 		return errors.New("soak: no further arguments, and a -duration above 0; see -help")
 	}
-	r, err := soak.Run(ctx, soak.Options{Duration: *duration, Seed: *seed, Image: *image, Log: func(s string) {
-		fmt.Println(time.Now().Format("15:04:05"), s)
-	}})
+	say := func(s string) { fmt.Println(time.Now().Format("15:04:05"), s) }
+	switch *what {
+	case "pair":
+	case "vrrp-hogs":
+		r, err := hogs.Run(ctx, hogs.Options{Duration: *duration, Hogs: *processes, Advert: *advert, Log: say})
+		if err == nil {
+			fmt.Println(r)
+		}
+		return err
+	default:
+		return fmt.Errorf("soak: -run %s: it is pair or vrrp-hogs", *what)
+	}
+	r, err := soak.Run(ctx, soak.Options{Duration: *duration, Seed: *seed, Image: *image, Log: say})
 	fmt.Println(r)
 	for name, n := range r.LastMemory {
 		fmt.Printf("%-8s PSS %5.1f MiB at first, %5.1f MiB at last\n", name, float64(r.FirstMemory[name])/(1<<20), float64(n)/(1<<20))

@@ -1,0 +1,328 @@
+// Package hogs runs two of our routers at 10 ms advertisements beside processes
+// that want all of the machine, and two of keepalived's in the same minutes,
+// and counts who went master though no master had failed. It needs root,
+// iproute2 and keepalived; "soak -run vrrp-hogs" is its command.
+package hogs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// Options are one run.
+type Options struct {
+	Duration time.Duration
+	Hogs     int // processes that only burn a processor
+	Advert   time.Duration
+	Log      func(string)
+}
+
+// Result is what was seen after both pairs had settled.
+type Result struct {
+	Took  time.Duration
+	Pairs []Pair
+	// Witness is how late a thread of real-time priority in a process of its
+	// own was for a 10 ms timer: what is late there is late for everybody.
+	Witness string
+}
+
+// Pair is one pair of routers.
+type Pair struct {
+	Name  string
+	False int    // times that the backup went master though the master lived
+	Note  string // of our routers: how late their timers were
+}
+
+func (r Result) String() string {
+	var b strings.Builder
+	for _, p := range r.Pairs {
+		fmt.Fprintf(&b, "%-28s %4d false masters in %v  %s\n", p.Name, p.False, r.Took.Round(time.Second), p.Note)
+	}
+	fmt.Fprintf(&b, "%-28s %s", "witness", r.Witness)
+	return b.String()
+}
+
+// Run runs both pairs until the time is over.
+func Run(ctx context.Context, o Options) (res Result, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var undo []func()
+	defer func() {
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	w := &world{o: o, dir: filepath.Join(os.TempDir(), fmt.Sprintf("hogs%d", os.Getpid())), undo: &undo}
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return res, err
+	}
+	undo = append(undo, func() { os.RemoveAll(w.dir) })
+	ours, err := w.ours()
+	if err != nil {
+		return res, err
+	}
+	pairs := []counter{ours}
+	for _, p := range []struct{ name, global string }{
+		{"keepalived", ""}, {"keepalived, real time", " vrrp_rt_priority 50\n vrrp_no_swap\n"},
+	} {
+		c, err := w.keepalived(p.name, p.global)
+		if err != nil {
+			return res, err
+		}
+		pairs = append(pairs, c)
+	}
+	if err := sleep(ctx, 3*time.Second); err != nil { // everybody has a master
+		return res, err
+	}
+	for range o.Hogs {
+		if _, err := w.spawn("", roleHog); err != nil {
+			return res, err
+		}
+	}
+	if _, err := w.spawn("", roleThrash); err != nil {
+		return res, err
+	}
+	witness, err := w.spawn("", roleWitness)
+	if err != nil {
+		return res, err
+	}
+	if err := sleep(ctx, 2*time.Second); err != nil { // the start of all that is no fault of anybody's
+		return res, err
+	}
+	first := make([]int, len(pairs))
+	for i, p := range pairs {
+		first[i], _ = p.count()
+	}
+	begun := time.Now()
+	for time.Since(begun) < o.Duration && ctx.Err() == nil {
+		sleep(ctx, min(time.Minute, o.Duration-time.Since(begun)))
+		line := fmt.Sprintf("%v:", time.Since(begun).Round(time.Second))
+		for i, p := range pairs {
+			n, _ := p.count()
+			line += fmt.Sprintf("  %s %d", p.name, n-first[i])
+		}
+		o.Log(line)
+	}
+	res.Took = time.Since(begun)
+	for i, p := range pairs {
+		n, note := p.count()
+		res.Pairs = append(res.Pairs, Pair{p.name, n - first[i], note})
+	}
+	witness.cmd.Process.Signal(syscall.SIGTERM)
+	witness.cmd.Wait()
+	res.Witness = strings.TrimSpace(witness.out.String())
+	return res, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// counter is a pair: how often its second router went master so far.
+type counter struct {
+	name  string
+	count func() (int, string)
+}
+
+type world struct {
+	o    Options
+	dir  string
+	nets int
+	undo *[]func()
+}
+
+func (w *world) defers(fn func()) { *w.undo = append(*w.undo, fn) }
+
+// wire makes two namespaces with a link between their eth0: 192.0.2.1 and .2.
+func (w *world) wire() (a, b string, err error) {
+	w.nets++
+	base := fmt.Sprintf("hogs%d-%d", os.Getpid(), w.nets)
+	a, b = base+"a", base+"b"
+	for _, ns := range []string{a, b} {
+		if err := ip("netns add " + ns); err != nil {
+			return "", "", err
+		}
+		w.defers(func() { ip("netns del " + ns) })
+	}
+	for _, cmd := range []string{
+		"-n " + a + " link add eth0 type veth peer name eth0 netns " + b,
+		"-n " + a + " addr add 192.0.2.1/24 dev eth0", "-n " + b + " addr add 192.0.2.2/24 dev eth0",
+		"-n " + a + " link set lo up", "-n " + b + " link set lo up",
+		"-n " + a + " link set eth0 up", "-n " + b + " link set eth0 up",
+	} {
+		if err := ip(cmd); err != nil {
+			return "", "", err
+		}
+	}
+	return a, b, nil
+}
+
+func ip(args string) error {
+	out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", args, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// child is a process that runs until the end.
+type child struct {
+	cmd *exec.Cmd
+	out *buffer
+}
+
+// spawn starts this program again in a role, in a namespace (empty: ours).
+func (w *world) spawn(ns string, role string, env ...string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return w.exec(ns, append(env, roleEnv+"="+role), self)
+}
+
+func (w *world) exec(ns string, env []string, argv ...string) (*child, error) {
+	if ns != "" {
+		argv = append([]string{"ip", "netns", "exec", ns}, argv...)
+	}
+	c := &child{exec.Command(argv[0], argv[1:]...), &buffer{}}
+	c.cmd.Env = append(os.Environ(), env...)
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	w.defers(func() {
+		c.cmd.Process.Signal(syscall.SIGTERM)
+		done := make(chan struct{})
+		go func() { c.cmd.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			c.cmd.Process.Kill()
+			<-done
+		}
+	})
+	return c, nil
+}
+
+// ours starts two of our routers.
+func (w *world) ours() (counter, error) {
+	a, b, err := w.wire()
+	if err != nil {
+		return counter{}, err
+	}
+	states := map[string]*state{}
+	for i, ns := range []string{a, b} {
+		dir := filepath.Join(w.dir, ns)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return counter{}, err
+		}
+		inst := model.Instance{
+			Name: "VI_1", Interface: "eth0", VRID: 51, Priority: uint8(200 - 100*i), Version: 3, AdvertInt: w.o.Advert, DownTimerAdverts: 3,
+			McastGroup: netip.MustParseAddr("224.0.0.18"), GARPMasterRepeat: 5, GARPMasterDelay: 5 * time.Second, GARPLowerPrioRepeat: 5,
+			VIPs: []model.Address{{Prefix: netip.MustParsePrefix("192.0.2.100/32")}},
+		}
+		conf := ipc.NewServer("conf")
+		conf.Publish(status.Conf{Generation: 1, Config: model.Config{Instances: []model.Instance{inst}}})
+		sock, err := net.Listen("unix", ipc.Dir(dir).Path("conf"))
+		if err != nil {
+			return counter{}, err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		w.defers(cancel)
+		go conf.Serve(ctx, sock)
+		if _, err := w.spawn(ns, roleRouter, ipc.EnvDir+"="+dir); err != nil {
+			return counter{}, err
+		}
+		s := &state{}
+		states[ns] = s
+		go ipc.Watch(ctx, ipc.Dir(dir).Client("vrrp"), func(_ uint64, v status.VRRP) {
+			s.mu.Lock()
+			s.v = v
+			s.mu.Unlock()
+		})
+	}
+	return counter{"ours", func() (int, string) {
+		va, vb := states[a].get(), states[b].get()
+		if len(va.Instances) == 0 || len(vb.Instances) == 0 {
+			return 0, "no state yet"
+		}
+		note := ""
+		for i, v := range []status.VRRP{va, vb} {
+			t := v.Timers
+			note += fmt.Sprintf("%s: timers late p50 %v, p99 %v, p99.9 %v, max %v of %d; ", []string{"master", "backup"}[i], t.P50, t.P99, t.P999, t.Max, t.Count)
+		}
+		return int(vb.Instances[0].Stats.BecomeMaster), note
+	}}, nil
+}
+
+type state struct {
+	mu sync.Mutex
+	v  status.VRRP
+}
+
+func (s *state) get() status.VRRP {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.v
+}
+
+// keepalived starts two of its routers with the same timing.
+func (w *world) keepalived(name, global string) (counter, error) {
+	a, b, err := w.wire()
+	if err != nil {
+		return counter{}, err
+	}
+	var second *child
+	for i, ns := range []string{a, b} {
+		p := func(what string) string { return filepath.Join(w.dir, ns+"."+what) }
+		conf := fmt.Sprintf("global_defs {\n router_id hogs\n%s}\nvrrp_instance VI_1 {\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority %d\n version 3\n advert_int %g\n virtual_ipaddress {\n 192.0.2.100\n }\n}\n",
+			global, 200-100*i, w.o.Advert.Seconds())
+		if err := os.WriteFile(p("conf"), []byte(conf), 0o644); err != nil {
+			return counter{}, err
+		}
+		second, err = w.exec(ns, nil, "keepalived", "-n", "-l", "-P", "-f", p("conf"), "-p", p("pid"), "-r", p("vrrp.pid"))
+		if err != nil {
+			return counter{}, fmt.Errorf("hogs: the peer figure needs keepalived: %w", err)
+		}
+	}
+	return counter{name, func() (int, string) {
+		return strings.Count(second.out.String(), "Entering MASTER STATE"), ""
+	}}, nil
+}
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
