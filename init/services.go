@@ -148,10 +148,10 @@ func (s service) restrict() error {
 		return fmt.Errorf("clear the ambient capabilities: %w", e)
 	}
 	limits := map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: s.files, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_MEMLOCK: 64 << 10,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: s.files, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_NICE: 0, unix.RLIMIT_MEMLOCK: 64 << 10,
 	}
 	if s.realtime {
-		limits[unix.RLIMIT_RTPRIO] = 50
+		limits[unix.RLIMIT_RTPRIO], limits[unix.RLIMIT_NICE] = 50, 40 // its other threads may go to -20
 	}
 	for which, n := range limits {
 		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {

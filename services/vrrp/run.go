@@ -76,6 +76,14 @@ func collect() {
 	debug.FreeOSMemory()
 }
 
+// help keeps the other threads of the process from being what the loop waits
+// for.
+func help() {
+	if tuned.Load() {
+		kernel.Help()
+	}
+}
+
 // collectedAt is how much had been allocated since the start of the process
 // when garbage was last collected, for whatever reason.
 var collectedAt atomic.Uint64
@@ -93,6 +101,7 @@ func tidy(ctx context.Context) {
 	for {
 		select {
 		case <-t.C:
+			help()
 			if allocated()-collectedAt.Load() > collectAt {
 				collect()
 			}
@@ -197,6 +206,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 			kernel.Normal(0)
 		}()
 		s.realTime = true
+		help()
 		log.info("started, %s", class)
 	}
 	loopCtx, stop := context.WithCancelCause(ctx)

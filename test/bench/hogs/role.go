@@ -13,6 +13,7 @@ import (
 
 	"ballast/services/ipc"
 	"ballast/services/vrrp"
+	"ballast/services/vrrp/kernel"
 )
 
 // roleEnv makes the program one of the processes of a run.
@@ -74,6 +75,7 @@ func watch(ctx context.Context) string {
 	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0); err != nil {
 		class = "no real time: " + err.Error()
 	}
+	kernel.Help()
 	const every = 10 * time.Millisecond
 	var worst time.Duration
 	count, over5, over20 := 0, 0, 0
