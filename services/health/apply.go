@@ -64,7 +64,7 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 			}
 		}
 	}
-	w.bfds, w.files = b.bfds, b.files
+	w.bfds, w.files, w.vias = b.bfds, b.files, b.vias
 	first := !w.applied && w.before == nil
 	w.applied = true
 	if w.before != nil {
@@ -95,6 +95,7 @@ type builder struct {
 	used  int                       // checks that somebody wants
 	bfds  []*check                  // of them, those that other services tell
 	files []*check
+	vias  int // of them, those with through_vip
 	added []*check
 	errs  []error
 }
@@ -135,6 +136,9 @@ func (b *builder) use(c *check, r *realServer, spec *model.Check) {
 	if c.round != b.w.round {
 		c.round, c.spec, c.users = b.w.round, spec, c.users[:0]
 		b.used++
+		if c.via != nil {
+			b.vias++
+		}
 		switch spec.Kind {
 		case model.BFDCheck:
 			b.bfds = append(b.bfds, c)

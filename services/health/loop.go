@@ -236,6 +236,11 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 	for _, c := range removed {
 		l.drop(c)
 	}
+	if s := l.flights.socks; s != nil && l.w.vias == 0 {
+		// Every packet of the box pays for these sockets.
+		s.Unlisten(raw.Wire, false)
+		s.Unlisten(raw.Wire, true)
+	}
 	for _, c := range added {
 		if !c.probed() {
 			if c.spec.Kind == model.BFDCheck && !c.m.known {

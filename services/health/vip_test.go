@@ -143,6 +143,36 @@ func TestThroughVIP(t *testing.T) {
 	wantVerdict(t, "normal check without the address", probeAll(t, nil, tcp)[0], true, "connected")
 }
 
+// TestWireOnlyWhileWanted: the packet socket, which every packet of the box
+// passes, goes with the last check that needs it.
+func TestWireOnlyWhileWanted(t *testing.T) {
+	p := newPair(t, false)
+	p.listen(t, ":80")
+	p.serverHolds(t, "10.66.0.10/32")
+	tcp := testCheck(model.TCPCheck, netip.MustParseAddrPort("10.66.0.2:80"))
+	cfg := vipConfig(model.ServiceID{Addr: netip.MustParseAddr("10.66.0.10"), Port: 80, Protocol: model.TCP}, model.DR, model.Tunnel{}, "10.66.0.2", tcp)
+	w := newWorld()
+	l, err := newLoop(w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	for _, want := range []bool{true, false, true} {
+		probes := w.probes
+		if want {
+			l.apply(cfg, time.Now())
+		} else {
+			l.apply(configOf(tcp), time.Now())
+		}
+		for end := time.Now().Add(5 * time.Second); w.probes == probes && time.Now().Before(end); {
+			l.turn(time.Second)
+		}
+		if got := l.flights.socks.Listens(raw.Wire, false); got != want {
+			t.Errorf("the packet socket is open: %t, want %t", got, want)
+		}
+	}
+}
+
 // TestThroughVIPDatagram: the same with a virtual server of UDP.
 func TestThroughVIPDatagram(t *testing.T) {
 	p := newPair(t, false)

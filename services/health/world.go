@@ -34,6 +34,7 @@ type world struct {
 	round   uint64         // of apply
 	bfds    []*check       // checks that other services tell
 	files   []*check
+	vias    int // checks with through_vip
 	ring    []status.Transition
 	seq     uint64
 	probes  uint64

@@ -164,6 +164,12 @@ func (s *Sockets) Unlisten(u Use, v6 bool) {
 	}
 }
 
+// Listens says whether answers of a kind are heard.
+func (s *Sockets) Listens(u Use, v6 bool) bool {
+	_, ok := s.listen[listenKey{u, v6}]
+	return ok
+}
+
 // Owns says whether a descriptor is one of Listen's.
 func (s *Sockets) Owns(fd int) bool {
 	_, ok := s.use[fd]
