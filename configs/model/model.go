@@ -357,6 +357,9 @@ type SSL struct {
 type Notify struct {
 	Master, Backup, Fault, Stop, Deleted, MasterRxLowerPri Command `json:",omitzero"`
 	Any                                                    Command `json:",omitzero"` // "notify": gets INSTANCE|GROUP NAME STATE PRIO appended
+	// TellDeleted: there is a notify_deleted line, with a command or without, so
+	// that an instance that is gone is told as DELETED and not as FAULT.
+	TellDeleted bool `json:",omitzero"`
 }
 
 // Peer is one unicast_peer line. MinTTL and MaxTTL are -1 when not set.

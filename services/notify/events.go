@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -9,10 +10,12 @@ import (
 	"ballast/services/ipc/status"
 )
 
-// What a transition sets off: scripts, and a mail. Pure.
+// What a transition sets off: scripts, a mail, a line in the pipes. Pure.
 type actions struct {
 	jobs []job
 	mail *mail
+	line string // with its newline; empty: none
+	lvs  bool   // the line is of a virtual or real server
 }
 
 // Kinds of transitions as their services name them.
@@ -22,27 +25,37 @@ const (
 	kindVirtual  = "virtual server"
 	kindReal     = "real server"
 	stateInit    = "INIT"
+	fromStart    = "START" // made here: what a real server was taken for at the start
 	stateUp      = "UP"
+	stateDown    = "DOWN"
+)
+
+// What may stand in Transition.To beside the states of status.
+const (
+	toDeleted        = "DELETED"
+	toRxLowerPri     = "MASTER_RX_LOWER_PRI"
+	toMasterPriority = "MASTER_PRIORITY"
+	toBackupPriority = "BACKUP_PRIORITY"
 )
 
 // forVRRP is what keepalived does at a transition of an instance or a group:
 // the script of the state first, then "notify" with four more arguments.
 func forVRRP(cfg *model.Config, t status.Transition) actions {
 	var n *model.Notify
-	var alert bool
+	var alert, changes bool
 	prio, kind := t.Priority, "INSTANCE"
 	switch t.Kind {
 	case kindGroup:
 		for i := range cfg.SyncGroups {
 			if g := &cfg.SyncGroups[i]; g.Name == t.Object {
-				n, alert = &g.Notify, g.SMTPAlert
+				n, alert, changes = &g.Notify, g.SMTPAlert, g.NotifyPriorityChanges
 			}
 		}
 		prio, kind = 0, "GROUP"
 	default:
 		for i := range cfg.Instances {
 			if v := &cfg.Instances[i]; v.Name == t.Object {
-				n, alert = &v.Notify, v.SMTPAlert
+				n, alert, changes = &v.Notify, v.SMTPAlert, v.NotifyPriorityChanges
 			}
 		}
 	}
@@ -56,6 +69,7 @@ func forVRRP(cfg *model.Config, t status.Transition) actions {
 			a.jobs = append(a.jobs, job{object: object, what: what, cmd: c, extra: extra})
 		}
 	}
+	state := t.To
 	switch t.To {
 	case status.VRRPMaster:
 		add("notify_master", n.Master)
@@ -65,20 +79,37 @@ func forVRRP(cfg *model.Config, t status.Transition) actions {
 		add("notify_fault", n.Fault)
 	case status.VRRPStop:
 		add("notify_stop", n.Stop)
-	case "DELETED":
-		add("notify_deleted", n.Deleted)
-	case "MASTER_RX_LOWER_PRI":
+	case toDeleted:
+		// Without a notify_deleted line keepalived tells FAULT, and runs no
+		// notify_fault.
+		if n.TellDeleted || !n.Deleted.IsZero() {
+			add("notify_deleted", n.Deleted)
+		} else {
+			state = status.VRRPFault
+		}
+	case toRxLowerPri:
 		add("notify_master_rx_lower_pri", n.MasterRxLowerPri)
+	case toMasterPriority, toBackupPriority:
+		if !changes {
+			return actions{}
+		}
 	default:
 		return actions{} // INIT: nobody is told
 	}
-	if t.To != "MASTER_RX_LOWER_PRI" {
-		add("notify", n.Any, kind, t.Object, t.To, strconv.Itoa(prio))
+	switch t.To {
+	case toRxLowerPri, toMasterPriority, toBackupPriority: // events, not states
+	default:
+		add("notify", n.Any, kind, t.Object, state, strconv.Itoa(prio))
 	}
+	a.line = vrrpLine(kind, t.Object, state, prio)
 	if alert {
 		a.mail = vrrpMail(&cfg.Global, t)
 	}
 	return a
+}
+
+func vrrpLine(kind, name, state string, prio int) string {
+	return fmt.Sprintf("%s \"%s\" %s %d\n", kind, oneLine(name, lineMax/2), state, prio)
 }
 
 // vrrpMail has keepalived's subject; the body is its sentence and our reason.
@@ -87,10 +118,15 @@ func vrrpMail(g *model.Global, t status.Transition) *mail {
 		return nil
 	}
 	what, body := "VRRP Instance", "=> VRRP Instance is no longer owning VRRP VIPs <="
-	if t.Kind == kindGroup {
+	switch {
+	case t.Kind == kindGroup && t.To == status.VRRPStop:
+		what, body = "VRRP Group", "=> All VRRP group instances are now stopping <="
+	case t.Kind == kindGroup:
 		what, body = "VRRP Group", "=> All VRRP group instances are now in "+t.To+" state <="
-	} else if t.To == status.VRRPMaster {
+	case t.To == status.VRRPMaster:
 		body = "=> VRRP Instance is now owning VRRP VIPs <="
+	case t.To == status.VRRPStop:
+		body = "=> VRRP Instance stopping <="
 	}
 	var subject string
 	switch t.To {
@@ -101,7 +137,10 @@ func vrrpMail(g *model.Global, t status.Transition) *mail {
 	default:
 		return nil
 	}
-	return &mail{subject: prefix(g) + what + " " + t.Object + " - " + subject, body: body + "\r\n" + t.Reason, at: t.Time}
+	if t.Reason != "" {
+		body += "\r\n" + t.Reason
+	}
+	return &mail{subject: prefix(g) + what + " " + t.Object + " - " + subject, body: body, at: t.Time}
 }
 
 func prefix(g *model.Global) string {
@@ -110,11 +149,11 @@ func prefix(g *model.Global) string {
 
 // forHealth is what keepalived does when a real server or a quorum changes.
 func forHealth(cfg *model.Config, t status.Transition) actions {
-	var a actions
+	a := actions{lvs: true}
 	object := t.Kind + " " + t.Object
 	script := func(what string, c model.Command) {
 		if !c.IsZero() {
-			a.jobs = append(a.jobs, job{object: object, what: what, cmd: c})
+			a.jobs = append(a.jobs, job{object: object, what: what, cmd: c, lvs: true})
 		}
 	}
 	up := t.To == stateUp
@@ -133,6 +172,7 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 			} else {
 				script("quorum_down", vs.QuorumDown)
 			}
+			a.line = lvsLine("VS", vs.Name, t.To)
 			if vs.SMTPAlert {
 				a.mail = &mail{
 					subject: prefix(&cfg.Global) + "Virtualserver " + vs.Name + " - " + t.To,
@@ -155,7 +195,9 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 				} else {
 					script("notify_down", rs.NotifyDown)
 				}
-				if rs.SMTPAlert {
+				a.line = lvsLine("RS", name+" "+vs.Name, t.To)
+				// keepalived mails what a check found, not what it took for granted.
+				if rs.SMTPAlert && !(t.From == fromStart && up) {
 					a.mail = &mail{
 						subject: prefix(&cfg.Global) + "Realserver " + name + " of virtual server " + vs.Name + " - " + t.To,
 						body:    "=> " + t.Reason + " <=", at: t.Time,
@@ -166,6 +208,12 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 		}
 	}
 	return a
+}
+
+// lvsLine is a line as current releases of keepalived write it; those of 2.2
+// put a NUL byte behind the newline.
+func lvsLine(kind, name, state string) string {
+	return kind + " " + oneLine(name, lineMax/2) + " " + state + "\n"
 }
 
 // realName is how health names a real server.
@@ -192,8 +240,25 @@ func currentVRRP(v *status.VRRP) []status.Transition {
 	return out
 }
 
+// stateLines are the lines of fifo_write_vrrp_states_on_reload.
+func stateLines(v *status.VRRP) []string {
+	var out []string
+	told := func(state string) bool { return state != status.VRRPInit && state != "" }
+	for _, i := range v.Instances {
+		if told(i.State) {
+			out = append(out, vrrpLine("INSTANCE", i.Name, i.State, i.Effective))
+		}
+	}
+	for _, g := range v.Groups {
+		if told(g.State) {
+			out = append(out, vrrpLine("GROUP", g.Name, g.State, 0))
+		}
+	}
+	return out
+}
+
 // currentHealth is the same for health: the quorum of every virtual server,
-// and the real servers that are down.
+// the real servers that are down, and with rs_init_notifies those that are up.
 func currentHealth(cfg *model.Config, h *status.Health) []status.Transition {
 	var out []status.Transition
 	configured := make(map[string]*model.VirtualServer, len(cfg.VirtualServers))
@@ -201,23 +266,70 @@ func currentHealth(cfg *model.Config, h *status.Health) []status.Transition {
 		configured[cfg.VirtualServers[i].Name] = &cfg.VirtualServers[i]
 	}
 	for _, vs := range h.Servers {
-		state := "DOWN"
-		if vs.QuorumUp {
-			state = stateUp
-		}
-		out = append(out, status.Transition{Kind: kindVirtual, Object: vs.Name, From: stateInit, To: state, Reason: "state at start"})
-		conf := configured[vs.Name]
-		if conf == nil {
-			continue
-		}
-		for _, rs := range vs.Real {
-			if !rs.Alive {
+		if conf := configured[vs.Name]; conf != nil {
+			for _, rs := range vs.Real {
+				if rs.Alive && !cfg.Global.RSInitNotifies {
+					continue
+				}
 				out = append(out, status.Transition{
 					Kind: kindReal, Object: realName(conf, rs.Addr, rs.Port) + " of " + vs.Name,
-					From: stateInit, To: "DOWN", Time: rs.Since, Reason: "state at start",
+					From: fromStart, To: upDown(rs.Alive), Time: rs.Since, Reason: "state at start",
 				})
 			}
 		}
+		out = append(out, status.Transition{Kind: kindVirtual, Object: vs.Name, From: stateInit, To: upDown(vs.QuorumUp), Reason: "state at start"})
+	}
+	return out
+}
+
+func upDown(up bool) string {
+	if up {
+		return stateUp
+	}
+	return stateDown
+}
+
+// newReal are the real servers that a commit brought and that health takes for
+// up: with rs_init_notifies they are told too.
+func newReal(before, cfg *model.Config, h *status.Health, told []status.Transition) []status.Transition {
+	if !cfg.Global.RSInitNotifies {
+		return nil
+	}
+	known := map[string]bool{}
+	for i := range before.VirtualServers {
+		vs := &before.VirtualServers[i]
+		for j := range vs.Real {
+			known[realName(vs, vs.Real[j].Addr, vs.Real[j].ConfPort)+" of "+vs.Name] = true
+		}
+	}
+	for _, t := range told {
+		known[t.Object] = true
+	}
+	var out []status.Transition
+	for _, t := range currentHealth(cfg, h) {
+		if t.Kind == kindReal && t.To == stateUp && !known[t.Object] {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// omegaEnd is what keepalived does at its stop for virtual servers with omega:
+// notify_down of each real server that is up, then quorum_down.
+func omegaEnd(cfg *model.Config, alive map[string]bool) []status.Transition {
+	var out []status.Transition
+	for i := range cfg.VirtualServers {
+		vs := &cfg.VirtualServers[i]
+		if !vs.Omega {
+			continue
+		}
+		for j := range vs.Real {
+			name := realName(vs, vs.Real[j].Addr, vs.Real[j].ConfPort) + " of " + vs.Name
+			if alive[name] {
+				out = append(out, status.Transition{Kind: kindReal, Object: name, From: stateUp, To: stateDown, Reason: "Shutting down"})
+			}
+		}
+		out = append(out, status.Transition{Kind: kindVirtual, Object: vs.Name, From: stateUp, To: stateDown, Reason: "Shutting down"})
 	}
 	return out
 }
@@ -230,12 +342,13 @@ type mark struct {
 
 func markOf(t status.Transition) mark { return mark{t.Seq, t.Time.UnixNano()} }
 
-// news are the transitions of a ring after a mark. A ring whose numbers begin
-// anew (its service was restarted) is news as a whole: had any of it been acted
-// on, the mark would be in it. The clock does not count; it may be set back.
-func news(ring []status.Transition, last mark) []status.Transition {
+// news are the transitions of a ring after a mark, and how many are missing
+// between the mark and the first of them. A ring whose numbers begin anew (its
+// service was restarted) is news as a whole: had any of it been acted on, the
+// mark would be in it. The clock does not count; it may be set back.
+func news(ring []status.Transition, last mark) (list []status.Transition, missed uint64) {
 	if len(ring) == 0 {
-		return nil
+		return nil, 0
 	}
 	same := ring[len(ring)-1].Seq >= last.Seq
 	for _, t := range ring {
@@ -244,12 +357,12 @@ func news(ring []status.Transition, last mark) []status.Transition {
 		}
 	}
 	if !same {
-		return ring
+		return ring, ring[0].Seq - min(1, ring[0].Seq)
 	}
 	for i, t := range ring {
 		if t.Seq > last.Seq {
-			return ring[i:]
+			return ring[i:], t.Seq - last.Seq - 1
 		}
 	}
-	return nil
+	return nil, 0
 }

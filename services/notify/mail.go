@@ -1,12 +1,10 @@
 package notify
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -64,10 +62,11 @@ type postman struct {
 	sent, failed uint64
 	last         string
 	broken       bool // the failure was logged
+	tell         func(from, to, why string)
 }
 
 func newPostman(log *slog.Logger, did func()) *postman {
-	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1)}
+	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1), tell: func(string, string, string) {}}
 }
 
 func (p *postman) configure(g model.Global) {
@@ -117,6 +116,18 @@ func (p *postman) counts() (sent, failed uint64, last string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent, p.failed, p.last
+}
+
+// drain waits until everything is delivered, or something cannot be.
+func (p *postman) drain(most time.Duration) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		p.mu.Lock()
+		idle := len(p.queue) == 0 || p.broken
+		p.mu.Unlock()
+		if idle {
+			return
+		}
+	}
 }
 
 // work delivers until ctx ends.
@@ -172,6 +183,7 @@ func (p *postman) account(m mail, err error, drop bool) {
 		p.sent++
 		if p.broken {
 			p.log.Info("mail works again through " + p.global.SMTPServer)
+			p.tell("failed", "works", "through "+p.global.SMTPServer)
 		}
 		p.broken, p.last = false, ""
 		return
@@ -186,58 +198,9 @@ func (p *postman) account(m mail, err error, drop bool) {
 			fate = "dropped"
 		}
 		p.log.Warn("mail: " + p.last + "; " + fate)
+		p.tell("works", "failed", p.last)
 	}
 	p.broken = true
-}
-
-// permanent is a refusal that another try will not change (SMTP 5yz).
-type permanent struct{ error }
-
-// deliver speaks SMTP as keepalived does: HELO, no TLS, no AUTH (RFC 821).
-func deliver(ctx context.Context, g *model.Global, m mail) error {
-	timeout := g.SMTPConnectTimeout
-	if timeout <= 0 {
-		timeout = 30 * time.Second
-	}
-	d := net.Dialer{Timeout: timeout}
-	c, err := d.DialContext(ctx, "tcp", g.SMTPServer)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	s := &session{c: c, r: bufio.NewReaderSize(c, replyMax), timeout: timeout}
-	helo := g.SMTPHELO
-	if helo == "" {
-		helo = hostName()
-	}
-	from := g.NotificationEmailFrom
-	if from == "" {
-		from = "keepalived@" + hostName()
-	}
-	if err := s.want("connect", "", "220"); err != nil {
-		return err
-	}
-	if err := s.want("HELO", "HELO "+clean(helo), "250"); err != nil {
-		return err
-	}
-	if err := s.want("MAIL", "MAIL FROM:<"+envelope(from)+">", "250"); err != nil {
-		return err
-	}
-	for _, to := range m.to {
-		if err := s.want("RCPT "+clean(to), "RCPT TO:<"+envelope(to)+">", "250", "251"); err != nil {
-			return err
-		}
-	}
-	if err := s.want("DATA", "DATA", "354"); err != nil {
-		return err
-	}
-	if err := s.want("message", message(from, m), "250"); err != nil {
-		return err
-	}
-	s.say("QUIT") // delivered already: whatever comes back is not our trouble
-	return nil
 }
 
 // message is header and body in keepalived's order, with its ending; the final
@@ -281,47 +244,4 @@ func envelope(s string) string {
 		}
 	}
 	return strings.TrimSpace(s)
-}
-
-type session struct {
-	c       net.Conn
-	r       *bufio.Reader
-	timeout time.Duration // of each step
-}
-
-func (s *session) say(line string) error {
-	s.c.SetDeadline(time.Now().Add(s.timeout))
-	_, err := s.c.Write([]byte(line + "\r\n"))
-	return err
-}
-
-// want sends a line (none when empty) and reads a reply with one of the codes.
-func (s *session) want(step, line string, codes ...string) error {
-	if line != "" {
-		if err := s.say(line); err != nil {
-			return fmt.Errorf("%s: %s: %w", s.c.RemoteAddr(), step, err)
-		}
-	}
-	s.c.SetDeadline(time.Now().Add(s.timeout))
-	for range 100 { // lines of one reply
-		b, err := s.r.ReadSlice('\n')
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", s.c.RemoteAddr(), step, err)
-		}
-		text := strings.TrimRight(string(b), "\r\n")
-		if len(text) >= 4 && text[3] == '-' {
-			continue
-		}
-		for _, c := range codes {
-			if strings.HasPrefix(text, c) {
-				return nil
-			}
-		}
-		err = fmt.Errorf("%s: %s: answered %.200q", s.c.RemoteAddr(), step, text)
-		if strings.HasPrefix(text, "5") {
-			return permanent{err}
-		}
-		return err
-	}
-	return fmt.Errorf("%s: %s: endless reply", s.c.RemoteAddr(), step)
 }

@@ -24,6 +24,10 @@ func smtpServer(t *testing.T, replies func(line string) string) (string, <-chan 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveSMTP(t, l, replies)
+}
+
+func serveSMTP(t *testing.T, l net.Listener, replies func(line string) string) (string, <-chan string) {
 	t.Cleanup(func() { l.Close() })
 	sessions := make(chan string, 100)
 	go func() {

@@ -23,6 +23,8 @@ type memory struct {
 
 	vrrp, health *mark // nil: nothing was seen yet
 	scripts      map[string]verdict
+	config       uint64 // generation last applied
+	started      bool   // startup_script ran, files were initialised
 	warned       bool
 }
 
@@ -38,6 +40,9 @@ type memoryFile struct {
 	Health *mark  `json:"health,omitempty"`
 
 	Scripts map[string]verdict `json:"scripts,omitempty"`
+
+	Config  uint64 `json:"config,omitempty"`
+	Started bool   `json:"started,omitempty"`
 }
 
 func openMemory(env *ipc.Env) *memory {
@@ -59,7 +64,7 @@ func openMemory(env *ipc.Env) *memory {
 		if err != nil || json.Unmarshal(b, &f) != nil || f.Boot != m.boot {
 			continue
 		}
-		m.vrrp, m.health, m.scripts = f.VRRP, f.Health, f.Scripts
+		m.vrrp, m.health, m.scripts, m.config, m.started = f.VRRP, f.Health, f.Scripts, f.Config, f.Started
 		break
 	}
 	return m
@@ -102,8 +107,16 @@ func (m *memory) setScripts(v map[string]verdict) {
 	}
 }
 
+// setConfig remembers the configuration, and that the box was started up.
+func (m *memory) setConfig(gen uint64) {
+	if m.config != gen || !m.started {
+		m.config, m.started = gen, true
+		m.save()
+	}
+}
+
 func (m *memory) save() {
-	b, err := json.Marshal(memoryFile{m.boot, m.vrrp, m.health, m.scripts})
+	b, err := json.Marshal(memoryFile{m.boot, m.vrrp, m.health, m.scripts, m.config, m.started})
 	if err != nil {
 		return
 	}

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -39,22 +40,37 @@ type service struct {
 	scripts *scripts
 	queues  *queues
 	post    *postman
+	fifos   *fifos
+	files   *trackFiles
+	procs   *processes
+	journal *journal
 	memory  *memory
 	socket  ipc.Dir
 
 	touched chan struct{} // something to publish now and then
 	changed chan struct{} // something to publish at once
+	hold    chan struct{} // closed when startup_script is over
 
 	mu      sync.Mutex
 	runs    uint64
+	missed  uint64
 	applied status.Applied
+	startup string
 	running map[string]bool // names of verb "run"
+	seq     uint64
+	ring    []status.Transition // our own
 
 	// Only the main goroutine.
 	conf     *status.Conf
 	previous *model.Config
 	vrrp     *status.VRRP
 	health   *status.HealthNews
+	begun    bool              // start was called
+	linesDue uint64            // generation whose states are to be written to the pipes; 0: none
+	newReal  *model.Config     // the configuration before, when new real servers are to be told
+	alive    map[string]bool   // real servers of virtual servers with omega that are up; nil: not read yet
+	lastMail map[string]string // last state of an instance or group that was mailed
+	starting sync.WaitGroup
 }
 
 // Options are where things lie. The zero value is a director's.
@@ -78,7 +94,11 @@ func newService(env *ipc.Env, o Options) *service {
 	}
 	s := &service{
 		env: env, srv: ipc.NewServer("notify"), run: newRunner(o), socket: o.Socket,
-		touched: make(chan struct{}, 1), changed: make(chan struct{}, 1), running: map[string]bool{}, memory: openMemory(env),
+		touched: make(chan struct{}, 1), changed: make(chan struct{}, 1), hold: make(chan struct{}),
+		running: map[string]bool{}, lastMail: map[string]string{}, memory: openMemory(env),
+	}
+	if f := env.Files["scripts"]; f != nil { // the cgroup that init made for them
+		s.run.cgroup = f
 	}
 	did := func(news bool) {
 		s.mu.Lock()
@@ -90,10 +110,40 @@ func newService(env *ipc.Env, o Options) *service {
 			poke(s.touched)
 		}
 	}
-	s.scripts = &scripts{run: s.run, log: env.Log, did: did, before: s.memory.scripts}
+	now := func() { poke(s.changed) }
+	s.scripts = &scripts{run: s.run, log: env.Log, did: did, before: s.memory.scripts, hold: s.hold}
+	s.scripts.tell = func(name, from, to, why string) { s.tell("script", name, from, to, why) }
 	s.queues = newQueues(s.run, env.Log, func() { did(false) })
+	s.queues.hold = s.hold
 	s.post = newPostman(env.Log, func() { poke(s.touched) })
+	s.post.tell = func(from, to, why string) { s.tell("mail", "mail", from, to, why) }
+	user := &scriptUser{cred: s.run.cred}
+	s.fifos = &fifos{run: s.run, user: user, log: env.Log, did: func() { poke(s.touched) }}
+	s.fifos.tell = func(name, why string) { s.tell("reader", name, "running", "ended", why) }
+	s.files = &trackFiles{user: user, log: env.Log, did: now, now: time.Now}
+	s.files.tell = func(name string, from, to int) {
+		s.tell("file", name, strconv.Itoa(from), strconv.Itoa(to), "the file was written")
+	}
+	s.procs = &processes{proc: "/proc", log: env.Log, did: now, now: time.Now}
+	s.procs.tell = func(name string, known, was, ok bool, why string) {
+		s.tell("process", name, verdictName(known, was), verdictName(true, ok), why)
+	}
+	s.journal = openJournal(env.Data, s.memory.boot, env.Log)
 	return s
+}
+
+// tell puts a transition of our own into the ring. The journal takes it with
+// the next state that is published.
+func (s *service) tell(kind, object, from, to, reason string) {
+	s.mu.Lock()
+	s.seq++
+	t := status.Transition{Seq: s.seq, Time: time.Now(), Kind: kind, Object: object, From: from, To: to, Reason: reason}
+	if len(s.ring) >= 2*status.RingSize { // a fresh array: what was published must not change under its reader
+		s.ring = append(make([]status.Transition, 0, 2*status.RingSize), s.ring[len(s.ring)-status.RingSize:]...)
+	}
+	s.ring = append(s.ring, t)
+	s.mu.Unlock()
+	poke(s.changed)
 }
 
 func poke(ch chan struct{}) {
@@ -112,6 +162,8 @@ func (s *service) serve(ctx context.Context) error {
 	s.srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)
 	s.srv.Handle("run", s.verbRun, ipc.UIDHealth)
 	s.srv.Handle("mail", s.verbMail, ipc.UIDConsole)
+	s.srv.Handle("track-file", s.verbTrackFile, ipc.UIDConsole)
+	s.srv.Handle("journal", s.verbJournal, ipc.UIDConsole)
 
 	var wg sync.WaitGroup
 	failed := make(chan error, 2)
@@ -129,24 +181,19 @@ func (s *service) serve(ctx context.Context) error {
 	mailDone := make(chan struct{})
 	go func() { defer close(mailDone); s.post.work(mailCtx) }()
 
+	// The journal ends last: it takes what the others tell at their end.
+	journalCtx, endJournal := context.WithCancel(context.Background())
+	journalDone := make(chan struct{})
+	go func() { defer close(journalDone); s.journal.work(journalCtx) }()
+
 	confs, vrrps, healths := make(chan status.Conf), make(chan status.VRRP), make(chan status.HealthNews)
-	wg.Go(func() {
-		conf.Run(ctx, func(u follow.Update) {
-			select {
-			case confs <- u.Conf:
-			case <-ctx.Done():
-			}
-		})
-	})
-	wg.Go(func() { watch(ctx, s.env.Dir.Client("vrrp"), vrrps) })
-	wg.Go(func() {
-		ipc.WatchSummary(ctx, s.env.Dir.Client("health"), func(_ uint64, h status.HealthNews) {
-			select {
-			case healths <- h:
-			case <-ctx.Done():
-			}
-		})
-	})
+	tables, nets := make(chan status.IPVSNews), make(chan ringOf)
+	client := s.env.Dir.Client
+	wg.Go(func() { conf.Run(ctx, func(u follow.Update) { forward(ctx, confs)(0, u.Conf) }) })
+	wg.Go(func() { ipc.Watch(ctx, client("vrrp"), forward(ctx, vrrps)) })
+	wg.Go(func() { ipc.WatchSummary(ctx, client("health"), forward(ctx, healths)) })
+	wg.Go(func() { ipc.WatchSummary(ctx, client("ipvs"), forward(ctx, tables)) })
+	wg.Go(func() { ipc.Watch(ctx, client("net"), forward(ctx, nets)) })
 	s.publish()
 
 	var err error
@@ -163,10 +210,16 @@ func (s *service) serve(ctx context.Context) error {
 			s.env.Ready()
 		case v := <-vrrps:
 			s.vrrp = &v
+			s.journal.take("vrrp", v.Transitions)
 			s.act(ctx)
 		case h := <-healths:
 			s.health = &h
+			s.journal.take("health", h.Transitions)
 			s.act(ctx)
+		case t := <-tables:
+			s.journal.take("ipvs", t.Transitions)
+		case n := <-nets:
+			s.journal.take("net", n.Transitions)
 		case <-s.changed:
 			s.publish()
 			s.memory.setScripts(s.scripts.verdicts())
@@ -181,31 +234,73 @@ func (s *service) serve(ctx context.Context) error {
 			s.env.Progress()
 		}
 	}
+	stopping := s.boxStops()
 	cancel()
+	s.starting.Wait()
 	s.scripts.wg.Wait()
+	if stopping {
+		s.omega()
+	}
 	s.queues.drain(drainTime)
+	if stopping {
+		s.shutdown()
+	}
+	s.fifos.stop(fifoGrace)
+	s.files.stop()
+	s.procs.stop()
+	s.publish()
+	s.post.drain(drainTime)
 	endMail()
 	<-mailDone
+	endJournal()
+	<-journalDone
 	wg.Wait()
 	return err
 }
 
-func watch[T any](ctx context.Context, c *ipc.Client, to chan<- T) {
-	ipc.Watch(ctx, c, func(_ uint64, v T) {
+// ringOf is all that the journal wants of a state.
+type ringOf struct {
+	Transitions []status.Transition `json:"transitions"`
+}
+
+// forward hands a watched state to a channel, for as long as ctx lasts.
+func forward[T any](ctx context.Context, to chan<- T) func(uint64, T) {
+	return func(_ uint64, v T) {
 		select {
 		case to <- v:
 		case <-ctx.Done():
 		}
-	})
+	}
 }
 
 // applyConf takes a configuration.
 func (s *service) applyConf(ctx context.Context, c status.Conf) {
-	if s.conf != nil {
+	again := s.conf != nil && s.conf.Generation == c.Generation
+	if s.conf != nil && !again {
 		s.previous = &s.conf.Config
+		if c.Config.Global.FIFOStatesOnReload {
+			s.linesDue = c.Generation
+		}
+		if c.Config.Global.RSInitNotifies {
+			s.newReal = s.previous
+		}
 	}
-	s.conf = &c
-	s.post.configure(c.Config.Global)
+	s.conf, s.alive = &c, nil
+	g := &c.Config.Global
+	first := !s.memory.started
+	if s.memory.config != c.Generation {
+		reason := c.Source
+		if c.Author != "" {
+			reason += " by " + c.Author
+		}
+		s.tell("configuration", "configuration", strconv.FormatUint(s.memory.config, 10), strconv.FormatUint(c.Generation, 10), reason)
+	}
+	s.memory.setConfig(c.Generation)
+	s.post.configure(*g)
+	s.fifos.apply(ctx, g)
+	s.files.apply(ctx, c.Config.TrackFiles, first)
+	s.procs.apply(ctx, c.Config.TrackProcesses)
+	s.start(ctx, g, first)
 	s.scripts.apply(ctx, &c.Config)
 	s.mu.Lock()
 	s.applied = status.Applied{Config: c.Generation}
@@ -237,55 +332,100 @@ func (s *service) act(ctx context.Context) {
 		if fresh {
 			list = currentVRRP(v)
 		} else {
-			list = news(v.Transitions, *s.memory.vrrp)
+			list = s.news("vrrp", v.Transitions, *s.memory.vrrp)
 		}
 		for _, t := range list {
 			s.do(forVRRP, t)
+		}
+		if s.linesDue > 0 && v.Config >= s.linesDue {
+			s.linesDue = 0
+			for _, l := range stateLines(v) {
+				s.fifos.add(l, false)
+			}
 		}
 		s.memory.setVRRP(v.Transitions, fresh)
 	}
 	if h := s.health; h != nil && h.Config <= s.conf.Generation && h.Config > 0 {
 		fresh := s.memory.health == nil
 		var list []status.Transition
-		if fresh {
+		if !fresh {
+			list = s.news("health", h.Transitions, *s.memory.health)
+		}
+		if fresh || s.alive == nil && hasOmega(&s.conf.Config) || s.newReal != nil && h.Config == s.conf.Generation {
 			whole, err := s.verdicts(ctx)
 			if err != nil {
 				return // its next news is the next try
 			}
-			list = currentHealth(&s.conf.Config, whole)
-			s.health = &status.HealthNews{Applied: whole.Applied, Transitions: whole.Transitions}
-			h = s.health
-		} else {
-			list = news(h.Transitions, *s.memory.health)
+			if fresh {
+				list = currentHealth(&s.conf.Config, whole)
+				s.health = &status.HealthNews{Applied: whole.Applied, Transitions: whole.Transitions}
+				h = s.health
+			} else if s.newReal != nil && h.Config == s.conf.Generation {
+				list = append(newReal(s.newReal, &s.conf.Config, whole, list), list...)
+				s.newReal = nil
+			}
+			s.alive = aliveOf(&s.conf.Config, whole)
 		}
 		for _, t := range list {
+			if _, counts := s.alive[t.Object]; counts {
+				s.alive[t.Object] = t.To == stateUp
+			}
 			s.do(forHealth, t)
 		}
 		s.memory.setHealth(h.Transitions, fresh)
 	}
 }
 
+// news is news, and tells of what was lost.
+func (s *service) news(service string, ring []status.Transition, last mark) []status.Transition {
+	list, missed := news(ring, last)
+	if missed > 0 && last != (mark{}) {
+		s.mu.Lock()
+		s.missed += missed
+		s.mu.Unlock()
+		s.env.Log.Warn(fmt.Sprintf("%s: %d transitions came faster than they could be read: no script, mail or line tells of them", service, missed))
+	}
+	return list
+}
+
 // do sets off what a transition asks for. An object that the configuration
 // has just lost is looked for in the one before.
 func (s *service) do(find func(*model.Config, status.Transition) actions, t status.Transition) {
 	a := find(&s.conf.Config, t)
-	if len(a.jobs) == 0 && a.mail == nil && s.previous != nil {
+	if len(a.jobs) == 0 && a.mail == nil && a.line == "" && s.previous != nil {
 		a = find(s.previous, t)
 	}
 	for _, j := range a.jobs {
 		s.queues.add(j)
 	}
-	if a.mail != nil {
-		s.post.add(*a.mail) // not set up: as in keepalived, nobody asked for mail then
+	if a.line != "" {
+		s.fifos.add(a.line, a.lvs)
 	}
+	if a.mail == nil {
+		return
+	}
+	if t.Kind == kindInstance || t.Kind == kindGroup {
+		// With no_email_faults a fault that passes leaves the state that was
+		// mailed last.
+		key := t.Kind + " " + t.Object
+		if s.lastMail[key] == t.To {
+			return
+		}
+		s.lastMail[key] = t.To
+	}
+	s.post.add(*a.mail) // not set up: as in keepalived, nobody asked for mail then
 }
 
 func (s *service) publish() {
 	sent, failed, last := s.post.counts()
 	n := status.Notify{Scripts: s.scripts.results(), MailSent: sent, MailFailed: failed, LastMailError: last}
 	s.mu.Lock()
-	n.Applied, n.Runs = s.applied, s.runs
+	n.Applied, n.Runs, n.Missed, n.Startup = s.applied, s.runs, s.missed, s.startup
+	n.Transitions = s.ring[max(0, len(s.ring)-status.RingSize):len(s.ring):len(s.ring)]
 	s.mu.Unlock()
+	n.Dropped = s.queues.lost()
+	n.Files, n.Processes, n.FIFOs = s.files.results(), s.procs.results(), s.fifos.states()
+	s.journal.take("notify", n.Transitions)
 	s.srv.Publish(n)
 }
 
@@ -326,4 +466,24 @@ func (s *service) verbMail(_ context.Context, _ ipc.Peer, body json.RawMessage) 
 		return nil, err
 	}
 	return nil, s.post.add(mail{to: m.To, subject: m.Subject, body: m.Body})
+}
+
+// verbTrackFile writes the number of a track_file.
+func (s *service) verbTrackFile(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var v status.TrackValue
+	if err := json.Unmarshal(body, &v); err != nil {
+		return nil, err
+	}
+	return nil, s.files.set(v.Name, v.Value)
+}
+
+// verbJournal answers with transitions of all services.
+func (s *service) verbJournal(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var q status.JournalQuery
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, err
+		}
+	}
+	return s.journal.query(q), nil
 }

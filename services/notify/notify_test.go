@@ -456,17 +456,23 @@ func TestNews(t *testing.T) {
 		ring []status.Transition
 		last mark
 		want int
+
+		missed uint64
 	}{
-		{"empty", nil, mark{}, 0},
-		{"nothing new", ring(1, 3, t0), markOf(ring(3, 1, t0.Add(2*time.Second))[0]), 0},
-		{"two new", ring(1, 5, t0), markOf(ring(3, 1, t0.Add(2*time.Second))[0]), 2},
-		{"the first ever", ring(1, 2, t0), mark{}, 2},
-		{"missed a whole ring", ring(900, 5, t0), mark{3, t0.Add(-time.Hour).UnixNano()}, 5},
-		{"restarted, lower numbers", ring(1, 2, t0), mark{40, t0.Add(-time.Minute).UnixNano()}, 2},
-		{"restarted, and the clock was set back", ring(1, 2, t0), mark{40, t0.Add(time.Hour).UnixNano()}, 2},
-		{"restarted, same numbers", ring(1, 3, t0), mark{2, t0.Add(-time.Minute).UnixNano()}, 3},
+		{"empty", nil, mark{}, 0, 0},
+		{"nothing new", ring(1, 3, t0), markOf(ring(3, 1, t0.Add(2*time.Second))[0]), 0, 0},
+		{"two new", ring(1, 5, t0), markOf(ring(3, 1, t0.Add(2*time.Second))[0]), 2, 0},
+		{"the first ever", ring(1, 2, t0), mark{}, 2, 0},
+		{"missed a whole ring", ring(900, 5, t0), mark{3, t0.Add(-time.Hour).UnixNano()}, 5, 896},
+		{"restarted, lower numbers", ring(1, 2, t0), mark{40, t0.Add(-time.Minute).UnixNano()}, 2, 0},
+		{"restarted, and the clock was set back", ring(1, 2, t0), mark{40, t0.Add(time.Hour).UnixNano()}, 2, 0},
+		{"restarted, same numbers", ring(1, 3, t0), mark{2, t0.Add(-time.Minute).UnixNano()}, 3, 0},
 	} {
-		if got := len(news(c.ring, c.last)); got != c.want {
+		list, missed := news(c.ring, c.last)
+		if missed != c.missed {
+			t.Errorf("%s: %d missed, want %d", c.name, missed, c.missed)
+		}
+		if got := len(list); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

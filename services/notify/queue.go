@@ -17,6 +17,9 @@ const (
 	queueSize   = 64
 	notifyLimit = 10 * time.Minute
 	waitedLimit = time.Minute // once the next one waits
+	// sideBySide bounds what a site that loses a thousand real servers at once
+	// starts. Scripts of instances and groups never wait for those.
+	sideBySide = 32
 )
 
 // job is one notify script to run.
@@ -25,6 +28,7 @@ type job struct {
 	what   string // "notify_master"
 	cmd    model.Command
 	extra  []string
+	lvs    bool // of a virtual or real server
 }
 
 // queues run jobs: in order for one object, never two of one object at a
@@ -35,11 +39,16 @@ type queues struct {
 	log *slog.Logger
 	did func() // after each job
 
+	hold <-chan struct{} // closed: jobs may run; nil: at once
+
 	ctx    context.Context // ends what runs
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	byName map[string]*queue
 	wg     sync.WaitGroup
+	places chan struct{} // of jobs of virtual and real servers that run now
+
+	dropped uint64
 }
 
 type queue struct {
@@ -49,7 +58,7 @@ type queue struct {
 
 func newQueues(run *runner, log *slog.Logger, did func()) *queues {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &queues{run: run, log: log, did: did, ctx: ctx, cancel: cancel, byName: map[string]*queue{}}
+	return &queues{run: run, log: log, did: did, ctx: ctx, cancel: cancel, byName: map[string]*queue{}, places: make(chan struct{}, sideBySide)}
 }
 
 // add puts a job at the end of its object's queue. A full queue loses its
@@ -71,6 +80,7 @@ func (q *queues) add(j job) {
 	if len(o.jobs) >= queueSize {
 		q.log.Warn(fmt.Sprintf("%s: %s dropped: %d scripts of it are waiting already", j.object, o.jobs[0].what, len(o.jobs)))
 		o.jobs = o.jobs[1:]
+		q.dropped++
 	}
 	o.jobs = append(o.jobs, j)
 	select {
@@ -101,7 +111,29 @@ func (q *queues) work(o *queue, j job) {
 	}
 }
 
+// lost is how many jobs were dropped.
+func (q *queues) lost() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dropped
+}
+
 func (q *queues) do(o *queue, j job) {
+	if q.hold != nil {
+		select {
+		case <-q.hold:
+		case <-q.ctx.Done():
+			return
+		}
+	}
+	if j.lvs {
+		select {
+		case q.places <- struct{}{}:
+			defer func() { <-q.places }()
+		case <-q.ctx.Done():
+			return
+		}
+	}
 	ctx, cancel := context.WithCancel(q.ctx)
 	defer cancel()
 	done, over := make(chan struct{}), make(chan struct{})

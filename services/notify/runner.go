@@ -33,10 +33,11 @@ const (
 // runner starts programs for others: in a process group of their own, as the
 // script user, with a clean environment.
 type runner struct {
-	shell string   // interpreter of Command.Shell
-	path  string   // PATH
-	env   []string // beside PATH
-	cred  *syscall.Credential
+	shell  string   // interpreter of Command.Shell
+	path   string   // PATH
+	env    []string // beside PATH
+	cred   *syscall.Credential
+	cgroup *os.File // that scripts are put into; nil: the one of this process
 }
 
 func newRunner(o Options) *runner {
@@ -139,8 +140,8 @@ func executable(path string) error {
 }
 
 // run does a command once and returns when nothing of its process group is
-// left that it waited for. After timeout, or when ctx ends, the group gets
-// SIGTERM, and SIGKILL 2 s later.
+// left that it waited for. After timeout (0: none), or when ctx ends, the group
+// gets SIGTERM, and SIGKILL 2 s later.
 func (r *runner) run(ctx context.Context, c model.Command, extra []string, timeout time.Duration) result {
 	began := time.Now()
 	path, argv, err := r.argv(c, extra)
@@ -154,6 +155,9 @@ func (r *runner) run(ctx context.Context, c model.Command, extra []string, timeo
 		SysProcAttr: &syscall.SysProcAttr{
 			Setpgid: true, Pdeathsig: syscall.SIGTERM, Credential: r.cred,
 		},
+	}
+	if r.cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(r.cgroup.Fd())
 	}
 	if err := cmd.Start(); err != nil {
 		return result{exit: -1, missing: missingFile(err), detail: startReason(path, err), took: time.Since(began)}
@@ -178,12 +182,16 @@ func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, timeout time.Duration)
 			}
 		}
 	}()
-	limit := time.NewTimer(timeout)
-	defer limit.Stop()
+	var limit <-chan time.Time // none: a reader of a pipe runs as long as the pipe is there
+	if timeout > 0 {
+		t := time.NewTimer(timeout)
+		defer t.Stop()
+		limit = t.C
+	}
 	killed := ""
 	select {
 	case <-exited:
-	case <-limit.C:
+	case <-limit:
 		killed = fmt.Sprintf("timeout after %s, killed", timeout)
 	case <-ctx.Done():
 		killed = "stopped"

@@ -23,6 +23,9 @@ type scripts struct {
 	log *slog.Logger
 	did func(news bool) // after each result
 
+	hold <-chan struct{}                     // closed: scripts may run; nil: at once
+	tell func(name, from, to, reason string) // a verdict is another one
+
 	before map[string]verdict // of the run before, until the first apply
 
 	mu   sync.Mutex
@@ -120,6 +123,13 @@ func (s *scripts) work(ctx context.Context, n *script, before <-chan struct{}) {
 	if before != nil {
 		<-before
 	}
+	if s.hold != nil {
+		select {
+		case <-s.hold:
+		case <-ctx.Done():
+			return
+		}
+	}
 	interval := max(n.conf.Interval, minInterval)
 	timeout := n.conf.Timeout
 	if timeout <= 0 {
@@ -180,8 +190,21 @@ func (s *scripts) account(n *script, res result, now time.Time) {
 			verdict = "succeeded"
 		}
 		s.log.Info(fmt.Sprintf("vrrp_script %s: %s: %s", n.conf.Name, verdict, detail))
+		if s.tell != nil {
+			s.tell(n.conf.Name, verdictName(was.Known, was.OK), verdictName(true, ok), detail)
+		}
 	}
 	s.did(news)
+}
+
+func verdictName(known, ok bool) string {
+	switch {
+	case !known:
+		return stateInit
+	case ok:
+		return "OK"
+	}
+	return "KO"
 }
 
 // results is a copy for publishing.

@@ -46,14 +46,16 @@ type Problem = model.Problem
 // by one; a reader that remembers the last one it acted on misses none as long
 // as it is less than a ring behind.
 type Transition struct {
-	Seq      uint64    `json:"seq"`
-	Time     time.Time `json:"time"`
-	Object   string    `json:"object"` // "VI_1", "[10.0.0.2]:tcp:80", "[10.0.0.5]:tcp:80 of [10.0.0.2]:tcp:80"
-	Kind     string    `json:"kind"`   // "instance", "group", "virtual server", "real server", "link", KindPriority, …
-	From     string    `json:"from"`
-	To       string    `json:"to"`
-	Reason   string    `json:"reason"`
-	Priority int       `json:"priority,omitempty"` // of an instance at that time
+	Seq    uint64    `json:"seq"`
+	Time   time.Time `json:"time"`
+	Object string    `json:"object"` // "VI_1", "[10.0.0.2]:tcp:80", "[10.0.0.5]:tcp:80 of [10.0.0.2]:tcp:80"
+	Kind   string    `json:"kind"`   // "instance", "group", "virtual server", "real server", "link", KindPriority, …
+	From   string    `json:"from"`
+	// To is the new state. Of an instance it may also be "MASTER_RX_LOWER_PRI",
+	// which changes no state, and "DELETED" when a commit took it away.
+	To       string `json:"to"`
+	Reason   string `json:"reason"`
+	Priority int    `json:"priority,omitempty"` // of an instance at that time
 }
 
 // KindPriority is the kind of a Transition that tells of an instance's new
@@ -445,6 +447,9 @@ type Notify struct {
 	Applied
 	Scripts       []ScriptResult  `json:"scripts"`
 	Runs          uint64          `json:"runs"`
+	Dropped       uint64          `json:"dropped,omitempty"` // notify scripts that found no room in their queue
+	Missed        uint64          `json:"missed,omitempty"`  // transitions that were gone from their ring before they were read
+	Startup       string          `json:"startup,omitempty"` // startup_script: "running", then what came of it
 	MailSent      uint64          `json:"mailSent"`
 	MailFailed    uint64          `json:"mailFailed"`
 	LastMailError string          `json:"lastMailError,omitempty"`
@@ -469,14 +474,19 @@ type ProcessResult struct {
 	OK    bool      `json:"ok"` // between quorum and quorum_max, after the delays
 	Count int       `json:"count"`
 	Last  time.Time `json:"last"`
+	// Since is when the count left OK behind and a delay runs; OK is as before.
+	Since  time.Time `json:"since,omitzero"`
+	Detail string    `json:"detail,omitempty"`
 }
 
 // FIFOState is one notify pipe.
 type FIFOState struct {
 	Path    string `json:"path"`
-	Written uint64 `json:"written"`          // lines
-	Dropped uint64 `json:"dropped"`          // lines that found no reader and no room
-	Reader  string `json:"reader,omitempty"` // state of the reader that we started
+	Written uint64 `json:"written"`           // lines
+	Dropped uint64 `json:"dropped"`           // lines that found no reader and no room
+	Waiting int    `json:"waiting,omitempty"` // lines that wait for the reader
+	Error   string `json:"error,omitempty"`   // why there is no such pipe
+	Reader  string `json:"reader,omitempty"`  // state of the reader that we started
 }
 
 // ScriptResult is the outcome of one vrrp_script. Counting rise and fall is
@@ -500,8 +510,9 @@ type Init struct {
 	Started           time.Time `json:"started"`
 	Phases            []Phase   `json:"phases"`
 	Services          []Process `json:"services"`
-	Watchdog          string    `json:"watchdog"`  // "i6300esb, fed" or why it is not
-	Stateless         bool      `json:"stateless"` // no data disk: nothing outlives a reboot
+	Watchdog          string    `json:"watchdog"`           // "i6300esb, fed" or why it is not
+	Stateless         bool      `json:"stateless"`          // no data disk: nothing outlives a reboot
+	Stopping          bool      `json:"stopping,omitempty"` // the box is on its way down
 	MemTotal, MemFree uint64    `json:",omitempty"`
 }
 
