@@ -207,36 +207,25 @@ func (j *journal) work(ctx context.Context) {
 	if j.dir == "" {
 		return
 	}
+	var last time.Time // of the last write
 	pause := j.soon
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-j.kick:
 		case <-ctx.Done():
-			j.flush()
-			return
+		}
+		// What comes soon after a write makes the pause longer; a quiet time as
+		// long as the pause makes it short again.
+		since := time.Since(last)
+		if since > pause {
+			pause = j.soon
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(max(j.soon, pause-since)):
 		case <-ctx.Done():
 		}
 		j.flush()
-		// What came while that was written or right after it makes the next pause
-		// longer; a quiet time as long as the pause makes it short again.
-		began := time.Now()
-		select {
-		case <-j.kick:
-			pause = min(pause*2, j.slow)
-			if rest := pause - time.Since(began); rest > 0 {
-				select {
-				case <-time.After(rest):
-				case <-ctx.Done():
-				}
-			}
-			j.flush()
-		case <-time.After(pause):
-			pause = j.soon
-		case <-ctx.Done():
-		}
+		last, pause = time.Now(), min(2*pause, j.slow)
 	}
 }
 

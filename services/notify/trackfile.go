@@ -37,7 +37,6 @@ type trackFiles struct {
 	in    *os.File         // the inotify descriptor; nil: nothing is watched, or it cannot be had
 	gen   int              // grows when watching begins or ends
 	on    bool
-	ctx   context.Context
 	wg    sync.WaitGroup
 }
 
@@ -57,7 +56,6 @@ const fileMask = unix.IN_CLOSE_WRITE | unix.IN_DELETE | unix.IN_MOVED_FROM | uni
 func (s *trackFiles) apply(ctx context.Context, files []model.TrackFile, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ctx = ctx
 	old := s.list
 	s.list = nil
 	for _, c := range files {
@@ -72,7 +70,7 @@ func (s *trackFiles) apply(ctx context.Context, files []model.TrackFile, first b
 		}
 		s.list = append(s.list, f)
 	}
-	s.rewatch()
+	s.rewatch(ctx)
 	for _, f := range s.list {
 		s.read(f)
 	}
@@ -125,7 +123,7 @@ func fileHint(path string, err error) error {
 
 // rewatch watches the folders of all files. It starts the reader when there is
 // something to read, and ends it when there is not.
-func (s *trackFiles) rewatch() {
+func (s *trackFiles) rewatch(ctx context.Context) {
 	if len(s.list) == 0 {
 		s.stopWatch()
 		return
@@ -143,7 +141,7 @@ func (s *trackFiles) rewatch() {
 		}
 		s.watch = map[int32]string{}
 		gen := s.gen
-		s.wg.Go(func() { s.poll(gen) })
+		s.wg.Go(func() { s.poll(ctx, gen) })
 	}
 	keep := map[int32]bool{}
 	for _, f := range s.list {
@@ -219,13 +217,13 @@ func resolve(path string) string {
 
 // poll looks once a second for folders that were not there, and for all files
 // when the kernel cannot tell.
-func (s *trackFiles) poll(gen int) {
+func (s *trackFiles) poll(ctx context.Context, gen int) {
 	t := time.NewTicker(fileLook)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 		s.mu.Lock()
@@ -234,7 +232,7 @@ func (s *trackFiles) poll(gen int) {
 			return
 		}
 		if s.in == nil || slices.ContainsFunc(s.list, func(f *trackFile) bool { return !s.watched(f) }) {
-			s.rewatch()
+			s.rewatch(ctx)
 			for _, f := range s.list {
 				s.read(f)
 			}
