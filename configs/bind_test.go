@@ -257,7 +257,7 @@ func TestValues(t *testing.T) {
 		{vs("quorum_up /bin/up\nquorum_down \"down a 'b c'\"\nomega\nha_suspend", ""),
 			server(func(v model.VirtualServer) any {
 				return fmt.Sprintf("%q %q %v %v", v.QuorumUp.Argv, v.QuorumDown.Argv, v.Omega, v.HASuspend)
-			}), `["/bin/up"] ["down" "a" "b c"] true true`, "omega is accepted but not implemented"},
+			}), `["/bin/up"] ["down" "a" "b c"] true true`, ""},
 		{"virtual_server 2001:db8::80 80 {\n lb_algo rr\n lb_kind NAT\n protocol udp\n real_server 10.0.0.2 80 {\n}\n real_server fd00::2 {\n}\n}\n",
 			server(func(v model.VirtualServer) any { return words(v.Real[0].Addr, v.Real[0].Port, v.Granularity) }), "fd00::2 80 128", "not of the family"},
 		{"virtual_server fwmark 3 {\n lb_algo rr\n lb_kind DR\n real_server fd00::2 80 {\n TCP_CHECK {\n}\n}\n}\nmark 3 { tcp 2001:db8::1 80-90 443 }\n",

@@ -271,7 +271,7 @@ func (b *binder) notify(to *model.Notify, l *syntax.Node, path string) {
 	case "notify_stop":
 		c = &to.Stop
 	case "notify_deleted":
-		c = &to.Deleted
+		c, to.TellDeleted = &to.Deleted, true
 	case "notify_master_rx_lower_pri":
 		c = &to.MasterRxLowerPri
 	case "notify":

@@ -29,7 +29,7 @@ var serverRows = []Keyword{
 	row("virtual_server", "warmup", "timer:0..", "delay_loop", 'B', Works, "the first probe comes at random within this time"),
 	row("virtual_server", "inhibit_on_failure", "bool?", "off", 'B', Works, "a dead server stays with weight 0"),
 	row("virtual_server", "alpha", "bool?", "off", 'B', Works, "servers are down until the first success"),
-	row("virtual_server", "omega", "", "off", 'B', Planned, "run notify_down and quorum_down at stop"),
+	row("virtual_server", "omega", "", "off", 'B', Works, "run notify_down and quorum_down at stop"),
 	row("virtual_server", "quorum", "int:1..", "1", 'B', Works, "weight that must be alive"),
 	row("virtual_server", "hysteresis", "int:0..", "0", 'B', Works, "how far beyond the quorum a change must go"),
 	row("virtual_server", "quorum_up", "cmd", "none", 'B', Works, "run when the quorum is reached"),

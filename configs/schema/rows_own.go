@@ -10,10 +10,10 @@ var pairRows = []Keyword{
 	row("heartbeat", "multiplier", "int:2..20", "3", 'O', Works, "missed heartbeats until the peer is lost"),
 	row("heartbeat", "port", "int:1..65535", "1912", 'O', Works, "UDP port"),
 
-	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Planned, "TLS to the mail server: starttls on the usual port, on from the first byte"),
-	row("global_defs", "smtp_verify", "bool?", "on", 'O', Planned, "verify the mail server's certificate"),
-	row("global_defs", "smtp_user", "word:USER", "none", 'O', Planned, "log in to the mail server as this user, over TLS only"),
-	row("global_defs", "smtp_password", "word:PASSWORD", "none", 'O', Planned, "with this password"),
+	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Works, "TLS to the mail server: starttls on the usual port, on from the first byte"),
+	row("global_defs", "smtp_verify", "bool?", "on", 'O', Works, "verify the mail server's certificate"),
+	row("global_defs", "smtp_user", "word:USER", "none", 'O', Works, "log in to the mail server as this user, over TLS only"),
+	row("global_defs", "smtp_password", "word:PASSWORD", "none", 'O', Works, "with this password"),
 
 	row("root", "snmp", "{snmp}", "", 'O', Works, "SNMP agent of the box"),
 	row("snmp", "listen", "ip int:1..65535?", "port 161", 'O', Works, "address that answers; repeat for more"),

@@ -32,30 +32,30 @@ const (
 
 // What may stand in Transition.To beside the states of status.
 const (
-	toDeleted        = "DELETED"
-	toRxLowerPri     = "MASTER_RX_LOWER_PRI"
-	toMasterPriority = "MASTER_PRIORITY"
-	toBackupPriority = "BACKUP_PRIORITY"
+	toDeleted    = "DELETED"
+	toRxLowerPri = "MASTER_RX_LOWER_PRI"
 )
 
 // forVRRP is what keepalived does at a transition of an instance or a group:
 // the script of the state first, then "notify" with four more arguments.
 func forVRRP(cfg *model.Config, t status.Transition) actions {
 	var n *model.Notify
-	var alert, changes bool
+	var alert bool
 	prio, kind := t.Priority, "INSTANCE"
 	switch t.Kind {
+	case status.KindPriority: // vrrp has looked whether that is asked for
+		return actions{line: vrrpLine(kind, t.Object, t.To, prio)}
 	case kindGroup:
 		for i := range cfg.SyncGroups {
 			if g := &cfg.SyncGroups[i]; g.Name == t.Object {
-				n, alert, changes = &g.Notify, g.SMTPAlert, g.NotifyPriorityChanges
+				n, alert = &g.Notify, g.SMTPAlert
 			}
 		}
 		prio, kind = 0, "GROUP"
 	default:
 		for i := range cfg.Instances {
 			if v := &cfg.Instances[i]; v.Name == t.Object {
-				n, alert, changes = &v.Notify, v.SMTPAlert, v.NotifyPriorityChanges
+				n, alert = &v.Notify, v.SMTPAlert
 			}
 		}
 	}
@@ -89,16 +89,10 @@ func forVRRP(cfg *model.Config, t status.Transition) actions {
 		}
 	case toRxLowerPri:
 		add("notify_master_rx_lower_pri", n.MasterRxLowerPri)
-	case toMasterPriority, toBackupPriority:
-		if !changes {
-			return actions{}
-		}
 	default:
 		return actions{} // INIT: nobody is told
 	}
-	switch t.To {
-	case toRxLowerPri, toMasterPriority, toBackupPriority: // events, not states
-	default:
+	if t.To != toRxLowerPri { // an event, not a state
 		add("notify", n.Any, kind, t.Object, state, strconv.Itoa(prio))
 	}
 	a.line = vrrpLine(kind, t.Object, state, prio)

@@ -192,7 +192,6 @@ func TestPipesOfTheService(t *testing.T) {
 	cfg.Global.NotifyFIFO, cfg.Global.VRRPFIFO, cfg.Global.LVSFIFO = p("all"), p("vrrp"), p("lvs")
 	cfg.Global.FIFOStatesOnReload, cfg.Global.RSInitNotifies = true, true
 	cfg.Instances[0].Notify, cfg.SyncGroups[0].Notify = model.Notify{}, model.Notify{}
-	cfg.Instances[0].NotifyPriorityChanges = true
 	cfg.Instances = append(cfg.Instances, model.Instance{Name: "VI_2"})
 	vs := &cfg.VirtualServers[0]
 	vs.QuorumUp, vs.QuorumDown, vs.Real[0].NotifyUp, vs.Real[0].NotifyDown = model.Command{}, model.Command{}, model.Command{}, model.Command{}
@@ -237,10 +236,9 @@ func TestPipesOfTheService(t *testing.T) {
 	}
 	tell("instance", "VI_1", "MASTER", 100)
 	tell("instance", "VI_1", "MASTER_RX_LOWER_PRI", 100)
-	tell("instance", "VI_1", "MASTER_PRIORITY", 90)
-	tell("instance", "VI_2", "BACKUP_PRIORITY", 90) // not asked for
+	tell("priority", "VI_1", "MASTER_PRIORITY", 90)
 	tell("instance", "VI_1", "BACKUP", 90)
-	tell("instance", "VI_1", "BACKUP_PRIORITY", 80)
+	tell("priority", "VI_1", "BACKUP_PRIORITY", 80)
 	v.Instances[0].Effective = 80
 	b.vrrp.Publish(v)
 	expect("INSTANCE \"VI_1\" MASTER 100\nINSTANCE \"VI_1\" MASTER_RX_LOWER_PRI 100\nINSTANCE \"VI_1\" MASTER_PRIORITY 90\nINSTANCE \"VI_1\" BACKUP 90\nINSTANCE \"VI_1\" BACKUP_PRIORITY 80\n")

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -393,6 +394,9 @@ func (s *service) news(service string, ring []status.Transition, last mark) []st
 func (s *service) do(find func(*model.Config, status.Transition) actions, t status.Transition) {
 	a := find(&s.conf.Config, t)
 	if len(a.jobs) == 0 && a.mail == nil && a.line == "" && s.previous != nil {
+		if t.To == status.VRRPStop && lost(&s.conf.Config, t) {
+			t.To = toDeleted // it stopped because a commit took it away
+		}
 		a = find(s.previous, t)
 	}
 	for _, j := range a.jobs {
@@ -414,6 +418,14 @@ func (s *service) do(find func(*model.Config, status.Transition) actions, t stat
 		s.lastMail[key] = t.To
 	}
 	s.post.add(*a.mail) // not set up: as in keepalived, nobody asked for mail then
+}
+
+// lost reports whether the configuration has no such instance or group.
+func lost(cfg *model.Config, t status.Transition) bool {
+	if t.Kind == kindGroup {
+		return !slices.ContainsFunc(cfg.SyncGroups, func(g model.SyncGroup) bool { return g.Name == t.Object })
+	}
+	return t.Kind == kindInstance && !slices.ContainsFunc(cfg.Instances, func(i model.Instance) bool { return i.Name == t.Object })
 }
 
 func (s *service) publish() {

@@ -336,13 +336,13 @@ func ourStages(t *testing.T, rec, log, fifo string) map[string]stage {
 			NotificationEmailFrom: "root@example.com", SMTPConnectTimeout: 5 * time.Second, NotifyFIFO: model.FIFO{Path: fifo},
 		},
 		SyncGroups: []model.SyncGroup{{
-			Name: "G", Instances: []string{"VI_1"}, SMTPAlert: true, NotifyPriorityChanges: true,
+			Name: "G", Instances: []string{"VI_1"}, SMTPAlert: true,
 			Notify: model.Notify{Master: call("gmaster"), Any: call("gany")},
 		}},
 		Instances: []model.Instance{
-			{Name: "VI_1", SMTPAlert: true, NotifyPriorityChanges: true, Notify: model.Notify{
+			{Name: "VI_1", SMTPAlert: true, Notify: model.Notify{
 				Master: call("master", "x y"), Backup: call("backup"), Fault: call("fault"), Any: call("any")}},
-			{Name: "VI_2", SMTPAlert: true, NotifyPriorityChanges: true, Notify: model.Notify{
+			{Name: "VI_2", SMTPAlert: true, Notify: model.Notify{
 				Deleted: call("deleted"), TellDeleted: true, Any: call("any2")}},
 		},
 	}
@@ -375,7 +375,7 @@ func ourStages(t *testing.T, rec, log, fifo string) map[string]stage {
 	tell("instance", "VI_2", "MASTER", 90)
 	b.vrrp.Publish(v)
 	got["start"] = w.expect("start", 9, 6, 6)
-	tell("instance", "VI_2", "MASTER_PRIORITY", 95)
+	tell("priority", "VI_2", "MASTER_PRIORITY", 95)
 	b.vrrp.Publish(v)
 	got["priority"] = w.expect("priority", 0, 1, 0)
 	tell("instance", "VI_1", "FAULT", 100)
@@ -392,7 +392,7 @@ func ourStages(t *testing.T, rec, log, fifo string) map[string]stage {
 	got["back"] = w.expect("back", 9, 6, 6)
 	cfg.Instances = cfg.Instances[:1]
 	b.conf.Publish(status.Conf{Generation: 2, Config: cfg})
-	tell("instance", "VI_2", "DELETED", 95)
+	tell("instance", "VI_2", "STOP", 95) // what vrrp says of an instance that a commit takes away
 	v.Config = 2
 	b.vrrp.Publish(v)
 	got["deleted"] = w.expect("deleted", 2, 1, 0)

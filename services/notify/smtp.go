@@ -46,7 +46,7 @@ func deliver(ctx context.Context, g *model.Global, m mail) error {
 		return permanent{fmt.Errorf("smtp_server %s: %w", g.SMTPServer, err)}
 	}
 	if g.SMTPUser != "" && g.SMTPTLS == tlsNever {
-		return permanent{errors.New("smtp_server: a password is only sent over TLS: add smtp_tls starttls (port 587) or smtp_tls tls (port 465) to global_defs")}
+		return permanent{errors.New("smtp_server: a password is only sent over TLS: add smtp_tls starttls (port 587) or smtp_tls on (port 465) to global_defs")}
 	}
 	d := net.Dialer{Timeout: timeout}
 	c, err := d.DialContext(ctx, "tcp", g.SMTPServer)
@@ -150,7 +150,7 @@ func (s *session) secure(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		var cert *tls.CertificateVerificationError
 		if errors.As(err, &cert) {
-			return fmt.Errorf("%s: the certificate of %s: %w; smtp_tls_verify off takes any", s.c.RemoteAddr(), s.host, cert.Err)
+			return fmt.Errorf("%s: the certificate of %s: %w; smtp_verify off takes any", s.c.RemoteAddr(), s.host, cert.Err)
 		}
 		return fmt.Errorf("%s: TLS: %w", s.c.RemoteAddr(), err)
 	}
