@@ -169,7 +169,7 @@ var stopOrder = [][]string{{"vrrp"}, {"health", "ipvs"}, {"notify"}, {"snmp", "c
 // stopTime bounds the stop of one service.
 func (s service) stopTime() time.Duration {
 	if s.name == "notify" {
-		return 5 * time.Second // its last scripts
+		return 16 * time.Second // its last scripts, shutdown_script, the last mail
 	}
 	return 3 * time.Second
 }

@@ -47,7 +47,7 @@ func (m *machine) state() status.Init {
 		s.MemTotal, s.MemFree = uint64(si.Totalram)*uint64(si.Unit), memAvailable()
 	}
 	m.mu.Lock()
-	s.Watchdog = m.dogState
+	s.Watchdog, s.Stopping = m.dogState, !m.stopping.IsZero()
 	m.mu.Unlock()
 	return s
 }
@@ -189,7 +189,7 @@ func (m *machine) starved(why string) {
 }
 
 // shutdownTime bounds everything that shutdown does.
-const shutdownTime = 20 * time.Second
+const shutdownTime = 32 * time.Second
 
 // shutdown ends the box in order; it returns only when the kernel refuses.
 func (m *machine) shutdown(r power.Request) {

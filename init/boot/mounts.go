@@ -33,7 +33,9 @@ var mounts = []mount{
 	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755", false},
 	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666", true},
 	{"tmpfs", "/dev/shm", "tmpfs", careful, "mode=1777,size=16m", true},
-	{"tmpfs", "/run", "tmpfs", careful, "mode=0755,size=32m", false},
+	// The scripts' user (ipc.UIDScript) may make pipes and numbers in it, and
+	// remove nobody else's.
+	{"tmpfs", "/run", "tmpfs", careful, "mode=1775,gid=200,size=32m", false},
 	{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777,size=32m", false},
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", careful, "", false},
 	{"pstore", "/sys/fs/pstore", "pstore", careful, "", true},
@@ -115,6 +117,10 @@ var sysctl = [][2]string{
 	{"kernel/panic_on_oops", "1"},  // with panic=10: a kernel that is not sound starts anew
 	{"kernel/kptr_restrict", "2"},  // no kernel addresses for services
 	{"kernel/dmesg_restrict", "0"}, // the console's users see the kernel's log through init only
+	{"fs/protected_symlinks", "1"}, // scripts write to /run and /tmp: nobody follows their links there
+	{"fs/protected_hardlinks", "1"},
+	{"fs/protected_regular", "1"},
+	{"fs/protected_fifos", "1"},
 	{"kernel/sched_rt_runtime_us", "980000"},
 	{"vm/panic_on_oom", "0"},
 	{"vm/swappiness", "0"},

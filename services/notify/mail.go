@@ -56,6 +56,7 @@ type postman struct {
 
 	mu     sync.Mutex
 	global model.Global
+	ca     string // file of the authorities that are trusted
 	queue  []mail
 	kick   chan struct{}
 
@@ -69,10 +70,10 @@ func newPostman(log *slog.Logger, did func()) *postman {
 	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1), tell: func(string, string, string) {}}
 }
 
-func (p *postman) configure(g model.Global) {
+func (p *postman) configure(g model.Global, ca string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.global = g
+	p.global, p.ca = g, ca
 }
 
 // add queues a message. Without smtp_server or a recipient it is dropped, as
@@ -135,7 +136,7 @@ func (p *postman) work(ctx context.Context) {
 	tries := 0
 	for {
 		p.mu.Lock()
-		g := p.global
+		g, ca := p.global, p.ca
 		var m mail
 		some := len(p.queue) > 0
 		if some {
@@ -150,7 +151,7 @@ func (p *postman) work(ctx context.Context) {
 				return
 			}
 		}
-		err := deliver(ctx, &g, m)
+		err := deliver(ctx, &g, ca, m)
 		if ctx.Err() != nil {
 			return
 		}

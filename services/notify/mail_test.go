@@ -76,7 +76,7 @@ func TestMailBytes(t *testing.T) {
 	p.configure(model.Global{
 		SMTPServer: addr, SMTPHELO: "lb1", NotificationEmail: []string{"admin@example.com", "Ops <ops@example.com>"},
 		NotificationEmailFrom: "root@example.com", SMTPConnectTimeout: 5 * time.Second, RouterID: "LVS_DEVEL",
-	})
+	}, "")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.work(ctx) }()
@@ -122,7 +122,7 @@ func TestMailTrouble(t *testing.T) {
 	if err := p.add(mail{}); err == nil || !strings.Contains(err.Error(), "smtp_server") {
 		t.Errorf("no server: %v", err)
 	}
-	p.configure(model.Global{SMTPServer: addr, SMTPConnectTimeout: 5 * time.Second})
+	p.configure(model.Global{SMTPServer: addr, SMTPConnectTimeout: 5 * time.Second}, "")
 	if err := p.add(mail{}); err == nil || !strings.Contains(err.Error(), "notification_email") {
 		t.Errorf("no recipient: %v", err)
 	}
@@ -161,7 +161,7 @@ func TestMailTrouble(t *testing.T) {
 		t.Errorf("a message of more than %d bytes: %v", mailSize, err)
 	}
 	full := newPostman(discard(), func() {})
-	full.configure(model.Global{SMTPServer: addr})
+	full.configure(model.Global{SMTPServer: addr}, "")
 	for range 3 * mailQueue {
 		full.add(mail{to: []string{"a@b"}})
 	}

@@ -297,7 +297,7 @@ func (s *service) applyConf(ctx context.Context, c status.Conf) {
 		s.tell("configuration", "configuration", strconv.FormatUint(s.memory.config, 10), strconv.FormatUint(c.Generation, 10), reason)
 	}
 	s.memory.setConfig(c.Generation)
-	s.post.configure(*g)
+	s.post.configure(*g, c.Config.SSL.CA)
 	s.fifos.apply(ctx, g)
 	s.files.apply(ctx, c.Config.TrackFiles, first)
 	s.procs.apply(ctx, c.Config.TrackProcesses)

@@ -47,8 +47,7 @@ type witness struct {
 	mails <-chan string
 	fifo  *os.File
 
-	lines strings.Builder
-	seen  int
+	seen int
 }
 
 func (w *witness) openFIFO(path string) {

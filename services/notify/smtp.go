@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -30,13 +31,27 @@ const (
 // setting under which no try is made.
 type permanent struct{ error }
 
-// mailRoots are the authorities that a mail server's certificate is verified
-// against; nil: those of the image. Tests have their own.
-var mailRoots *x509.CertPool
+// authorities are who may sign a mail server's certificate: those of the file
+// that the SSL block's ca names, else those of the system (nil), of which a
+// director has none.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("SSL ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("SSL ca %s: no certificate in it: a PEM file is needed", file)
+	}
+	return pool, nil
+}
 
 // deliver hands a message to the mail server. Without TLS and a login it
 // speaks as keepalived does, HELO and nothing but RFC 821.
-func deliver(ctx context.Context, g *model.Global, m mail) error {
+func deliver(ctx context.Context, g *model.Global, ca string, m mail) error {
 	timeout := g.SMTPConnectTimeout
 	if timeout <= 0 {
 		timeout = 30 * time.Second
@@ -48,13 +63,19 @@ func deliver(ctx context.Context, g *model.Global, m mail) error {
 	if g.SMTPUser != "" && g.SMTPTLS == tlsNever {
 		return permanent{errors.New("smtp_server: a password is only sent over TLS: add smtp_tls starttls (port 587) or smtp_tls on (port 465) to global_defs")}
 	}
+	var roots *x509.CertPool
+	if g.SMTPTLS != tlsNever && !g.SMTPNoVerify {
+		if roots, err = authorities(ca); err != nil {
+			return err
+		}
+	}
 	d := net.Dialer{Timeout: timeout}
 	c, err := d.DialContext(ctx, "tcp", g.SMTPServer)
 	if err != nil {
 		return err
 	}
 	s := &session{c: c, host: host, timeout: timeout, config: &tls.Config{
-		ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: mailRoots, InsecureSkipVerify: g.SMTPNoVerify,
+		ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: g.SMTPNoVerify,
 	}}
 	s.r = bufio.NewReaderSize(c, replyMax)
 	defer func() { s.c.Close() }()
@@ -150,7 +171,7 @@ func (s *session) secure(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		var cert *tls.CertificateVerificationError
 		if errors.As(err, &cert) {
-			return fmt.Errorf("%s: the certificate of %s: %w; smtp_verify off takes any", s.c.RemoteAddr(), s.host, cert.Err)
+			return fmt.Errorf("%s: the certificate of %s: %w; store the file of its authority and name it by ca in an SSL block, or set smtp_verify off", s.c.RemoteAddr(), s.host, cert.Err)
 		}
 		return fmt.Errorf("%s: TLS: %w", s.c.RemoteAddr(), err)
 	}

@@ -12,12 +12,15 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +49,7 @@ type delivery struct {
 	why  string   // what the server did not like
 }
 
-func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+func certificate(t *testing.T, name string) (tls.Certificate, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,13 +64,11 @@ func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, ca
 }
 
 func (s *strictMail) serve(t *testing.T) (port string, sessions <-chan delivery) {
@@ -240,10 +241,8 @@ func (s *strictMail) login(arg string, say func(...string), line func() (string,
 }
 
 func TestMailTLS(t *testing.T) {
-	cert, pool := certificate(t, "localhost")
+	cert, ca := certificate(t, "localhost")
 	other, _ := certificate(t, "mail.example.com")
-	mailRoots = pool
-	t.Cleanup(func() { mailRoots = nil })
 	const password = "pa55 wörd, secret"
 	type fate struct {
 		seen  []string // before the message
@@ -296,7 +295,7 @@ func TestMailTLS(t *testing.T) {
 			port, sessions := c.server.serve(t)
 			g := c.g
 			g.SMTPServer, g.SMTPHELO, g.NotificationEmailFrom, g.SMTPConnectTimeout = "localhost:"+port, "lb1", "a@b", 10*time.Second
-			err := deliver(t.Context(), &g, mail{to: []string{"x@y", "z@y"}, subject: "hello", body: ".dot\nend", at: t0})
+			err := deliver(t.Context(), &g, ca, mail{to: []string{"x@y", "z@y"}, subject: "hello", body: ".dot\nend", at: t0})
 			if c.want.fault != "" {
 				var perm permanent
 				if err == nil || !strings.Contains(err.Error(), c.want.fault) || errors.As(err, &perm) != c.want.perm {
@@ -346,7 +345,7 @@ func TestMailPatience(t *testing.T) {
 			g.SMTPTLS = "tls"
 		}
 		began := time.Now()
-		if err := deliver(t.Context(), &g, mail{to: []string{"x@y"}}); err == nil {
+		if err := deliver(t.Context(), &g, "", mail{to: []string{"x@y"}}); err == nil {
 			t.Errorf("%s: delivered", name)
 		}
 		if d := time.Since(began); d > 5*time.Second {
@@ -361,7 +360,7 @@ func TestMailPatience(t *testing.T) {
 func TestMailSecretInLog(t *testing.T) {
 	var log strings.Builder
 	p := newPostman(slog.New(ipc.NewLogHandler(&log)), func() {})
-	p.configure(model.Global{SMTPServer: "127.0.0.1:1", SMTPUser: "box", SMTPPassword: "top secret", NotificationEmail: []string{"x@y"}})
+	p.configure(model.Global{SMTPServer: "127.0.0.1:1", SMTPUser: "box", SMTPPassword: "top secret", NotificationEmail: []string{"x@y"}}, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); p.work(ctx) }()
