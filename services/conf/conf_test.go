@@ -123,7 +123,7 @@ func (s *service) last() status.Conf {
 	return s.seen[len(s.seen)-1]
 }
 
-func startService(t *testing.T, ctx context.Context, dir ipc.Dir, name string) *service {
+func startService(t testing.TB, ctx context.Context, dir ipc.Dir, name string) *service {
 	t.Helper()
 	s := &service{server: ipc.NewServer(name), extra: func(a status.Applied) any { return a }, gens: make(chan uint64, 1000)}
 	f := follow.New(dir.Client("conf"), follow.Whole)
@@ -171,7 +171,7 @@ func startService(t *testing.T, ctx context.Context, dir ipc.Dir, name string) *
 
 // box is a conf with its services.
 type box struct {
-	t    *testing.T
+	t    testing.TB
 	dir  ipc.Dir
 	data string
 	root string
@@ -199,7 +199,7 @@ func (b *syncBuffer) String() string {
 }
 
 // newBox makes a box whose conf does not run yet.
-func newBox(t *testing.T, services ...string) *box {
+func newBox(t testing.TB, services ...string) *box {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "conf") // t.TempDir is too long for a socket's path
 	if err != nil {
