@@ -52,8 +52,8 @@ func (b *binder) rule(n *syntax.Node) (model.Rule, bool) {
 				continue
 			}
 		} else if k == nil && word != "unreachable" && word != "prohibit" && word != "blackhole" {
-			bad(at, b.nearWord("rule-line", word), "unknown word %s", quote(word))
-			continue
+			bad(at, b.nearWord("rule-line", word), "unknown word %s; the rule is left out", quote(word))
+			return r, false // what follows cannot be told apart
 		}
 		value := ""
 		switch word {
@@ -205,8 +205,7 @@ func (b *binder) rule(n *syntax.Node) (model.Rule, bool) {
 		}
 	}
 	r.IPv6 = family == 6
-	good = b.finishRule(n, &r, acted, preferenceSet) && good
-	return r, good
+	return r, good && b.finishRule(n, &r, acted, preferenceSet)
 }
 
 // finishRule checks what goes together and gives a preference.

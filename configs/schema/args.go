@@ -13,6 +13,7 @@ import (
 type Kind uint8
 
 // Kinds of arguments. In the tables they are written int:1..255, timer:0..10,
+// millis:1..,
 // bool, word, ip, enum:A|B, cmd, free; a ? behind makes one optional, words is
 // one or more words.
 const (
@@ -34,6 +35,7 @@ type Arg struct {
 	Text     string // name or grammar for people
 	Min, Max float64
 	Enum     []string
+	Unit     string // of a timer; empty: seconds
 }
 
 // arg reads the compact form.
@@ -47,10 +49,13 @@ func arg(s string) Arg {
 	switch kind {
 	case "words":
 		a.Kind = KindWords
-	case "int", "timer":
+	case "int", "timer", "millis":
 		a.Kind, a.Min, a.Max = KindInt, 0, math.Inf(1)
-		if kind == "timer" {
+		if kind != "int" {
 			a.Kind = KindTimer
+		}
+		if kind == "millis" {
+			a.Unit = "MILLISECONDS"
 		}
 		if lo, hi, ok := strings.Cut(rest, ".."); ok {
 			a.Min, _ = strconv.ParseFloat(lo, 64)
@@ -91,7 +96,9 @@ func (a Arg) String() string {
 	case KindInt:
 		s = a.Range()
 	case KindTimer:
-		s = "SECONDS"
+		if s = a.Unit; s == "" {
+			s = "SECONDS"
+		}
 		if !math.IsInf(a.Max, 1) || a.Min > 0 {
 			s += " " + a.Range()
 		}
@@ -166,7 +173,11 @@ func (a Arg) Timer(s string) (time.Duration, error) {
 	micro, _ := strconv.ParseUint((frac + "000000")[:6], 10, 32)
 	d := time.Duration(n)*time.Second + time.Duration(micro)*time.Microsecond
 	if v := d.Seconds(); v < a.Min || v > a.Max {
-		return 0, fmt.Errorf("%s is outside %s s", quote(s), a.Range())
+		unit := " s"
+		if a.Unit != "" {
+			unit = " ms"
+		}
+		return 0, fmt.Errorf("%s is outside %s%s", quote(s), a.Range(), unit)
 	}
 	return d, nil
 }
