@@ -191,6 +191,7 @@ func TestRun(t *testing.T) {
 		return s.Config == 3 && len(s.Orders) == 1 && len(s.Services) == 1 && s.Services[0].Dests[0].Order == "drain"
 	})
 	defer stop()
+	cl = dir.Client("ipvs") // the old one holds a connection to the old process
 	if err := cl.Call(t.Context(), "prepare", status.Prepare{Generation: 4, Config: *c}, nil); err != nil {
 		t.Errorf("prepare: %v", err)
 	}
