@@ -31,6 +31,10 @@ const (
 	quietGap  = time.Second
 	perCheck  = time.Millisecond // added to quietGap for each check: big states are dear
 	turnLimit = time.Second      // longest sleep, for env.Progress
+
+	// progressGap bounds how often init is told that the loop turns: telling is a
+	// write that wakes another process, and a turn may be a single probe.
+	progressGap = 500 * time.Millisecond
 )
 
 // Run does the service until ctx ends.
@@ -94,6 +98,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	defer wake()
 
 	unsaved := false
+	var progress time.Time
 	for ctx.Err() == nil {
 		if err := l.turn(min(turnLimit, p.wait(l, time.Now()))); err != nil {
 			return err
@@ -108,7 +113,10 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 			mem.save(w, now)
 			unsaved = false
 		}
-		env.Progress()
+		if now.Sub(progress) >= progressGap {
+			progress = now
+			env.Progress()
+		}
 	}
 	if unsaved {
 		mem.save(w, time.Now())

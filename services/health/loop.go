@@ -185,7 +185,7 @@ func (l *loop) turn(most time.Duration) error {
 	}
 	for {
 		c := l.timers.first()
-		if c == nil || c.edge.at.After(now) {
+		if c == nil || c.edge.at.After(now) && (c.edge.phase != idle || c.edge.at.After(now.Add(c.early()))) {
 			break
 		}
 		l.timers.remove(c)
@@ -262,6 +262,10 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 	}
 	return errs
 }
+
+// early is how much sooner than planned a probe may start, so that one waking
+// starts several: waking costs as much as a probe.
+func (c *check) early() time.Duration { return min(4*time.Millisecond, c.spec.DelayLoop/128) }
 
 // drop forgets a check and whatever it has open.
 func (l *loop) drop(c *check) {

@@ -70,13 +70,14 @@ func newPair(t testing.TB, v6 bool) *pair {
 	if err := netns.Set(p.director); err != nil {
 		t.Fatal(err)
 	}
-	if !v6 {
-		return p
+	to := "10.66.0.2"
+	if v6 {
+		to = "fd66::2"
 	}
-	hello := testCheck(model.PingCheck, netip.AddrPortFrom(netip.MustParseAddr("fd66::2"), 0))
+	hello := testCheck(model.PingCheck, netip.AddrPortFrom(netip.MustParseAddr(to), 0))
 	for end := time.Now().Add(10 * time.Second); !probeAll(t, nil, hello)[0].m.up; {
 		if time.Now().After(end) {
-			t.Fatal("no IPv6 between the namespaces")
+			t.Fatal("nothing comes to " + to)
 		}
 	}
 	return p

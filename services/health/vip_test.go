@@ -18,7 +18,7 @@ import (
 // vipConfig is a virtual server with one real server that is probed through the
 // virtual address.
 func vipConfig(id model.ServiceID, f model.Forward, tun model.Tunnel, real string, c model.Check) *model.Config {
-	c.ThroughVIP = true
+	c.ThroughVIP, c.ConnectTimeout = true, 400*time.Millisecond // the machine may be busy
 	return &model.Config{VirtualServers: []model.VirtualServer{{
 		Name: id.String(), Quorum: 1, Services: []model.ServiceID{id}, Forward: f,
 		Real: []model.RealServer{{
@@ -206,7 +206,7 @@ func TestThroughVIPDatagram(t *testing.T) {
 	cfg := vipConfig(model.ServiceID{Addr: netip.MustParseAddr("10.66.0.10"), Port: 53, Protocol: model.UDP}, model.DR, model.Tunnel{}, "10.66.0.2", dns)
 	wantVerdict(t, "dead", probeVIP(t, cfg), false, "connection refused")
 	serve()
-	wantVerdict(t, "missing", probeVIP(t, cfg), false, "well at its own address (answer NOERROR), but as [10.66.0.10]:udp:53: no answer within 200ms")
+	wantVerdict(t, "missing", probeVIP(t, cfg), false, "well at its own address (answer NOERROR), but as [10.66.0.10]:udp:53: no answer within 400ms")
 	p.serverHolds(t, "10.66.0.10/32")
 	must(t, "ip", "addr", "add", "10.66.0.10/32", "dev", "eth0")
 	wantVerdict(t, "held", probeVIP(t, cfg), true, "answer NOERROR, answer NOERROR for")
