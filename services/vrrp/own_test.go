@@ -18,14 +18,22 @@ import (
 )
 
 // framesOf are the frames of a MAC captured so far that satisfy a filter, in hex.
-func (l *lan) framesOf(mac string, ok func(f []byte) bool) []string {
+func (l *lan) framesOf(mac string, ok func(f []byte) bool) (frames []string) {
+	l.t.Helper()
+	l.eachFrame(mac, ok, func(f []byte, _ time.Duration) { frames = append(frames, hex.EncodeToString(f)) })
+	return frames
+}
+
+// eachFrame calls fn for the captured frames from a MAC, with the moment of
+// each.
+func (l *lan) eachFrame(mac string, ok func(f []byte) bool, fn func(f []byte, at time.Duration)) {
 	l.t.Helper()
 	b, err := os.ReadFile(l.pcap)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	var frames []string
 	for b = b[min(24, len(b)):]; len(b) >= 16; {
+		at := time.Duration(binary.NativeEndian.Uint32(b))*time.Second + time.Duration(binary.NativeEndian.Uint32(b[4:]))*time.Microsecond
 		n := int(binary.NativeEndian.Uint32(b[8:]))
 		if len(b) < 16+n {
 			break
@@ -33,12 +41,11 @@ func (l *lan) framesOf(mac string, ok func(f []byte) bool) []string {
 		f := b[16 : 16+n]
 		b = b[16+n:]
 		if len(f) > 54 || len(f) > 40 && f[12] == 8 {
-			if (mac == "" || hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "")) && ok(f) {
-				frames = append(frames, hex.EncodeToString(f))
+			if hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "") && ok(f) {
+				fn(f, at)
 			}
 		}
 	}
-	return frames
 }
 
 func isVRRP(f []byte) bool {

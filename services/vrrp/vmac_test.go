@@ -270,6 +270,12 @@ func TestVirtualMACOfAddresses(t *testing.T) {
 		l.until(quick.down(), link+" is back", there)
 	}
 	a.awaitState(quick.down(), status.VRRPMaster)
+	// use_vmac_addr is for all of them.
+	c.VMACAddr, c.ExcludedVIPs = true, []model.Address{{Prefix: netip.MustParsePrefix("10.1.1.101/32"), Interface: "eth1"}}
+	a.commit(config(c))
+	l.until(quick.down(), "the other address is there", func() bool {
+		return l.on("a", "vrrp.51.eth1", "10.1.1.101") && !l.on("a", "vrrp.51.eth1", "10.1.1.100")
+	})
 	c.ExcludedVIPs = nil
 	a.commit(config(c))
 	l.until(quick.down(), "it goes with its address", func() bool { return !strings.Contains(l.run("a", "ip -o link"), "vrrp.51.eth1") })
