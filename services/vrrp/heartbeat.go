@@ -188,7 +188,7 @@ func (m *mate) view() {
 			v.Master = r.st.MasterAddr
 			v.Ready = !r.st.Held && m.s.gate.end == 0 && m.s.now >= r.deafUntil && !r.outranked()
 		case core.Master:
-			v.Answers = m.s.announced(r)
+			v.Answers = !r.claiming && m.s.announced(r)
 		}
 		m.views = append(m.views, v)
 		m.now = append(m.now, heartbeat.Record{
@@ -390,7 +390,15 @@ func (m *mate) finish() {
 			m.due = min(m.due, at)
 		}
 	}
-	m.due = max(m.due, now+200*time.Microsecond) // a loop of real-time priority must never spin
+	m.due = max(m.due, now+500*time.Microsecond) // a loop of real-time priority must never spin
+}
+
+// pulse keeps the heartbeat going while the loop does something long.
+func (m *mate) pulse() {
+	if now := m.s.loop.Now(); now >= m.next {
+		m.send(0)
+		m.next = now + m.cfg.Interval
+	}
 }
 
 // say tells the peer everything, now.

@@ -127,7 +127,7 @@ func (l *lan) capture() { l.captureOn("sw", "br0") }
 func (l *lan) captureOn(host, link string) {
 	l.t.Helper()
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
-	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "--immediate-mode", "-w", l.pcap)
+	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-B", "32768", "--immediate-mode", "-w", l.pcap)
 	var errs syncBuffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {

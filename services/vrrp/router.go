@@ -35,11 +35,12 @@ type router struct {
 	buf   []byte
 	ipID  uint16
 
-	key     heartbeat.Key // as the peer box knows it
-	vacant  bool          // was master last and left with priority 0
-	leaving leaving       // a hand-over is under way
-	pending core.Event    // leaveYield: the advertisement to yield to
-	rivals  [4]rival
+	key      heartbeat.Key // as the peer box knows it
+	vacant   bool          // was master last and left with priority 0
+	claiming bool          // master, its addresses are being set
+	leaving  leaving       // a hand-over is under way
+	pending  core.Event    // leaveYield: the advertisement to yield to
+	rivals   [4]rival
 
 	group     *group
 	trust     bool // adopted: a script without a result does not count yet
@@ -110,6 +111,9 @@ func (r *router) step(ev core.Event) {
 	if before != core.Master && r.st.Phase == core.Master {
 		r.tookOver(why)
 	}
+	if r.claiming = before != core.Master && r.st.Phase == core.Master; r.claiming && r.s.mate != nil {
+		r.s.mate.say() // the peer that is being relieved waits while the addresses are set
+	}
 	for _, e := range r.fx {
 		switch e.Do {
 		case core.SendAdvert:
@@ -136,6 +140,7 @@ func (r *router) step(ev core.Event) {
 			r.group.takeover = takeover(why.Code)
 		}
 	}
+	r.claiming = false
 	if master != r.st.MasterAddr || priority != r.st.MasterPriority {
 		r.s.dirty = true
 	}

@@ -101,6 +101,11 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 		return nil, err
 	}
 	if s.rtnl, err = kernel.DialRtnl(); err == nil {
+		s.rtnl.Between = func() {
+			if s.mate != nil {
+				s.mate.pulse()
+			}
+		}
 		s.watch, err = kernel.OpenWatch()
 	}
 	if err == nil {

@@ -10,11 +10,14 @@ const (
 	// Patience is how long a master waits for the peer's answer before it goes
 	// the way of the protocol: priority 0, and the addresses are gone.
 	Patience = 100 * time.Millisecond
+	// Labour is how long it waits for a peer that said that it is master now:
+	// a thousand addresses are not set and announced in a moment.
+	Labour = time.Second
 	// Overlap is how long both hold the addresses: neighbours learn the new way
 	// while packets on the old one are still forwarded.
 	Overlap = 50 * time.Millisecond
 	// Truce outlasts both: so long a new master does not yield to the old one.
-	Truce = Patience + Overlap + 100*time.Millisecond
+	Truce = Labour + Overlap + 100*time.Millisecond
 	// Ahead is how long before the peer counts as lost its master address is
 	// asked whether its kernel lives, and how long the answer may take.
 	Ahead = 12 * time.Millisecond
@@ -77,6 +80,7 @@ type affair struct {
 	key       Key
 	asked     time.Duration // since when it wants to be relieved; 0: not
 	yields    bool          // asked, because a better one advertises: it is to have the place
+	working   bool          // the peer is master, but does not answer yet
 	letGo     time.Duration // when it does; 0: not answered yet
 	took      time.Duration // when it relieved the peer; 0: over
 	nextWord  time.Duration // next announcement of that
@@ -118,7 +122,7 @@ func (a *Agent) Yield(i int, now time.Duration) { a.begin(i, now, true) }
 func (a *Agent) begin(i int, now time.Duration, yields bool) {
 	if i < len(a.list) && a.list[i].asked == 0 {
 		f := &a.list[i]
-		f.asked, f.letGo, f.yields = now, 0, yields
+		f.asked, f.letGo, f.yields, f.working = now, 0, yields, false
 	}
 }
 
@@ -226,14 +230,22 @@ func (f *affair) backup(i int, now time.Duration, v *View, rec *Record, p *Peer,
 func (a *Agent) master(i int, now time.Duration, views []View, rec *Record, p *Peer, out []Action) []Action {
 	f := &a.list[i]
 	if f.asked != 0 {
+		f.working = rec.Phase == Master
+		for j := range views { // a peer that works on one member of a group comes to the others
+			if views[i].Group != 0 && views[j].Group == views[i].Group && a.list[j].asked != 0 {
+				other := p.Find(views[j].Key)
+				f.working = f.working || other != nil && other.Phase == Master
+			}
+		}
+		gone := !p.Up && now >= p.Since+Patience // it may be busy, or its datagrams late
 		switch {
-		case !p.Up && f.yields:
+		case gone && f.yields:
 			f.asked, f.letGo = 0, 0
 			return append(out, Action{Router: i, Do: Stay})
-		case !p.Up:
+		case gone:
 			f.asked, f.letGo = 0, 0
 			return append(out, Action{Router: i, Do: LetGo})
-		case f.letGo == 0 && rec.Phase == Master && rec.Answers:
+		case f.letGo == 0 && p.Up && rec.Phase == Master && rec.Answers:
 			f.letGo = now + Overlap
 		}
 		if a.due(i, now, views) {
@@ -262,11 +274,18 @@ func (a *Agent) master(i int, now time.Duration, views []View, rec *Record, p *P
 	return out
 }
 
+func (f *affair) patience() time.Duration {
+	if f.working {
+		return Labour
+	}
+	return Patience
+}
+
 // due tells whether a router may let go: its time has come, and that of all
 // members of its group that are to go with it.
 func (a *Agent) due(i int, now time.Duration, views []View) bool {
 	ripe := func(f *affair) bool {
-		return f.letGo != 0 && now >= f.letGo || f.letGo == 0 && now >= f.asked+Patience
+		return f.letGo != 0 && now >= f.letGo || f.letGo == 0 && now >= f.asked+f.patience()
 	}
 	if !ripe(&a.list[i]) {
 		return false
@@ -293,7 +312,7 @@ func (a *Agent) Deadline() (at time.Duration) {
 		case f.letGo != 0:
 			next(f.letGo)
 		case f.asked != 0:
-			next(f.asked + Patience)
+			next(f.asked + f.patience())
 		}
 		if f.took != 0 {
 			next(f.nextWord)

@@ -76,6 +76,9 @@ func (r *Rtnl) Batch(ops []Op) error {
 			}
 		}
 		ops = ops[n:]
+		if r.Between != nil {
+			r.Between()
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -23,7 +23,11 @@ import (
 const ifaProto = 11
 
 // Rtnl asks and tells the kernel about links, addresses and routes.
-type Rtnl struct{ c *netlink.Conn }
+type Rtnl struct {
+	c *netlink.Conn
+	// Between is called after each send of a long batch; nil: nothing is.
+	Between func()
+}
 
 // DialRtnl opens a socket in the thread's network namespace.
 func DialRtnl() (*Rtnl, error) {
