@@ -68,6 +68,8 @@ type lan struct {
 	name string
 	pcap string
 	dump *exec.Cmd
+
+	buffer int // KiB, of the capture; 0: tcpdump's own
 }
 
 func newLAN(t *testing.T) *lan {
@@ -127,7 +129,7 @@ func (l *lan) capture() { l.captureOn("sw", "br0") }
 func (l *lan) captureOn(host, link string) {
 	l.t.Helper()
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
-	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-B", "32768", "--immediate-mode", "-w", l.pcap)
+	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-B", fmt.Sprint(max(l.buffer, 2048)), "--immediate-mode", "-w", l.pcap)
 	var errs syncBuffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
@@ -323,7 +325,8 @@ func (k *keepalived) start() {
 	p := func(name string) string { return filepath.Join(k.dir, name) }
 	os.Remove(p("k.pid"))
 	os.Remove(p("v.pid"))
-	k.cmd = exec.Command("ip", "netns", "exec", k.l.ns(k.host), "keepalived", "-n", "-l", "-P", "-f", p("k.conf"), "-p", p("k.pid"), "-r", p("v.pid"))
+	os.Remove(p("b.pid"))
+	k.cmd = exec.Command("ip", "netns", "exec", k.l.ns(k.host), "keepalived", "-n", "-l", "-P", "-f", p("k.conf"), "-p", p("k.pid"), "-r", p("v.pid"), "-b", p("b.pid"))
 	k.cmd.Stdout, k.cmd.Stderr = k.out, k.out
 	if err := k.cmd.Start(); err != nil {
 		k.l.t.Fatal(err)

@@ -41,7 +41,7 @@ func (l *lan) eachFrame(mac string, ok func(f []byte) bool, fn func(f []byte, at
 		f := b[16 : 16+n]
 		b = b[16+n:]
 		if len(f) > 54 || len(f) > 40 && f[12] == 8 {
-			if hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "") && ok(f) {
+			if (mac == "" || hex.EncodeToString(f[6:12]) == strings.ReplaceAll(mac, ":", "")) && ok(f) {
 				fn(f, at)
 			}
 		}

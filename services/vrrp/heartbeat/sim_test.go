@@ -722,8 +722,13 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 100)
 	}
-	for i := range uint64(n) {
-		simulate(t, *first+i)
+	for half := range uint64(2) {
+		t.Run(fmt.Sprint(half), func(t *testing.T) {
+			t.Parallel()
+			for i := half; i < uint64(n); i += 2 {
+				simulate(t, *first+i)
+			}
+		})
 	}
 }
 
