@@ -225,7 +225,7 @@ func gets(dests []status.Dest) string {
 		switch {
 		case d.Weight > 0:
 			return "gets new connections"
-		case d.Draining:
+		case d.Draining || d.Order == status.OrderDrain:
 			return "drains: gets no new connections, the old ones go on"
 		}
 	}

@@ -120,7 +120,7 @@ var beating = func() status.Heartbeat {
 
 var ordered = status.IPVS{
 	Services: []status.Service{{ID: model.ServiceID{Addr: addr("10.0.0.100"), Port: 80, Protocol: model.TCP}, VirtualServer: "[10.0.0.100]:tcp:80", Scheduler: "wrr", Dests: []status.Dest{
-		{Addr: addr("10.0.0.21"), Port: 80, Forward: "DR", Order: status.OrderDrain, Draining: true, Active: 12, Inactive: 345},
+		{Addr: addr("10.0.0.21"), Port: 80, Forward: "DR", Order: status.OrderDrain, Active: 12, Inactive: 345},
 		{Addr: addr("10.0.0.23"), Port: 80, Forward: "TUN", Tunnel: "gue 6080 csum", Weight: 50, Order: status.OrderWeight}}}},
 	Orders: []status.Order{
 		{VirtualServer: "[10.0.0.100]:tcp:80", Addr: addr("10.0.0.21"), Port: 80, Action: status.OrderDrain, By: "ann@10.0.0.9", Since: ago(3 * time.Minute)},
