@@ -22,6 +22,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 )
 
 // Pace of publishing: a changed verdict is out at once, but a storm of them
@@ -68,12 +69,13 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 		l.post(func(time.Time) {})
 	}()
 
-	p := &publisher{srv: srv}
+	p := &publisher{srv: srv, book: verdicts.NewBook()}
 	w.told = logTransition(env.Log)
 	w.failed = func(text string) { env.Log.Warn(text) }
 	mem := openMemory(env.Data, env.Log)
 	w.before = mem.load()
 	p.publish(w, time.Now())
+	unsaved := false // used by the loop alone
 	others := newWatches(env.Dir, l)
 	defer others.close()
 	watched := make(chan struct{})
@@ -90,6 +92,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 					env.Log.Error(err.Error())
 				}
 				p.publish(w, now)
+				l.changed, l.touched, unsaved = false, false, true // all that is told by now
 				env.Ready()
 			})
 		})
@@ -97,7 +100,6 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	wake := context.AfterFunc(ctx, func() { l.post(func(time.Time) {}) })
 	defer wake()
 
-	unsaved := false
 	var progress time.Time
 	for ctx.Err() == nil {
 		if err := l.turn(min(turnLimit, p.wait(l, time.Now()))); err != nil {
@@ -156,6 +158,7 @@ func logTransition(log *slog.Logger) func(status.Transition) {
 // publisher tells the world's state.
 type publisher struct {
 	srv     *ipc.Server
+	book    *verdicts.Book
 	applied status.Applied
 	last    time.Time
 }
@@ -174,6 +177,7 @@ func (p *publisher) wait(l *loop, now time.Time) time.Duration {
 }
 
 func (p *publisher) publish(w *world, now time.Time) {
-	p.srv.Publish(w.state(p.applied))
+	h := w.state(p.applied)
+	p.srv.Publish(p.book.Enter(&h))
 	p.last = now
 }

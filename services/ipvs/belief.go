@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -225,67 +226,88 @@ func (b *realBelief) adopt(r *Real, d *ipvsnl.DestState) {
 	}
 }
 
-// Health is what this service reads of status.Health: much of that is detail
-// for show commands and is not kept.
+// Health is the last word of health on all virtual servers. It is never changed
+// once it is made: the next one shares with it what is the same.
 type Health struct {
-	Config  uint64          `json:"config"`
-	Servers []VirtualHealth `json:"servers"`
+	Config  uint64 // generation that health has applied
+	Servers []VirtualHealth
+
+	index map[string]int // places in Servers; nil: not made yet
 }
 
-// VirtualHealth is status.VirtualServerHealth without detail.
-type VirtualHealth struct {
-	Name     string       `json:"name"`
-	QuorumUp bool         `json:"quorumUp"`
-	Real     []RealHealth `json:"real"`
-}
+// VirtualHealth is the verdict on a virtual server.
+type VirtualHealth = verdicts.Server
 
-// RealHealth is status.RealServerHealth without detail.
-type RealHealth struct {
-	Addr   netip.Addr    `json:"addr"`
-	Port   uint16        `json:"port"`
-	Alive  bool          `json:"alive"`
-	Weight int           `json:"weight"`
-	Checks []CheckHealth `json:"checks"`
-}
+// RealHealth is the verdict on a real server.
+type RealHealth = verdicts.Real
 
-// CheckHealth is status.CheckHealth without detail.
-type CheckHealth struct {
-	Up    bool `json:"up"`
-	Known bool `json:"known"`
-}
-
-// settled reports whether the verdict rests on a probe: one check at least has
-// spoken, and one that failed if the verdict is down. A health process that
-// has just started says what it assumes, and that must not override what is
-// known from before.
-func (r *RealHealth) settled() bool {
-	if len(r.Checks) == 0 {
-		return true
+// place finds a virtual server, which is expected at i; -1: there is none.
+func (h *Health) place(i int, name string) int {
+	if i < len(h.Servers) && h.Servers[i].Name == name {
+		return i
 	}
-	for _, c := range r.Checks {
-		if c.Known && (r.Alive || !c.Up) {
-			return true
+	if h.index == nil {
+		h.enter()
+	}
+	if k, ok := h.index[name]; ok {
+		return k
+	}
+	return -1
+}
+
+func (h *Health) enter() {
+	h.index = make(map[string]int, len(h.Servers))
+	for k := range h.Servers {
+		h.index[h.Servers[k].Name] = k
+	}
+}
+
+// after is what is known after u; h may be nil. It has its index, so that
+// nobody writes into it later.
+func (h *Health) after(u *verdicts.Update) *Health {
+	out := &Health{Config: u.Config, Servers: u.Servers}
+	if u.All || h == nil {
+		out.enter()
+		return out
+	}
+	out.Servers, out.index = h.Servers, h.index
+	if len(u.Servers) > 0 {
+		out.Servers = slices.Clone(h.Servers)
+	}
+	for _, v := range u.Servers {
+		if k, ok := h.index[v.Name]; ok {
+			out.Servers[k] = v
+		} else {
+			out.Servers = append(out.Servers, v)
 		}
 	}
-	return false
+	if len(out.Servers) > len(h.Servers) {
+		out.enter()
+	}
+	return out
 }
 
-// Hear takes in a state of health. A verdict that does not rest on a probe and
+// Hear takes in the word of health on those virtual servers of p that only
+// names, by place; nil: on all. A verdict that does not rest on a probe and
 // contradicts what is believed is held back, unless trust is set; held tells
 // whether there was one.
-func (b *Beliefs) Hear(p *Plan, h *Health, trust bool) (_ *Beliefs, held bool) {
+func (b *Beliefs) Hear(p *Plan, h *Health, only []int, trust bool) (_ *Beliefs, held bool) {
 	out := &Beliefs{virtual: slices.Clone(b.virtual)}
-	for i := range h.Servers {
-		hv := &h.Servers[i]
-		at := i
-		if at >= len(p.Virtual) || p.Virtual[at].Name != hv.Name {
-			var ok bool
-			if at, ok = p.names[hv.Name]; !ok {
-				continue
-			}
+	hear := func(at int) {
+		k := h.place(at, p.Virtual[at].Name)
+		if k < 0 {
+			return
 		}
-		vb, back := b.virtual[at].hear(p.Virtual[at], hv, trust)
+		vb, back := b.virtual[at].hear(p.Virtual[at], &h.Servers[k], trust)
 		out.virtual[at], held = vb, held || back
+	}
+	if only == nil {
+		for at := range p.Virtual {
+			hear(at)
+		}
+	}
+	for _, at := range only {
+		hear(at)
 	}
 	return out, held
 }
@@ -311,7 +333,7 @@ func (b *virtualBelief) hear(v *Virtual, hv *VirtualHealth, trust bool) (_ *virt
 		rh, rb := &hv.Real[m], b.real[k]
 		said := rb
 		said.alive, said.weight = truthOf(rh.Alive), int32(max(-1, min(rh.Weight, 1<<31-1)))
-		if !trust && rb.alive != unknown && !rh.settled() {
+		if !trust && rb.alive != unknown && !rh.Settled {
 			if rb.alive != said.alive {
 				agreed, held = false, true
 			}

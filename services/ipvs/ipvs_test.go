@@ -68,10 +68,7 @@ func health(gen uint64, c *model.Config, down ...string) *Health {
 			if alive {
 				sum += r.Weight
 			}
-			y := RealHealth{Addr: r.Addr, Port: r.ConfPort, Alive: alive, Weight: -1}
-			for range r.Checks {
-				y.Checks = append(y.Checks, CheckHealth{Up: alive, Known: true})
-			}
+			y := RealHealth{Addr: r.Addr, Port: r.ConfPort, Alive: alive, Settled: true, Weight: -1}
 			x.Real = append(x.Real, y)
 		}
 		x.QuorumUp = sum > 0 && sum >= v.Quorum
@@ -223,7 +220,7 @@ start backup sync daemon on eth1 id 5
 			p := mustCompile(t, test.config)
 			b := NoBeliefs(p)
 			if !test.silent {
-				b, _ = b.Hear(p, health(1, test.config, test.down...), false)
+				b, _ = b.Hear(p, health(1, test.config, test.down...), nil, false)
 			}
 			if d := cmp.Diff(test.want, opsText(&State{}, Desired(p, b, test.roles))); d != "" {
 				t.Errorf("-want +got\n%s", d)
@@ -237,7 +234,7 @@ func TestMiscDynamicWeight(t *testing.T) {
 	p := mustCompile(t, c)
 	h := health(1, c)
 	h.Servers[0].Real[0].Weight = 17
-	b, _ := NoBeliefs(p).Hear(p, h, false)
+	b, _ := NoBeliefs(p).Hear(p, h, nil, false)
 	got := Desired(p, b, Roles{})
 	if w := got.Services[0].Dests[0].Weight; w != 17 {
 		t.Errorf("weight %d, want 17", w)
@@ -292,7 +289,7 @@ func TestDiff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, _ := NoBeliefs(p).Hear(p, health(1, c, down...), false)
+		b, _ := NoBeliefs(p).Hear(p, health(1, c, down...), nil, false)
 		return Desired(p, b, Roles{Known: true})
 	}
 	daemons := func(d model.SyncDaemon) *model.Config { return &model.Config{Global: model.Global{SyncDaemon: &d}} }
@@ -451,7 +448,7 @@ func TestRestartChangesNothing(t *testing.T) {
 	fresh := health(1, c) // a health process that has just started and assumes
 	for i := range fresh.Servers {
 		for j := range fresh.Servers[i].Real {
-			fresh.Servers[i].Real[j].Checks[0] = CheckHealth{}
+			fresh.Servers[i].Real[j].Settled = false
 		}
 	}
 	for name, next := range map[string]func(){
@@ -555,7 +552,7 @@ func TestAssumptionsOfHealthAreHeldForAWhile(t *testing.T) {
 	w.r.event()
 	fresh := health(1, c)
 	for j := range fresh.Servers[0].Real {
-		fresh.Servers[0].Real[j].Checks[0] = CheckHealth{Up: true}
+		fresh.Servers[0].Real[j].Settled = false
 	}
 	if got := w.do(func() { w.r.hear(fresh); w.r.event(); w.full() }); got != "" {
 		t.Errorf("on an assumption:\n%s", got)
@@ -566,11 +563,8 @@ func TestAssumptionsOfHealthAreHeldForAWhile(t *testing.T) {
 	}
 	w.r.hear(health(1, c, "10.0.1.2"))
 	w.r.event()
-	// A check that never speaks does not stop one that does.
-	mixed := health(1, c)
-	mixed.Servers[0].Real[1].Checks = append(mixed.Servers[0].Real[1].Checks, CheckHealth{Up: true})
-	if got := w.do(func() { w.r.hear(mixed); w.r.event() }); !strings.HasPrefix(got, "add destination [10.0.1.2]") {
-		t.Errorf("up by one of two checks: %q", got)
+	if got := w.do(func() { w.r.hear(health(1, c)); w.r.event() }); !strings.HasPrefix(got, "add destination [10.0.1.2]") {
+		t.Errorf("on a probe: %q", got)
 	}
 }
 
@@ -811,8 +805,8 @@ func TestTransitions(t *testing.T) {
 				if pick(6) {
 					h.Servers[i].Real[j].Weight = rnd.IntN(5)
 				}
-				if pick(9) && len(h.Servers[i].Real[j].Checks) > 0 {
-					h.Servers[i].Real[j].Checks[0].Known = false
+				if pick(9) {
+					h.Servers[i].Real[j].Settled = false
 				}
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 )
 
 // envServe makes the test binary be the service, as a process of its own.
@@ -74,7 +75,7 @@ func TestKernelKilledUnderTraffic(t *testing.T) {
 	dir := ipc.Dir(t.TempDir())
 	conf, hs := neighbour(t, dir, "conf"), neighbour(t, dir, "health")
 	conf.Publish(status.Conf{Generation: 1, Config: *c})
-	hs.Publish(verdicts(health(1, c, "10.99.0.4")))
+	hs.Publish(verdicts.NewBook().Enter(verdictsOf(health(1, c, "10.99.0.4"))))
 	p := process(t, dir)
 	await(t, dir, "programmed", func(s status.IPVS) bool { return len(s.Services) == 1 && len(s.Services[0].Dests) == 2 })
 
@@ -126,7 +127,7 @@ func TestKernelMemory(t *testing.T) {
 	conf, hs := neighbour(t, dir, "conf"), neighbour(t, dir, "health")
 	c := large(1000, 10)
 	conf.Publish(status.Conf{Generation: 1, Config: *c})
-	hs.Publish(verdicts(health(1, c)))
+	hs.Publish(verdicts.NewBook().Enter(verdictsOf(health(1, c))))
 	p := process(t, dir)
 	start := time.Now()
 	for { // not by await: reading the whole state each time would be measured too

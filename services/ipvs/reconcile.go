@@ -118,28 +118,63 @@ func (r *reconciler) follow(gen uint64, p *Plan) {
 	clear(r.failed) // what was refused may be right now
 	r.place()
 	r.restate(was, known)
-	r.listen()
+	r.listen(differs(was, p))
 }
 
-// hear takes in a state of health and reports whether it changes anything.
-func (r *reconciler) hear(h *Health) bool {
+// differs is the places of those virtual servers that are not the very same in
+// was; nil: there was nothing.
+func differs(was, p *Plan) []int {
+	if was == nil {
+		return nil
+	}
+	out := []int{}
+	for i, v := range p.Virtual {
+		if j := was.place(i, v.Name); j < 0 || was.Virtual[j] != v {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// hear takes in the word of health and reports whether it changes anything.
+func (r *reconciler) hear(h *Health) bool { return r.hearOf(h, nil) }
+
+// hearOf is hear where only what is said of the virtual servers names is new;
+// nil: of all.
+func (r *reconciler) hearOf(h *Health, names map[string]bool) bool {
 	r.health = h
 	if r.plan == nil || !r.adopted {
 		return false
 	}
+	var only []int
+	if names != nil {
+		only = make([]int, 0, len(names))
+		for n := range names {
+			if i, ok := r.plan.names[n]; ok {
+				only = append(only, i)
+			}
+		}
+	}
 	before := r.beliefs
-	r.listen()
+	r.listen(only)
 	return !r.settled || !slices.EqualFunc(before.virtual, r.beliefs.virtual, (*virtualBelief).equal)
 }
 
-// listen forms the beliefs from the last word of health.
-func (r *reconciler) listen() {
+// listen forms the beliefs from the last word of health; only is the places of
+// the virtual servers for which that can make a difference, nil: all.
+func (r *reconciler) listen(only []int) {
 	if r.health == nil || r.plan == nil || !r.adopted {
+		return
+	}
+	if !r.held.IsZero() {
+		only = nil // what is held back may be of any
+	}
+	if only != nil && len(only) == 0 {
 		return
 	}
 	now := r.now()
 	before := r.beliefs
-	b, held := before.Hear(r.plan, r.health, !r.held.IsZero() && now.Sub(r.held) >= HoldBound)
+	b, held := before.Hear(r.plan, r.health, only, !r.held.IsZero() && now.Sub(r.held) >= HoldBound)
 	r.beliefs = b
 	switch {
 	case !held:
@@ -251,7 +286,7 @@ func (r *reconciler) event() {
 	}
 	now := r.now()
 	if !r.held.IsZero() && now.Sub(r.held) >= HoldBound {
-		r.listen()
+		r.listen(nil)
 	}
 	r.retable(now)
 	if len(r.dirty)+len(r.doubt) == 0 && !r.dirtyRest && !r.doubtRest {
@@ -374,9 +409,9 @@ func (r *reconciler) pass() bool {
 	if !r.adopted {
 		r.adopted = true
 		r.beliefs = r.beliefs.Adopt(r.plan, r.have)
-		r.listen()
+		r.listen(nil)
 	} else if !r.held.IsZero() && now.Sub(r.held) >= HoldBound {
-		r.listen()
+		r.listen(nil)
 	}
 	r.settle(now)
 	r.retable(now)

@@ -15,6 +15,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -73,7 +74,11 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 		})
 	})
 	wg.Go(func() {
-		ipc.Watch(ctx, env.Dir.Client("health"), func(_ uint64, h Health) { in.put(func(m *mail) { m.health = &h }) })
+		var h *Health
+		verdicts.Follow(ctx, env.Dir.Client("health"), func(u verdicts.Update) {
+			h = h.after(&u)
+			in.put(func(m *mail) { m.hear(h, &u) })
+		})
 	})
 	wg.Go(func() {
 		ipc.Watch(ctx, env.Dir.Client("vrrp"), func(_ uint64, v instances) { in.put(func(m *mail) { m.vrrp = &v }) })
@@ -167,7 +172,7 @@ func (l *loop) mail(m mail) {
 	if m.vrrp != nil && l.r.learn(m.vrrp) {
 		act = true
 	}
-	if m.health != nil && l.r.hear(m.health) {
+	if m.health != nil && l.r.hearOf(m.health, m.news) {
 		act = true
 	}
 	if !act {
@@ -278,11 +283,30 @@ func (p *plans) prepare(_ context.Context, u follow.Update) error {
 
 // mail is the newest word of each service watched; nil: no news.
 type mail struct {
-	plan    *Plan
-	config  uint64 // generation of plan
-	health  *Health
-	vrrp    *instances
+	plan   *Plan
+	config uint64 // generation of plan
+	health *Health
+	vrrp   *instances
+	// news names the virtual servers that health says something new of; nil
+	// with health set: all.
+	news    map[string]bool
 	stirred bool // addresses or interfaces changed
+}
+
+// hear adds an update, after which h is known.
+func (m *mail) hear(h *Health, u *verdicts.Update) {
+	switch {
+	case u.All:
+		m.news = nil
+	case m.health == nil:
+		m.news = map[string]bool{}
+	}
+	if m.news != nil {
+		for i := range u.Servers {
+			m.news[u.Servers[i].Name] = true
+		}
+	}
+	m.health = h
 }
 
 // inbox holds the newest mail until the main loop takes it.

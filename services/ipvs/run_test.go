@@ -2,7 +2,6 @@ package ipvs
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 	"ballast/services/ipvs/ipvsnl"
 )
 
@@ -114,10 +114,17 @@ func await(t testing.TB, dir ipc.Dir, what string, ok func(status.IPVS) bool) st
 	return last
 }
 
-func verdicts(h *Health) status.Health {
-	var out status.Health
-	b, _ := json.Marshal(h)
-	json.Unmarshal(b, &out)
+// verdictsOf is the state of health that says h.
+func verdictsOf(h *Health) *status.Health {
+	out := &status.Health{Applied: status.Applied{Config: h.Config}}
+	for _, v := range h.Servers {
+		x := status.VirtualServerHealth{Name: v.Name, QuorumUp: v.QuorumUp}
+		for _, r := range v.Real {
+			x.Real = append(x.Real, status.RealServerHealth{Addr: r.Addr, Port: r.Port, Alive: r.Alive, Weight: r.Weight,
+				Checks: []status.CheckHealth{{Known: r.Settled, Up: r.Alive}}})
+		}
+		out.Servers = append(out.Servers, x)
+	}
 	return out
 }
 
@@ -141,7 +148,7 @@ func TestRun(t *testing.T) {
 	if s.Services[0].VirtualServer != c.VirtualServers[0].Name || s.Daemons[0].Role != "master" || s.Error != "" || s.Repairs != 0 {
 		t.Errorf("state %+v", s)
 	}
-	hs.Publish(verdicts(health(3, c, "10.0.1.1")))
+	hs.Publish(verdicts.NewBook().Enter(verdictsOf(health(3, c, "10.0.1.1"))))
 	s = await(t, dir, "real server out", func(s status.IPVS) bool { return len(s.Services[0].Dests) == 1 })
 	if tr := s.Transitions[len(s.Transitions)-1]; tr.Object != "[10.0.1.1]:tcp:80 of [10.0.0.1]:tcp:80" || tr.To != "absent" || tr.Reason != "health: down" {
 		t.Errorf("transition %+v", tr)

@@ -16,10 +16,11 @@ func (a Applied) Summary() any { return a }
 type HealthNews struct {
 	Applied
 	Transitions []Transition `json:"transitions,omitempty"`
+	Verdicts    string       `json:"verdicts,omitempty"` // names those of now (package verdicts)
 }
 
 // Summary is a HealthNews.
-func (h Health) Summary() any { return HealthNews{h.Applied, h.Transitions} }
+func (h Health) Summary() any { return HealthNews{Applied: h.Applied, Transitions: h.Transitions} }
 
 // IPVSNews is the summary of IPVS: without ten thousand destinations.
 type IPVSNews struct {

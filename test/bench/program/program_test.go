@@ -30,6 +30,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 	"ballast/services/ipvs/ipvsnl"
 	"ballast/test/bench/program/figure"
 	"ballast/test/guest"
@@ -201,7 +202,7 @@ func apply(t *testing.T) {
 		return
 	}
 	conf.Publish(status.Conf{Generation: 1})
-	health.Publish(status.Health{Applied: status.Applied{Config: 2}})
+	health.Publish(verdicts.NewBook().Enter(&status.Health{Applied: status.Applied{Config: 2}}))
 	defer process(t, dir, "", "ipvs")()
 	if !applied(ctx, t, dir, 1) {
 		return
