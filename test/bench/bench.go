@@ -27,8 +27,8 @@ type Options struct {
 	Runs int
 	// Quick is for CI: one run of two failover rows, and the sizes.
 	Quick bool
-	// Only picks groups of rows ("failover", "boot", "program", "memory",
-	// "size"); empty: all.
+	// Only picks groups of rows by name (see Groups); empty: all. "heartbeat",
+	// "addresses" and "instances" need root and no virtual machine.
 	Only []string
 	Log  func(string) // progress, a line at a time
 }
@@ -135,6 +135,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if r.wants("failover") || r.wants("boot") && !o.Quick || r.wants("memory") && !o.Quick {
 		if err := r.pairs(ctx); err != nil {
 			return r.report, err
+		}
+	}
+	if !o.Quick && (r.wants("heartbeat") || r.wants("addresses") || r.wants("instances")) {
+		if os.Geteuid() == 0 || len(r.Only) > 0 {
+			if err := r.inSpaces(ctx); err != nil {
+				return r.report, err
+			}
+		} else {
+			r.report.Remarks = append(r.report.Remarks, "The rows of routers in network namespaces (heartbeat, addresses, instances) need root and were left out.")
 		}
 	}
 	if r.wants("program") && !o.Quick {

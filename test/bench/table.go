@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,10 @@ import (
 var groups = []struct{ name, title string }{
 	{"failover", "Client-seen outage: the longest time between two answered requests"},
 	{"takeover", "The master is killed: from its last advertisement to the first of the other, beside the interval that the protocol asks for"},
+	{"heartbeat", "Client-seen outage at advertisements of 1 s, network namespaces; ours with a heartbeat of 10 ms x 3 on two links"},
+	{"addresses", "A thousand virtual addresses, network namespaces"},
+	{"instances", "Many virtual routers, network namespaces; all daemons at once"},
+	{"checks", "Health checks, in one guest (QEMU -icount shift=1: 2 ns an instruction); keepalived's checker has no half-open check, its TCP check stands beside ours"},
 	{"boot", "Boot, from the start of QEMU"},
 	{"program", "virtual servers x real servers, in processor time of one guest (QEMU -icount shift=1: 2 ns an instruction)"},
 	{"memory", "Memory of all processes, the lab's default configuration and traffic"},
@@ -82,10 +87,14 @@ func cell(s *Series, unit string) string {
 func number(v float64, unit string) string {
 	digits := 2
 	switch {
+	case unit == "ms" && v < 10 && v != math.Trunc(v):
+		digits = 1
 	case unit == "ms":
 		digits = 0
-	case unit == "MiB":
+	case unit == "MiB", unit == "us":
 		digits = 1
+	case unit == "checks":
+		digits = 0
 	}
 	return strconv.FormatFloat(v, 'f', digits, 64)
 }
@@ -126,6 +135,14 @@ func witnesses(r Row) string {
 		return "-"
 	}
 	return strings.Join([]string{a, b}, " / ") + " ms"
+}
+
+// Groups are the names of the groups of rows.
+func Groups() (names []string) {
+	for _, g := range groups {
+		names = append(names, g.name)
+	}
+	return names
 }
 
 // IsGroup tells whether there are rows of that group.

@@ -62,19 +62,29 @@ type soak struct {
 	good int
 }
 
-// Run breaks and checks until the time is over. An error says what did not
-// recover, and after which faults.
-func Run(ctx context.Context, o Options) (Result, error) {
+// start boots the pair.
+func start(ctx context.Context, o Options) (*soak, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
 	l, err := lab.Start(ctx, lab.Options{Name: "default.conf", Config: lab.DefaultConfig, Image: o.Image, Log: o.Log})
 	if err != nil {
+		return nil, err
+	}
+	o.Log(fmt.Sprintf("seed %d", o.Seed))
+	return &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1}, nil
+}
+
+// Run breaks and checks until the time is over. An error says what did not
+// recover, and after which faults.
+func Run(ctx context.Context, o Options) (Result, error) {
+	s, err := start(ctx, o)
+	if err != nil {
 		return Result{}, err
 	}
+	l := s.Lab
+	o = s.Options
 	defer l.Close()
-	s := &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1}
-	o.Log(fmt.Sprintf("seed %d", o.Seed))
 	if err := s.settled(ctx); err != nil {
 		return s.result, fmt.Errorf("soak: before any fault: %w\n%s", err, s.tell(ctx))
 	}

@@ -4,7 +4,8 @@
 //	bench                     everything, five runs of each figure
 //	bench -n 3                three runs
 //	bench -quick              one run of two rows, and the sizes
-//	bench -only program,size  some groups: failover, boot, program, memory, size
+//	bench -only program,size  some groups, see -help; heartbeat, addresses and
+//	                          instances need root and no virtual machine
 package main
 
 import (
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 	out := fs.String("out", "out", "folder for bench.txt and bench.json")
 	n := fs.Int("n", 5, "runs of each figure")
 	quick := fs.Bool("quick", false, "one run of two rows, and the sizes")
-	only := fs.String("only", "", "groups of rows, by commas: failover, boot, program, memory, size")
+	only := fs.String("only", "", "groups of rows, by commas: "+strings.Join(bench.Groups(), ", "))
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

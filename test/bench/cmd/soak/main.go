@@ -3,6 +3,7 @@
 //
 //	soak                    an hour, with a seed from the clock, which is printed
 //	soak -duration 24h -seed 7
+//	soak -run kill -duration 10m   processes of the master are killed under client traffic, and nobody may notice
 //	soak -run vrrp-hogs -duration 10m   VRRP at 10 ms beside processes that want the whole machine,
 //	                                    with keepalived in the same minutes; root, no QEMU
 package main
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("soak", flag.ContinueOnError)
 	image := fs.String("image", lab.DefaultImage, "folder with vmlinuz and initramfs.zst")
 	duration := fs.Duration("duration", time.Hour, "how long")
-	what := fs.String("run", "pair", "pair: faults of a pair in QEMU; vrrp-hogs: VRRP under load in network namespaces")
+	what := fs.String("run", "pair", "pair: faults of a pair in QEMU; kill: processes of its master are killed; vrrp-hogs: VRRP under load in network namespaces")
 	processes := fs.Int("hogs", 4, "vrrp-hogs: processes that burn a processor")
 	advert := fs.Duration("advert", 10*time.Millisecond, "vrrp-hogs: interval of advertisements")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults; the same one gives the same order")
@@ -55,7 +56,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	say := func(s string) { fmt.Println(time.Now().Format("15:04:05"), s) }
 	switch *what {
-	case "pair":
+	case "pair", "kill":
 	case "vrrp-hogs":
 		r, err := hogs.Run(ctx, hogs.Options{Duration: *duration, Hogs: *processes, Advert: *advert, Log: say})
 		if err == nil {
@@ -63,9 +64,13 @@ func run(ctx context.Context, args []string) error {
 		}
 		return err
 	default:
-		return fmt.Errorf("soak: -run %s: it is pair or vrrp-hogs", *what)
+		return fmt.Errorf("soak: -run %s: it is pair, kill or vrrp-hogs", *what)
 	}
-	r, err := soak.Run(ctx, soak.Options{Duration: *duration, Seed: *seed, Image: *image, Log: say})
+	do := soak.Run
+	if *what == "kill" {
+		do = soak.Kill
+	}
+	r, err := do(ctx, soak.Options{Duration: *duration, Seed: *seed, Image: *image, Log: say})
 	fmt.Println(r)
 	for name, n := range r.LastMemory {
 		fmt.Printf("%-8s PSS %5.1f MiB at first, %5.1f MiB at last\n", name, float64(r.FirstMemory[name])/(1<<20), float64(n)/(1<<20))
