@@ -196,6 +196,10 @@ func TestBadServers(t *testing.T) {
 			}
 		}
 	}
+	patient := func(c model.Check) model.Check { // with a machine that is busy
+		c.ConnectTimeout = 500 * time.Millisecond
+		return c
+	}
 	cases := []struct {
 		name  string
 		check model.Check
@@ -204,15 +208,15 @@ func TestBadServers(t *testing.T) {
 		under time.Duration // how fast it must be told
 	}{
 		{"tcp connects", testCheck(model.TCPCheck, server(t, func(net.Conn) {})), true, "connected", 0},
-		{"tcp refused", testCheck(model.TCPCheck, closedPort(t)), false, "connection refused", 100 * time.Millisecond},
+		{"tcp refused", testCheck(model.TCPCheck, closedPort(t)), false, "connection refused", 190 * time.Millisecond},
 		{"tcp silent", testCheck(model.TCPCheck, silentPort(t)), false, "no answer within 200ms", 0},
 		{"http good", testCheck(model.HTTPGet, server(t, say(ok))), true, "status 200", 0},
-		{"http refused", testCheck(model.HTTPGet, closedPort(t)), false, "connection refused", 100 * time.Millisecond},
+		{"http refused", testCheck(model.HTTPGet, closedPort(t)), false, "connection refused", 190 * time.Millisecond},
 		{"http silent", testCheck(model.HTTPGet, server(t, func(c net.Conn) { <-hold })), false, "no answer within 200ms", 0},
 		{"http 503 is told before the end of the body", testCheck(model.HTTPGet, server(t, func(c net.Conn) {
 			say("HTTP/1.1 503 No\r\n\r\n")(c)
 			<-hold
-		})), false, "status 503, want 200-299", 150 * time.Millisecond},
+		})), false, "status 503, want 200-299", 190 * time.Millisecond},
 		{"http closed at once", testCheck(model.HTTPGet, server(t, func(c net.Conn) { readRequest(c) })), false, "connection closed without an answer", 0},
 		{"http half a header", testCheck(model.HTTPGet, server(t, say("HTTP/1.0 200 OK\r\nServ"))), false,
 			"connection closed inside the HTTP header, after 21 bytes", 0},
@@ -220,7 +224,7 @@ func TestBadServers(t *testing.T) {
 			"HTTP header not complete within 200ms, 10 bytes of it", 0},
 		{"http body stops", testCheck(model.HTTPGet, server(t, func(c net.Conn) { say(ok)(c); <-hold })), false,
 			"answer stopped for 200ms after 5 bytes of body", 0},
-		{"http slow drip", testCheck(model.HTTPGet, server(t, drip)), false, "answer not complete after 5s", 0},
+		{"http slow drip", patient(testCheck(model.HTTPGet, server(t, drip))), false, "answer not complete after 5s", 0},
 		{"http endless", testCheck(model.HTTPGet, server(t, func(c net.Conn) {
 			readRequest(c)
 			c.Write([]byte("HTTP/1.0 200 OK\r\n\r\n"))
@@ -240,7 +244,7 @@ func TestBadServers(t *testing.T) {
 		{"tls good", testCheck(model.SSLGet, serverTLS(t, tls.VersionTLS13, say(ok))), true, "status 200", 0},
 		{"tls 1.0 without close_notify", testCheck(model.SSLGet, serverTLS(t, tls.VersionTLS10, say(ok))), true, "status 200", 0},
 		{"tls 500", testCheck(model.SSLGet, serverTLS(t, tls.VersionTLS13, say("HTTP/1.0 500 X\r\n\r\n"))), false, "status 500, want 200-299", 0},
-		{"tls refused", testCheck(model.SSLGet, closedPort(t)), false, "connection refused", 100 * time.Millisecond},
+		{"tls refused", testCheck(model.SSLGet, closedPort(t)), false, "connection refused", 190 * time.Millisecond},
 		{"tls garbage", testCheck(model.SSLGet, server(t, func(c net.Conn) { c.Write([]byte("SSH-2.0-OpenSSH_9.2\r\n")); <-hold })), false, "TLS handshake: ", 0},
 		{"tls to plain http", testCheck(model.SSLGet, server(t, say("HTTP/1.0 400 Bad\r\n\r\n"))), false, "TLS handshake: ", 0},
 		{"tls silent", testCheck(model.SSLGet, server(t, func(c net.Conn) { <-hold })), false, "TLS handshake: no answer within 200ms", 0},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,8 @@ type flight struct {
 	cookie uint32 // sequence number of the SYN, or in the echo's payload
 	packet []byte
 	tries  int
-	wire   bool // through the VIP: sent and heard below the IP layer
-	send   func() error
+	wire   bool         // through the VIP: sent and heard below the IP layer
+	send   func() error // nil: to the check's own address, with others of the same turn
 	began  time.Time
 }
 
@@ -54,6 +55,11 @@ func (l *loop) openFlights(use raw.Use, v6 bool) error {
 			return err
 		}
 		f.socks = raw.New(ports)
+		f.socks.Failed = func(port uint16, err error) {
+			if c := f.at(port); c != nil {
+				l.unsent(c, err, time.Now())
+			}
+		}
 		n := int(ports.Last) - int(ports.First) + 1
 		f.byNum = make([]*check, n)
 		for i := range n {
@@ -115,21 +121,47 @@ func (l *loop) fly(c *check, use raw.Use, proto byte, now time.Time) {
 	if !l.room(c) {
 		return
 	}
+	src, err := l.source(c, dst)
+	if err != nil {
+		o := outcome{local: isOurs(err), away: isAway(err), reason: explain(err)}
+		if o.local {
+			o.reason = err.Error() // with what it is about
+		}
+		l.finish(c, o, now)
+		return
+	}
+	f := c.edge.spare
+	if f == nil {
+		f = &flight{}
+		c.edge.spare = f
+	}
+	*f = flight{packet: f.packet[:0], proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: src}
+	l.launch(c, f, nil, now)
+	l.transmit(c, now)
+}
+
+// source is the address that a probe comes from. The kernel would send our own
+// packets from any: one that is not on this box has no answer, which would say
+// nothing about the server.
+func (l *loop) source(c *check, dst netip.Addr) (netip.Addr, error) {
+	socks := l.flights.socks
 	src := c.spec.BindAddr.Unmap()
 	if !src.IsValid() {
-		route, err := l.flights.socks.Route(dst, c.spec.Mark, c.spec.BindInterface)
-		if err != nil {
-			l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
-			return
-		}
-		src = route.Src
+		r, err := socks.Route(dst, c.spec.Mark, c.spec.BindInterface)
+		return r.Src, err
 	}
-	f := &flight{proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: src}
-	l.launch(c, f, nil, now)
-	f.send = func() error {
-		return l.flights.socks.Send(f.packet, dst, c.spec.Mark, c.spec.BindInterface)
+	r, err := socks.Route(src, 0, "")
+	if err != nil || !r.Local {
+		return src, fmt.Errorf("bindto %s: %w", src, unix.EADDRNOTAVAIL)
 	}
-	l.transmit(c, now)
+	return src.WithZone(""), nil
+}
+
+// isOurs tells errors before anything was sent that are not about the way to
+// the server: an interface that is missing has no number.
+func isOurs(err error) bool {
+	var errno syscall.Errno
+	return isLocal(err) || errors.Is(err, unix.ENODEV) || !errors.As(err, &errno)
 }
 
 // room queues a check when every port is in use.
@@ -149,22 +181,26 @@ func (l *loop) launch(c *check, f *flight, payload []byte, now time.Time) {
 	from := netip.AddrPortFrom(f.src, f.port)
 	switch f.proto {
 	case raw.TCP:
-		f.packet = raw.AppendTCP(make([]byte, 0, 64), from, f.remote, f.cookie, 0, raw.SYN)
+		f.packet = raw.AppendTCP(f.packet[:0], from, f.remote, f.cookie, 0, raw.SYN)
 	case raw.UDP:
-		f.packet = raw.AppendUDP(nil, from, f.remote, payload)
+		f.packet = raw.AppendUDP(f.packet[:0], from, f.remote, payload)
 	default:
 		body := make([]byte, echoSize)
 		binary.BigEndian.PutUint32(body, f.cookie)
-		f.packet = raw.AppendEcho(nil, f.src, f.remote.Addr(), l.flights.socks.ID, f.port, body)
+		f.packet = raw.AppendEcho(f.packet[:0], f.src, f.remote.Addr(), l.flights.socks.ID, f.port, body)
 	}
 }
 
 // transmit sends the packet of a flight, for the first time or again.
 func (l *loop) transmit(c *check, now time.Time) {
 	f := c.edge.flight
-	if err := f.send(); err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
-		// EINVAL: the source address is not ours (any more).
-		l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
+	var err error
+	if f.send != nil {
+		err = f.send()
+	} else {
+		err = l.flights.socks.Queue(f.packet, c.spec.Addr.Unmap(), c.spec.Mark, c.spec.BindInterface, f.port)
+	}
+	if err != nil && l.unsent(c, err, now) {
 		return
 	}
 	at := f.began.Add(c.spec.ConnectTimeout)
@@ -175,6 +211,16 @@ func (l *loop) transmit(c *check, now time.Time) {
 	}
 	f.tries++
 	l.timers.set(c, at)
+}
+
+// unsent reports whether a packet that could not be sent ends its probe: where
+// the box is too busy it is sent again later.
+func (l *loop) unsent(c *check, err error, now time.Time) bool {
+	if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EAGAIN) {
+		return false
+	}
+	l.finish(c, outcome{local: isOurs(err), away: isAway(err), reason: explain(err)}, now)
+	return true
 }
 
 // waited is called when the timer of a flight fires.

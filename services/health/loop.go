@@ -31,6 +31,8 @@ type edge struct {
 	gone  bool     // removed by a reload while a worker was busy with it
 
 	flight *flight
+	spare  *flight       // the one before, to be used again
+	wait   time.Duration // for the next probe
 }
 
 type phase uint8
@@ -208,6 +210,9 @@ func (l *loop) turn(most time.Duration) error {
 			l.begin(c, now)
 		}
 	}
+	if l.flights.socks != nil {
+		l.flights.socks.Flush()
+	}
 	return nil
 }
 
@@ -263,9 +268,13 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 	return errs
 }
 
+// mostEarly bounds how far a probe is moved.
+const mostEarly = 16 * time.Millisecond
+
 // early is how much sooner than planned a probe may start, so that one waking
-// starts several: waking costs as much as a probe.
-func (c *check) early() time.Duration { return min(4*time.Millisecond, c.spec.DelayLoop/128) }
+// starts several: waking costs as much as a probe. It is a small part of the
+// wait, lest a probe that ends at once be begun again in the same turn.
+func (c *check) early() time.Duration { return min(mostEarly, c.edge.wait/64) }
 
 // drop forgets a check and whatever it has open.
 func (l *loop) drop(c *check) {
@@ -379,5 +388,6 @@ func (l *loop) finish(c *check, o outcome, now time.Time) {
 		// Scripts run at a fixed pace, counted from start to start.
 		from = c.edge.began
 	}
+	c.edge.wait = next
 	l.timers.set(c, from.Add(next))
 }

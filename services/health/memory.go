@@ -33,6 +33,7 @@ type remembered struct {
 	Seq     uint64          `json:"seq"` // of the last transition
 	Checks  map[string]bool `json:"checks"`
 	Weights map[string]int  `json:"weights,omitempty"` // of dynamic scripts
+	Adds    map[string]int  `json:"adds,omitempty"`    // of files
 	Quorums map[string]bool `json:"quorums"`           // by name of the virtual server
 }
 
@@ -86,7 +87,7 @@ func (m *memory) save(w *world, now time.Time) {
 }
 
 func (w *world) remember(boot string) *remembered {
-	r := &remembered{Boot: boot, Seq: w.seq, Checks: map[string]bool{}, Weights: map[string]int{}, Quorums: map[string]bool{}}
+	r := &remembered{Boot: boot, Seq: w.seq, Checks: map[string]bool{}, Weights: map[string]int{}, Adds: map[string]int{}, Quorums: map[string]bool{}}
 	for _, c := range w.checks {
 		if !c.m.known {
 			continue
@@ -95,6 +96,9 @@ func (w *world) remember(boot string) *remembered {
 		r.Checks[id] = c.m.up
 		if c.weight >= 0 {
 			r.Weights[id] = c.weight
+		}
+		if c.added {
+			r.Adds[id] = c.adds
 		}
 	}
 	for _, vs := range w.servers {
@@ -120,6 +124,9 @@ func (r *remembered) recall(c *check) {
 	}
 	if weight, ok := r.Weights[id]; ok {
 		c.weight = weight
+	}
+	if adds, ok := r.Adds[id]; ok {
+		c.adds, c.added = adds, true
 	}
 	c.detail = "as before the restart of health"
 }

@@ -3,9 +3,12 @@ package health
 import (
 	"encoding/json"
 	"log/slog"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
+
+	"ballast/configs/model"
 )
 
 // TestCrash: the next run of the process knows what this one knew, tells
@@ -51,6 +54,31 @@ func TestCrash(t *testing.T) {
 	}
 	if r := openMemory("", nil).load(); r != nil {
 		t.Errorf("no folder gave %+v", r)
+	}
+}
+
+// TestCrashWeights: weights that checks gave are as before too, so that a
+// restart of health moves no client.
+func TestCrashWeights(t *testing.T) {
+	file := testCheck(model.FileCheck, netip.AddrPort{})
+	file.Name, file.Weight = "load", 2
+	script := testCheck(model.MiscCheck, netip.AddrPort{})
+	script.Command.Argv, script.Dynamic = []string{"/bin/x"}, true
+	cfg := configOf(file, script)
+	w := newWorld()
+	w.apply(cfg, t0)
+	for _, c := range w.checks {
+		w.result(c, outcome{ok: true, weight: 7, adds: -30}, t0)
+	}
+	dir := t.TempDir()
+	openMemory(dir, slog.New(slog.DiscardHandler)).save(w, t0)
+	again := newWorld()
+	again.before = openMemory(dir, slog.New(slog.DiscardHandler)).load()
+	again.apply(cfg, t0)
+	for i, r := range again.servers[0].real {
+		if got, want := r.dynamic(), w.servers[0].real[i].dynamic(); got != want || want < 0 {
+			t.Errorf("%s: weight %d after a restart, %d before", r.name(), got, want)
+		}
 	}
 }
 

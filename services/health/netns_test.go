@@ -161,8 +161,10 @@ func TestHalfOpen(t *testing.T) {
 	dead := half("10.66.0.77:80") // nobody answers ARP: the kernel tells us after 3 s, we give up earlier
 	foreign := half("10.66.0.2:80")
 	foreign.BindAddr = netip.MustParseAddr("192.0.2.77")
+	nowhere := half("10.66.0.2:80")
+	nowhere.BindInterface = "eth77"
 	got := probeAll(t, nil, half("10.66.0.2:80"), half("10.66.0.2:81"), half("[fd66::2]:80"), half("[fd66::2]:81"),
-		slow, dead, half("10.66.8.1:80"), half("192.0.2.1:80"), half("127.0.0.1:9"))
+		slow, dead, half("10.66.8.1:80"), half("192.0.2.1:80"), half("127.0.0.1:9"), foreign, nowhere)
 	for i, want := range []struct {
 		ok  bool
 		why string
@@ -176,6 +178,49 @@ func TestHalfOpen(t *testing.T) {
 	if accepted(l4) || accepted(l6) {
 		t.Error("a connection was made")
 	}
+	for i, want := range []string{"bindto 192.0.2.77: cannot assign requested address", "interface eth77: "} {
+		if g := got[9+i]; g.m.known || !g.m.up || !strings.HasPrefix(g.detail, want) {
+			t.Errorf("known %t up %t, %q; want no verdict for a reason of our own: %q", g.m.known, g.m.up, g.detail, want)
+		}
+	}
+}
+
+// TestHalfOpenInterface: an interface that goes is no verdict, and one of the
+// same name that comes instead is used.
+func TestHalfOpenInterface(t *testing.T) {
+	p := newPair(t, false)
+	p.listen(t, "0.0.0.0:80")
+	c := testCheck(model.TCPCheck, netip.MustParseAddrPort("10.66.0.2:80"))
+	c.HalfOpen, c.BindInterface, c.DelayLoop, c.ConnectTimeout = true, "eth0", 5*time.Millisecond, 5*time.Second
+	w := newWorld()
+	l, err := newLoop(w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	l.apply(configOf(c), time.Now())
+	g := w.checks[keyOf(&c)]
+	until := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !strings.HasPrefix(g.detail, what); {
+			if l.turn(time.Second); time.Now().After(end) {
+				t.Fatalf("%q, want %q", g.detail, what)
+			}
+			if g.m.known && !g.m.up {
+				t.Fatalf("down: %s", g.detail)
+			}
+		}
+	}
+	until("SYN answered")
+	must(t, "ip", "link", "del", "eth0")
+	until("interface eth0: ")
+	d, s := fmt.Sprintf("bh%dd", os.Getpid()), fmt.Sprintf("bh%ds", os.Getpid())
+	must(t, "ip", "-n", d, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", s)
+	for i, n := range []string{s, d} {
+		must(t, "ip", "-n", n, "addr", "add", fmt.Sprintf("10.66.0.%d/24", 2-i), "dev", "eth0")
+		must(t, "ip", "-n", n, "link", "set", "eth0", "up")
+	}
+	until("SYN answered")
 }
 
 // TestHalfOpenAgain: a SYN that was lost is sent again, and a router's error is

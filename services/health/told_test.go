@@ -164,6 +164,18 @@ func TestOrders(t *testing.T) {
 	if h := w.state(status.Applied{}).Servers[0]; !h.Real[0].Disabled || !h.Real[1].Disabled || h.QuorumUp {
 		t.Errorf("%+v", h)
 	}
+	// A weight that a check measures counts more than an ordered one, as in ipvs.
+	script := testCheck(model.MiscCheck, netip.AddrPort{})
+	script.Command.Argv, script.Dynamic = []string{"/bin/x"}, true
+	measured := configOf(script)
+	m := newWorld()
+	m.apply(measured, t0)
+	r := m.servers[0].real[0]
+	m.result(r.checks[0], outcome{ok: true, weight: 7}, t0)
+	m.order([]status.Order{{VirtualServer: m.servers[0].conf.Name, Addr: r.conf.Addr, Port: r.conf.ConfPort, Action: status.OrderWeight, Weight: 3}}, t0)
+	if got := m.servers[0].weight(); got != 7 {
+		t.Errorf("weight %d with an order for 3, 7 was measured", got)
+	}
 	w.order(nil, t0)
 	wantLines(t, w, &seen, "[10.0.0.2]:tcp:80: DOWN -> UP: live weight 1, quorum 1 ([10.0.1.2]:tcp:80: order taken back)")
 }

@@ -39,11 +39,11 @@ func (r *realServer) liveWeight() int {
 	if !r.alive || r.disabled() {
 		return 0
 	}
+	if w := r.dynamic(); w >= 0 {
+		return w // what a check measures counts more than an order, as in ipvs
+	}
 	if r.order != nil && r.order.Action == status.OrderWeight {
 		return r.order.Weight
-	}
-	if w := r.dynamic(); w >= 0 {
-		return w
 	}
 	return r.conf.Weight
 }

@@ -20,6 +20,7 @@ const (
 	maxFrame    = 16 << 10 // the default of SETTINGS_MAX_FRAME_SIZE, which we leave
 	bodyWindow  = 1 << 20  // how much the server may send before it hears of us
 	firstWindow = 65535    // of the connection, whatever SETTINGS say
+	maxIdle     = 1000     // frames that bring nothing of the answer: each costs us work
 	probeStream = 1
 )
 
@@ -32,6 +33,7 @@ type http2Get struct {
 	request []byte
 	in      []byte // bytes of a frame that has not arrived whole
 	total   int64
+	idle    int    // frames without a byte of the answer
 	block   []byte // of a header, until END_HEADERS
 	inBlock bool
 	ends    bool // END_STREAM was on the HEADERS frame
@@ -124,6 +126,18 @@ func (d *http2Get) frame(b []byte) bool {
 	}
 	if err != nil {
 		return d.fail("HTTP/2: %s", err)
+	}
+	switch f := f.(type) {
+	case *http2.HeadersFrame:
+	case *http2.DataFrame:
+		if len(f.Data()) == 0 {
+			d.idle++
+		}
+	default:
+		d.idle++
+	}
+	if d.idle > maxIdle {
+		return d.fail("HTTP/2: more than %d frames that bring nothing", maxIdle)
 	}
 	if d.inBlock {
 		return d.fail("HTTP/2: %s inside a header block", f.Header().Type)

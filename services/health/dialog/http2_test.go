@@ -87,6 +87,17 @@ func TestHTTP2(t *testing.T) {
 			b := block(":status", "200", "x", strings.Repeat("a", 2000))
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: append(b, bytes.Repeat([]byte{0xbe}, 5000)...), EndHeaders: true, EndStream: true})
 		}), "fail HTTP/2: header of more than 16 KiB"},
+		{"settings and no end", model.URL{}, frames(func(f *http2.Framer) {
+			for range 2000 {
+				f.WriteSettings()
+			}
+		}), "fail HTTP/2: more than 1000 frames that bring nothing"},
+		{"nothing as a body, and no end", model.URL{}, frames(func(f *http2.Framer) {
+			head(f, false, ":status", "200")
+			for range 2000 {
+				f.WriteData(1, false, nil)
+			}
+		}), "fail HTTP/2: more than 1000 frames that bring nothing"},
 		{"endless header", model.URL{}, frames(func(f *http2.Framer) {
 			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block(":status", "200")})
 			for range 3 {

@@ -367,6 +367,8 @@ func (p *Packet) Why() string {
 		return "protocol not available"
 	case 3:
 		return "connection refused"
+	case 4:
+		return "packet too large for the way"
 	case 9, 10, 13:
 		return "refused by a filter on the way"
 	}

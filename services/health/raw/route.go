@@ -53,6 +53,15 @@ func (s *Sockets) stale(buf []byte) {
 		}
 	}
 	clear(s.routes)
+	// A socket stays bound to the interface of its time: one of the same name
+	// that was made anew since, a VLAN or a bond, is another.
+	s.Flush()
+	for k, fd := range s.send {
+		if k.iface != "" {
+			unix.Close(fd)
+			delete(s.send, k)
+		}
+	}
 }
 
 func (s *Sockets) conn() (*netlink.Conn, error) {

@@ -1,16 +1,13 @@
 package raw
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -94,8 +91,13 @@ type Sockets struct {
 	events int // netlink socket that says when routes are stale, -1: none yet
 	nl     *netlink.Conn
 
+	out *outbox // nil: nothing was ever sent, or read
+	in  *inbox
 	sa4 unix.SockaddrInet4
 	sa6 unix.SockaddrInet6
+
+	// Failed is told of the packets of Queue that could not be sent.
+	Failed func(port uint16, err error)
 }
 
 // New opens nothing yet.
@@ -180,12 +182,6 @@ const (
 	etherIPv4 = 0x0800
 	etherIPv6 = 0x86dd
 )
-
-func htons(v uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], v)
-	return *(*uint16)(unsafe.Pointer(&b))
-}
 
 func (s *Sockets) open(k listenKey) (int, error) {
 	family, proto := unix.AF_INET, unix.IPPROTO_TCP
@@ -322,36 +318,19 @@ func (s *Sockets) Read(fd int, buf []byte, most int, fn func(*Packet)) {
 	if !ok {
 		return
 	}
+	if k.use != Wire {
+		s.readBatch(fd, k, most, fn)
+		return
+	}
 	for range most {
-		var p Packet
-		var good bool
-		if k.v6 && k.use != Wire {
-			n, from, err := unix.Recvfrom(fd, buf, 0)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return
-			}
-			src, ok := from.(*unix.SockaddrInet6)
-			proto := byte(TCP)
-			if k.use == Echo {
-				proto = ICMPv6
-			}
-			if ok {
-				p, good = ParseTransport(proto, netip.AddrFrom16(src.Addr), netip.Addr{}, buf[:n])
-			}
-		} else {
-			n, err := unix.Read(fd, buf)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return
-			}
-			p, good = Parse(buf[:n])
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
 		}
-		if good {
+		if err != nil {
+			return
+		}
+		if p, ok := Parse(buf[:n]); ok {
 			fn(&p)
 		}
 	}
@@ -359,28 +338,32 @@ func (s *Sockets) Read(fd int, buf []byte, most int, fn func(*Packet)) {
 
 // Send hands a whole packet to the kernel's IP layer.
 func (s *Sockets) Send(b []byte, dst netip.Addr, mark uint32, iface string) error {
-	k := sendKey{dst.Is6(), mark, iface}
-	fd, ok := s.send[k]
-	if !ok {
-		var err error
-		if fd, err = openSend(k); err != nil {
-			return err
-		}
-		s.send[k] = fd
+	fd, err := s.sender(sendKey{dst.Is6(), mark, iface})
+	if err != nil {
+		return err
 	}
-	if !k.v6 {
+	if dst.Is4() {
 		s.sa4.Addr = dst.As4()
 		return unix.Sendto(fd, b, 0, &s.sa4)
 	}
-	s.sa6.Addr, s.sa6.ZoneId = dst.As16(), 0
-	if z := dst.Zone(); z != "" {
-		ifi, err := net.InterfaceByName(z)
-		if err != nil {
-			return fmt.Errorf("address %s: interface %s: %w", dst, z, err)
-		}
-		s.sa6.ZoneId = uint32(ifi.Index)
+	s.sa6.Addr = dst.As16()
+	if s.sa6.ZoneId, err = zoneIndex(dst); err != nil {
+		return err
 	}
 	return unix.Sendto(fd, b, 0, &s.sa6)
+}
+
+// sender is the socket to send with, opened when it is needed first.
+func (s *Sockets) sender(k sendKey) (int, error) {
+	if fd, ok := s.send[k]; ok {
+		return fd, nil
+	}
+	fd, err := openSend(k)
+	if err != nil {
+		return -1, err
+	}
+	s.send[k] = fd
+	return fd, nil
 }
 
 // openSend opens a socket that takes whole packets (raw(7): IPPROTO_RAW
