@@ -110,6 +110,30 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestTLSVerifyWithoutCA: tls_verify trusts the ca of the SSL block and nobody
+// else.
+func TestTLSVerifyWithoutCA(t *testing.T) {
+	text := vs("", "SSL_GET {\n tls_verify\n sni_name a\n url {\n path /\n }\n}\n}\nreal_server 10.0.0.3 80 {\nSSL_GET {\n tls_verify\n sni_name a\n url {\n path /\n }\n}")
+	warned := func(text string) (n int) {
+		_, problems := Load("c", []byte(text), Options{})
+		for _, p := range problems {
+			if p.Severity == model.Warning && strings.Contains(p.Text, "real server 10.0.0.2 trusts no certificate") && p.Line == 1 && strings.Contains(p.Fix, "SSL { ca ") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := warned(text); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+	if n := warned(text + "SSL {\n ca /etc/keepalived/ca.pem\n}\n"); n != 0 {
+		t.Errorf("%d warnings with a ca", n)
+	}
+	if n := warned(strings.ReplaceAll(text, "tls_verify\n", "\n")); n != 0 {
+		t.Errorf("%d warnings without tls_verify", n)
+	}
+}
+
 // TestFacts checks a user's file against a box.
 func TestFacts(t *testing.T) {
 	text, err := os.ReadFile("testdata/cases/web-dr-sorry.conf")

@@ -130,10 +130,7 @@ func (p *probe) line(block string, k *schema.Keyword, l *syntax.Node) {
 	case "http_protocol":
 		c.HTTPProtocol = l.Arg(0)
 		if c.HTTP2 = l.Arg(0) == "2"; c.HTTP2 {
-			c.HTTPProtocol = "1.1" // what is spoken where TLS does not agree on HTTP/2
-			if k := schema.Value("http_protocol 2"); k.Status == schema.Planned {
-				p.warn(l.ArgPos(0), "", "http_protocol 2 is not implemented in this release: %s", k.Reason)
-			}
+			c.HTTPProtocol = "1.1" // not read: a server that does not speak HTTP/2 fails
 		}
 	case "fast_recovery":
 		c.FastRecovery = truth(l)

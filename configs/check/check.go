@@ -143,6 +143,7 @@ func (k *checker) addresses() {
 // servers checks each virtual server against the others and the instances.
 func (k *checker) servers() {
 	seen := make(map[model.ServiceID]int32, len(k.c.VirtualServers))
+	trustless := false
 	for i := range k.c.VirtualServers {
 		v := &k.c.VirtualServers[i]
 		for _, id := range v.Services {
@@ -159,8 +160,14 @@ func (k *checker) servers() {
 		}
 		local := 0
 		for j := range v.Real {
-			if r := &v.Real[j]; r.Forward == model.NAT && k.carried(r.Addr) {
+			r := &v.Real[j]
+			if r.Forward == model.NAT && k.carried(r.Addr) {
 				local++
+			}
+			if k.c.SSL.CA == "" && !trustless && verifies(r) {
+				trustless = true // one line for all of them: the cure is one
+				k.report(model.Warning, "add SSL { ca /etc/keepalived/ca.pem } with the authority that signed the certificates, or take tls_verify away",
+					fmt.Sprintf("virtual server %s: tls_verify of real server %s trusts no certificate, because no SSL block names a ca: every server with it will be down", v.Name, r.Addr), "vs/"+v.Name)
 			}
 		}
 		if local > 0 {
@@ -168,6 +175,16 @@ func (k *checker) servers() {
 				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), "vs/"+v.Name)
 		}
 	}
+}
+
+// verifies says whether a check of r has tls_verify.
+func verifies(r *model.RealServer) bool {
+	for i := range r.Checks {
+		if r.Checks[i].TLSVerify {
+			return true
+		}
+	}
+	return false
 }
 
 // carried says whether the box holds an address at times.

@@ -22,23 +22,6 @@ var pairRows = []Keyword{
 	row("snmp", "client", "words:IP[/LEN]", "everybody", 'O', Works, "who may ask"),
 }
 
-// valueRows are values of a keyword that this release may treat apart. A room
-// that makes one work turns its row over.
-var valueRows = []Keyword{
-	row("HTTP_GET", "(http_protocol 2)", "", "", 'O', Works, "HTTP/2"),
-}
-
-// Value is the row of one value of a keyword, "http_protocol 2"; nil when it has
-// none of its own.
-func Value(s string) *Keyword {
-	for i := range valueRows {
-		if valueRows[i].Name == "("+s+")" {
-			return &valueRows[i]
-		}
-	}
-	return nil
-}
-
 // probeRows are the appliance's own options of checks.
 var probeRows = []Keyword{
 	row("checker-common@virtual_server real_server TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK", "through_vip", "bool?", "off", 'O', Works,

@@ -88,7 +88,7 @@ var (
 )
 
 func init() {
-	table = slices.Concat(rootRows, globalRows, instanceRows, lineRows, trackRows, serverRows, checkRows, legacyRows, ownRows, pairRows, probeRows, valueRows)
+	table = slices.Concat(rootRows, globalRows, instanceRows, lineRows, trackRows, serverRows, checkRows, legacyRows, ownRows, pairRows, probeRows)
 	for i := range table {
 		k := &table[i]
 		for _, in := range k.In {
