@@ -158,6 +158,9 @@ func (s *service) advance(b *burst, n int) (sent int) {
 // is paced together: the interfaces of a garp_group, else each one by itself.
 func (s *service) gap(r *router, a announcement) (key string, gap time.Duration) {
 	v4 := a.addr.Is4()
+	if len(s.garpGroups) == 0 && (v4 && r.cfg.GARPInterval == 0 || !v4 && r.cfg.GNAInterval == 0) {
+		return "", 0 // as nearly always: nothing to find out for each frame
+	}
 	family := "6 "
 	if v4 {
 		family = "4 "
@@ -242,7 +245,10 @@ func (s *service) put(r *router, a announcement) {
 	if a.addr.Is4() {
 		b = packet.AppendGARP(b, l.MAC, a.addr)
 	} else {
-		b = packet.AppendNA(b, l.MAC, a.addr, forwards(l.Name))
+		if !s.routes6.known { // once for each batch: it is a file
+			s.routes6.known, s.routes6.yes = true, forwards(l.Name)
+		}
+		b = packet.AppendNA(b, l.MAC, a.addr, s.routes6.yes)
 	}
 	s.batch.Add(b)
 }
@@ -252,6 +258,7 @@ func (s *service) flush(r *router) {
 	if s.batch.Len() == 0 {
 		return
 	}
+	s.routes6.known = false
 	defer s.batch.Reset()
 	l := s.byIndex[s.batch.Index]
 	if l == nil {

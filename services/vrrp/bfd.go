@@ -38,6 +38,7 @@ type bfdSession struct {
 	st       bfd.Session
 	out      *kernel.UDP
 	known    bool // was up once
+	told     told
 	sent     uint64
 	received uint64
 }
@@ -64,6 +65,7 @@ func (s *service) setBFD(list []model.BFD) {
 		}
 		n := &bfdSession{cfg: c, st: bfd.Session{Cfg: bfdConfig(&c, d.discriminator(old))}}
 		n.st, _ = bfd.Step(n.st, bfd.Event{Kind: bfd.Start, At: s.now, Jitter: rand.Float64()})
+		n.told = newTold(n.st.State.String(), s.now)
 		d.sessions = append(d.sessions, n)
 	}
 	for _, n := range old {
@@ -216,6 +218,9 @@ func (d *bfdRoom) turn() {
 			}
 			d.step(n, bfd.Event{Kind: bfd.Timer, At: now})
 		}
+		if n.told.pending() {
+			d.tell(n, now)
+		}
 		if at := n.st.Deadline(); at != 0 {
 			d.due = min(d.due, at)
 		}
@@ -233,18 +238,31 @@ func (d *bfdRoom) step(n *bfdSession, ev bfd.Event) {
 		return
 	}
 	s := d.s
-	reason := n.st.Diag.String()
-	if reason == "" {
-		reason = "neighbour is " + n.st.Remote.String()
-	}
-	s.transition(status.Transition{Time: s.loop.Time(ev.At), Object: n.cfg.Name, Kind: "bfd", From: before.String(), To: n.st.State.String(), Reason: reason})
-	s.log.info("BFD session %s with %s: %s -> %s: %s", n.cfg.Name, n.cfg.Neighbor, before, n.st.State, reason)
+	s.dirty = true
+	d.tell(n, ev.At)
 	if n.st.State == bfd.Up {
 		n.known = true
 	}
 	if n.st.State == bfd.Up || before == bfd.Up {
 		s.reevaluate()
 	}
+}
+
+// tell logs what a session is now. Packets carry no authentication: who can
+// send them can make it change at any rate.
+func (d *bfdRoom) tell(n *bfdSession, at time.Duration) {
+	s, is := d.s, n.st.State.String()
+	from, missed, tell := n.told.change(is, at)
+	if !tell {
+		return
+	}
+	reason := n.st.Diag.String()
+	if reason == "" {
+		reason = "neighbour is " + n.st.Remote.String()
+	}
+	reason += leftOut(missed)
+	s.transition(status.Transition{Time: s.loop.Time(at), Object: n.cfg.Name, Kind: "bfd", From: from, To: is, Reason: reason})
+	s.log.info("BFD session %s with %s: %s -> %s: %s", n.cfg.Name, n.cfg.Neighbor, from, is, reason)
 }
 
 func (d *bfdRoom) send(n *bfdSession, out bfd.Send) {

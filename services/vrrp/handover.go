@@ -161,6 +161,19 @@ func (r *router) letGo() {
 	}
 }
 
+// abandon ends a hand-over that goes on no more. What the operator wants of the
+// router holds all the same.
+func (r *router) abandon() {
+	switch r.leaving {
+	case stayHere:
+	case leaveYield, leaveBeside:
+		r.leaving = stayHere
+		r.step(core.Event{Kind: core.Truce})
+	default:
+		r.letGo()
+	}
+}
+
 // leave asks the peer to relieve us everywhere and waits until it did, or for
 // as long as that may take.
 func (s *service) leave() {

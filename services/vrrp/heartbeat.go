@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ballast/configs/model"
-	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
 	"ballast/services/vrrp/heartbeat"
 	"ballast/services/vrrp/kernel"
@@ -42,7 +41,8 @@ type mate struct {
 	in    heartbeat.Message
 	out   heartbeat.Message
 	buf   []byte
-	up    bool // as the log says
+	up    bool // in the turn before
+	told  told
 	heard bool // something came in this turn
 }
 
@@ -52,6 +52,7 @@ type path struct {
 	sock     *kernel.UDP
 	index    int // of the interface; 0: by route
 	up       bool
+	told     told
 	sent     uint64
 	received uint64
 	rejected uint64
@@ -79,12 +80,15 @@ func (s *service) setHeartbeat(c *model.Heartbeat) {
 	if s.mate != nil && (c == nil || !reflect.DeepEqual(*c, s.mate.raw)) {
 		s.mate.close()
 		s.mate = nil
+		for _, r := range s.routers {
+			r.abandon()
+		}
 	}
 	if c == nil || s.mate != nil {
 		return
 	}
 	m := &mate{
-		s: s, raw: *c, cfg: *c, codec: heartbeat.NewCodec(c.Key), next: s.now,
+		s: s, raw: *c, cfg: *c, told: newTold(upWord(false), s.now), codec: heartbeat.NewCodec(c.Key), next: s.now,
 		socks: map[mateSock]*kernel.UDP{}, asks: map[askKey]*kernel.Neighbours{}, buf: make([]byte, 0, heartbeat.MaxLen),
 	}
 	if m.cfg.Interval < 5*time.Millisecond {
@@ -97,7 +101,7 @@ func (s *service) setHeartbeat(c *model.Heartbeat) {
 		m.cfg.Port = 1912
 	}
 	for _, p := range c.Paths {
-		m.paths = append(m.paths, path{HeartbeatPath: p})
+		m.paths = append(m.paths, path{HeartbeatPath: p, told: newTold(upWord(false), s.now)})
 	}
 	m.peer = heartbeat.NewPeer(len(m.paths), m.cfg.Interval, m.cfg.Multiplier, s.now, drawn)
 	m.in.Records = make([]heartbeat.Record, 0, heartbeat.MaxRecords)
@@ -118,7 +122,7 @@ func (m *mate) close() {
 }
 
 // open opens the sockets that are missing, and anew those of an interface that
-// is another one now.
+// is another one now. Paths by one interface share a socket.
 func (m *mate) open() {
 	m.retry = m.s.now + time.Second
 	for i := range m.paths {
@@ -129,32 +133,36 @@ func (m *mate) open() {
 				index = l.Index
 			}
 		}
-		key := mateSock{p.Interface, p.Peer.Is6()}
-		u := m.socks[key]
-		if p.Interface != "" && index != p.index && u != nil {
-			delete(m.s.readers, u.FD())
-			u.Close()
-			delete(m.socks, key)
-			u = nil
+		if index != p.index {
+			m.drop(mateSock{p.Interface, p.Peer.Is6()})
 		}
 		p.index = index
-		if u == nil && (p.Interface == "" || index != 0) {
-			var err error
-			u, err = kernel.OpenUDP(kernel.UDPOptions{IPv6: key.ipv6, Interface: p.Interface, Port: m.cfg.Port})
+	}
+	for i := range m.paths {
+		p := &m.paths[i]
+		key := mateSock{p.Interface, p.Peer.Is6()}
+		if m.socks[key] == nil && (p.Interface == "" || p.index != 0) {
+			u, err := kernel.OpenUDP(kernel.UDPOptions{IPv6: key.ipv6, Interface: p.Interface, Port: m.cfg.Port})
 			if err == nil {
-				err = m.s.read(u.FD(), m.drain)
-				if err != nil {
+				if err = m.s.read(u.FD(), m.drain); err != nil {
 					u.Close()
 				}
 			}
 			if err != nil {
 				m.s.log.limited("heartbeat socket", "heartbeat to %s: %v", p.Peer, err)
-				u = nil
 			} else {
 				m.socks[key] = u
 			}
 		}
-		p.sock = u
+		p.sock = m.socks[key]
+	}
+}
+
+func (m *mate) drop(key mateSock) {
+	if u := m.socks[key]; u != nil {
+		delete(m.s.readers, u.FD())
+		u.Close()
+		delete(m.socks, key)
 	}
 }
 
@@ -302,8 +310,7 @@ func (m *mate) act(a heartbeat.Action) {
 	case heartbeat.LetGo:
 		r.letGo()
 	case heartbeat.Stay:
-		r.step(core.Event{Kind: core.Truce})
-		r.leaving = stayHere
+		r.abandon()
 	case heartbeat.Announce:
 		m.s.announce(r, 1)
 	case heartbeat.Contest:
@@ -359,6 +366,11 @@ func (s *service) onLink(index int, addr netip.Addr) bool {
 // finish ends a turn: what changed is said at once, the rest in its time.
 func (m *mate) finish() {
 	s := m.s
+	for i, r := range s.routers {
+		if r.leaving != stayHere && !m.agent.Leaving(i) {
+			r.abandon() // its key is another one now, or it lost the place otherwise
+		}
+	}
 	m.view()
 	if len(m.now) != len(m.said) {
 		m.say()
@@ -431,58 +443,6 @@ func (m *mate) send(from int) int {
 		}
 	}
 	return len(m.out.Records)
-}
-
-// tell logs what came up and went down.
-func (m *mate) tell() {
-	s := m.s
-	for i := range m.paths {
-		p := &m.paths[i]
-		if up := m.peer.Paths[i].Up; up != p.up {
-			p.up, s.dirty = up, true
-			s.log.info("heartbeat: path to %s %s", p.Peer, upWord(up))
-		}
-	}
-	if m.peer.Up == m.up {
-		return
-	}
-	was := m.up
-	m.up = m.peer.Up
-	reason := "heard again"
-	if !m.up {
-		reason = "silent on all paths for " + (s.now - m.peer.Last).Round(100*time.Microsecond).String()
-	}
-	s.transition(status.Transition{Time: s.loop.Time(s.now), Object: "heartbeat", Kind: "heartbeat", From: upWord(was), To: upWord(m.up), Reason: reason})
-	s.log.info("heartbeat: %s -> %s: %s", upWord(was), upWord(m.up), reason)
-}
-
-func upWord(up bool) string {
-	if up {
-		return "up"
-	}
-	return "down"
-}
-
-// status is what the state shows.
-func (m *mate) status() *status.Heartbeat {
-	v := &status.Heartbeat{Up: m.peer.Up, Since: m.s.loop.Time(m.peer.Since), Detect: m.peer.Detect()}
-	for i := range m.paths {
-		p, w := &m.paths[i], &m.peer.Paths[i]
-		n := status.HeartbeatPath{Peer: p.Peer, Interface: p.Interface, Up: w.Up, Sent: p.sent, Received: p.received, Rejected: p.rejected}
-		if w.Last != 0 {
-			n.Since, n.Last = m.s.loop.Time(w.Since), m.s.loop.Time(w.Last)
-		}
-		if v.Peer == "" || w.Up && !v.Paths[0].Up {
-			v.Peer = p.Peer.String()
-		}
-		v.Paths = append(v.Paths, n)
-	}
-	for _, r := range m.s.routers {
-		if rec := m.peer.Find(r.key); rec != nil {
-			v.Routers = append(v.Routers, status.HeartbeatRouter{Instance: r.cfg.Name, State: rec.Phase.String(), Priority: int(rec.Priority)})
-		}
-	}
-	return v
 }
 
 // linkGone tells that the router cannot be reached where it advertises, so that

@@ -429,6 +429,30 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 	l.until(5*time.Second, "the address is gone", func() bool { return !l.has("a", vipOfMates) })
 }
 
+// TestPathsShareAnInterface: two addresses of the peer behind one interface are
+// two paths, and both work.
+func TestPathsShareAnInterface(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	k := kind{"", 3, false, false, "", 200 * time.Millisecond}
+	var d []*director
+	for n, name := range []string{"a", "b"} {
+		l.host(name, n+1)
+		l.link2(name, n+1)
+		l.run(name, fmt.Sprintf("ip addr add 10.10.0.%d/24 dev eth1", n+1))
+		c := beating(n+1, k.instance(n+1, uint8(150-50*n)))
+		c.Heartbeat.Paths[0] = model.HeartbeatPath{
+			Peer: netip.MustParseAddr(fmt.Sprintf("10.10.0.%d", 2-n)), Interface: "eth1",
+			From: netip.MustParseAddr(fmt.Sprintf("10.10.0.%d", n+1)),
+		}
+		d = append(d, l.director(name, c))
+		d[n].start()
+	}
+	for _, v := range d {
+		v.await(10*time.Second, "both paths are up", heartbeatUp)
+	}
+}
+
 // TestHeartbeatOfAnotherKeyCountsForNothing: it is counted, and the boxes run
 // plain VRRP.
 func TestHeartbeatOfAnotherKeyCountsForNothing(t *testing.T) {

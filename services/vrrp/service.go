@@ -39,11 +39,12 @@ type service struct {
 
 	sweep bool // routes and rules of nobody are looked for
 
-	socks  map[sockKey]*sock
-	byFD   map[int]*sock
-	frames map[int]*kernel.Frames
-	bursts []*burst
-	batch  kernel.Batch // of announcements on their way to one interface
+	socks   map[sockKey]*sock
+	byFD    map[int]*sock
+	frames  map[int]*kernel.Frames
+	bursts  []*burst
+	batch   kernel.Batch              // of announcements on their way to one interface
+	routes6 struct{ known, yes bool } // whether that interface forwards IPv6
 
 	garpGroups []model.GARPGroup
 	pace       map[string]time.Duration // when the next announcement may go, by what is paced together

@@ -167,8 +167,13 @@ func (a *Agent) Decide(now time.Duration, views []View, p *Peer, out []Action) [
 		}
 		switch {
 		case rec == nil:
-			if f.asked != 0 { // the peer has no such router (any more)
-				f.asked = 0
+			switch { // the peer has no such router (any more)
+			case f.asked == 0:
+			case f.yields: // its process started anew: nobody there has the addresses
+				f.asked, f.letGo = 0, 0
+				out = append(out, Action{Router: i, Do: Stay})
+			default:
+				f.asked, f.letGo = 0, 0
 				out = append(out, Action{Router: i, Do: LetGo})
 			}
 		case v.Phase == Backup:
