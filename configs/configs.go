@@ -90,12 +90,12 @@ func inspect(name string, text []byte, opts Options, cache *bind.Cache) Report {
 	slices.SortStableFunc(problems, func(a, b model.Problem) int {
 		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
-	problems = slices.Compact(problems)
+	problems = bounded(slices.Compact(problems), name)
 	for i := range problems {
 		problems[i].Text, problems[i].Fix = printable(problems[i].Text), printable(problems[i].Fix)
 	}
 	return Report{
-		Config: bound.Config, Problems: bounded(problems, name),
+		Config: bound.Config, Problems: problems,
 		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // ownKinds are the blocks of the appliance, which a keepalived.conf from
@@ -125,14 +126,84 @@ func (s span) defines(text string) string {
 
 // firstWord is the keyword of a statement, behind "@id".
 func firstWord(s string) string {
-	f := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\r\n\f\v{}\"", r) })
-	if len(f) > 1 && strings.HasPrefix(f[0], "@") {
-		f = f[1:]
+	w, rest := word(s)
+	if strings.HasPrefix(w, "@") {
+		if next, _ := word(rest); next != "" {
+			return next
+		}
 	}
-	if len(f) == 0 {
-		return ""
+	return w
+}
+
+// word is the first word of a line, and what follows it.
+func word(s string) (w, rest string) {
+	apart := func(c byte) bool {
+		switch c {
+		case ' ', '\t', '\r', '\n', '\f', '\v', '{', '}', '"':
+			return true
+		}
+		return false
 	}
-	return f[0]
+	i := 0
+	for i < len(s) && apart(s[i]) {
+		i++
+	}
+	j := i
+	for j < len(s) && !apart(s[j]) {
+		j++
+	}
+	return s[i:j], s[j:]
+}
+
+// outline is what Merge has to know of a text.
+type outline struct {
+	text    string
+	have    map[string]bool // kinds of statements
+	defined map[string]bool // parameters
+	// parts are the definitions and the blocks of the appliance.
+	parts []span
+}
+
+func outlineOf(text string) *outline {
+	o := &outline{text: text, have: map[string]bool{}, defined: map[string]bool{}}
+	for _, s := range spans(text) {
+		o.have[s.kind] = true
+		name := s.defines(text)
+		if name != "" {
+			o.defined[name] = true
+		}
+		if name != "" || slices.Contains(ownKinds, s.kind) {
+			o.parts = append(o.parts, s)
+		}
+	}
+	return o
+}
+
+// Merger does what Merge does, and remembers what it found in the last two
+// texts: what is merged today runs tomorrow. The zero value is ready. Its
+// methods may be called from any goroutine.
+type Merger struct {
+	mu   sync.Mutex
+	last [2]*outline
+}
+
+func (m *Merger) outline(text string) *outline {
+	for i, o := range m.last {
+		if o != nil && o.text == text {
+			m.last[0], m.last[i] = o, m.last[0]
+			return o
+		}
+	}
+	m.last[0], m.last[1] = outlineOf(text), m.last[0]
+	return m.last[0]
+}
+
+// Merge is the function Merge.
+func (m *Merger) Merge(running, candidate string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.outline(running)
+	return merge(was, m.outline(candidate))
 }
 
 // Merge gives the text that runs when candidate replaces running: candidate,
@@ -140,18 +211,15 @@ func firstWord(s string) string {
 // mark) of running whose kind candidate has none of, with the comments right
 // above them and the definitions that they use. Merging twice changes nothing.
 func Merge(running, candidate string) string {
-	have := map[string]bool{}
-	defined := map[string]bool{}
-	for _, s := range spans(candidate) {
-		have[s.kind] = true
-		if name := s.defines(candidate); name != "" {
-			defined[name] = true
-		}
-	}
+	return merge(outlineOf(running), outlineOf(candidate))
+}
+
+func merge(was, is *outline) string {
+	running, candidate, have, defined := was.text, is.text, is.have, is.defined
 	var blocks []string
 	definitions := map[string][]string{}
 	var order []string
-	for _, s := range spans(running) {
+	for _, s := range was.parts {
 		part := strings.TrimRight(running[s.start:s.end], " \t\r\n")
 		if name := s.defines(running); name != "" {
 			if definitions[name] == nil {

@@ -375,3 +375,22 @@ func FuzzLoad(f *testing.F) {
 		Diff(s, merged)
 	})
 }
+
+// TestMerger is asked about texts in any order: what it remembers must not
+// show.
+func TestMerger(t *testing.T) {
+	texts := []string{
+		"", "system {\n    hostname a\n}\n", "virtual_server 10.0.0.1 80 {\n}\n", "$N=eth0\ninterface $N {\n}\n", "@b system {\n    hostname b\n}\n",
+	}
+	var m Merger
+	for round := range 3 {
+		for i := range texts {
+			for j := range texts {
+				a, b := texts[i], texts[(j+round)%len(texts)]
+				if got, want := m.Merge(a, b), Merge(a, b); got != want {
+					t.Errorf("%q into %q: %q, want %q", b, a, got, want)
+				}
+			}
+		}
+	}
+}

@@ -111,12 +111,12 @@ func report(text string) status.CheckReport {
 func (f *fakeConf) serve() {
 	f.handle("check", func(body json.RawMessage) (any, error) {
 		var c status.Candidate
-		json.Unmarshal(body, &c)
+		ipc.Argument(body, &c)
 		return report(c.Text), nil
 	})
 	f.handle("commit", func(body json.RawMessage) (any, error) {
 		var c status.Candidate
-		json.Unmarshal(body, &c)
+		ipc.Argument(body, &c)
 		f.mu.Lock()
 		hold, began := f.hold, f.began
 		f.mu.Unlock()

@@ -53,7 +53,7 @@ type Options struct {
 
 func (o Options) withDefaults(data string) Options {
 	if o.Language.Load == nil {
-		o.Language = Language{new(configs.Loader).Load, configs.Merge, func(a, b string) string { return configs.MaskDiff(configs.Diff(a, b), a, b) }}
+		o.Language = Language{new(configs.Loader).Load, new(configs.Merger).Merge, func(a, b string) string { return configs.MaskDiff(configs.Diff(a, b), a, b) }}
 	}
 	if o.Root == "" {
 		o.Root = "/"
@@ -192,7 +192,7 @@ func handle[T any](c *conf, name string, fn func(context.Context, T) (any, error
 	c.server.Handle(name, func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		var v T
 		if len(body) > 0 {
-			if err := json.Unmarshal(body, &v); err != nil {
+			if err := ipc.Argument(body, &v); err != nil {
 				return nil, fmt.Errorf("conf %s: argument: %w", name, err)
 			}
 		}

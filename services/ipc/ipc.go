@@ -23,10 +23,12 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -299,7 +301,15 @@ func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) 
 		http.Error(w, fmt.Sprintf("%s: user %d may not %s", s.name, p.UID, name), http.StatusForbidden)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var body []byte
+	var err error
+	in := http.MaxBytesReader(w, r.Body, maxBody)
+	if n := r.ContentLength; n > 0 && n <= maxBody {
+		body = make([]byte, n)
+		_, err = io.ReadFull(in, body)
+	} else {
+		body, err = io.ReadAll(in)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
@@ -374,6 +384,32 @@ func (c *Client) read(ctx context.Context, path string, v any) (uint64, error) {
 	return e.Generation, nil
 }
 
+// Texter is an argument of a verb that is mostly one long text. That text goes
+// as it is, behind the rest: megabytes need not be quoted, and read three times
+// over, only to be a JSON string on the way.
+type Texter interface {
+	// Apart is the argument without its text, and the text.
+	Apart() (rest any, text string)
+}
+
+// Argument decodes the argument of a verb into v. Where v is a *T and T a
+// Texter, it takes what Call sends for a T: JSON, a zero byte, the text.
+func Argument(body []byte, v any) error {
+	if t, ok := v.(interface{ SetText(text string) }); ok {
+		if rest, text, ok := bytes.Cut(body, []byte{0}); ok { // JSON has no zero byte
+			if err := json.Unmarshal(rest, v); err != nil {
+				return err
+			}
+			if !utf8.Valid(text) {
+				text = bytes.ToValidUTF8(text, []byte(string(utf8.RuneError))) // as a JSON string would have it
+			}
+			t.SetText(string(text))
+			return nil
+		}
+	}
+	return json.Unmarshal(body, v)
+}
+
 // Call does a verb. in is marshalled as its argument (nil: none), the answer
 // is stored in out (nil: dropped). A refusal is an error with the service's own
 // text.
@@ -383,6 +419,13 @@ func (c *Client) Call(ctx context.Context, verb string, in, out any) error {
 	case nil:
 	case json.RawMessage:
 		body = v // Marshal would read megabytes once more only to copy them
+	case Texter:
+		rest, text := v.Apart()
+		b, err := json.Marshal(rest)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", c.service, verb, err)
+		}
+		body = append(append(slices.Grow(b, len(text)+1), 0), text...)
 	default:
 		b, err := json.Marshal(in)
 		if err != nil {

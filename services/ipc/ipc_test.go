@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"ballast/services/ipc"
 )
@@ -264,4 +265,57 @@ func TestWatchSummary(t *testing.T) {
 	if err := dir.Client("svc").Summary(t.Context(), &v); err != nil || v.N != 2 {
 		t.Errorf("%+v %v", v, err)
 	}
+}
+
+type paper struct {
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+func (p paper) Apart() (any, string) { t := p.Text; p.Text = ""; return p, t }
+func (p *paper) SetText(t string)    { p.Text = t }
+
+// TestTexter: a long text goes beside the JSON and comes out the same, whatever
+// is in it; plain JSON is taken as well.
+func TestTexter(t *testing.T) {
+	dir := ipc.Dir(t.TempDir())
+	env, err := ipc.NewEnv(dir, "press", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	srv := ipc.NewServer("press")
+	srv.Handle("print", func(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+		var p paper
+		err := ipc.Argument(body, &p)
+		return []string{p.Title, p.Text}, err
+	}, ipc.AnyUID)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, env.Listener) }()
+	defer func() { cancel(); <-served }()
+	for _, x := range []struct {
+		in   any
+		want string
+	}{
+		{paper{"a", "line \"one\"\nline two\x00 and ü"}, "line \"one\"\nline two\x00 and ü"},
+		{paper{"a", ""}, ""},
+		{paper{"a", "bad \xff byte"}, "bad � byte"},
+		{json.RawMessage(`{"title":"a","text":"plain"}`), "plain"},
+	} {
+		var got []string
+		if err := dir.Client("press").Call(ctx, "print", x.in, &got); err != nil || len(got) != 2 || got[0] != "a" || got[1] != x.want {
+			t.Errorf("%+v: %q, %v", x.in, got, err)
+		}
+	}
+}
+
+func FuzzArgument(f *testing.F) {
+	f.Add([]byte(`{"title":"a"}` + "\x00text"))
+	f.Add([]byte(`{"title":"a","text":"b"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p paper
+		if ipc.Argument(b, &p) == nil && !utf8.ValidString(p.Text) {
+			t.Errorf("%q", p.Text)
+		}
+	})
 }

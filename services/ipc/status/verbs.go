@@ -71,6 +71,15 @@ type Candidate struct {
 	Base uint64 `json:"base,omitempty"`
 }
 
+// Apart is c without its text, which has megabytes, and the text (ipc.Texter).
+func (c Candidate) Apart() (rest any, text string) {
+	text, c.Text = c.Text, ""
+	return c, text
+}
+
+// SetText puts the text in its place again.
+func (c *Candidate) SetText(text string) { c.Text = text }
+
 // CheckReport is the outcome of a check.
 type CheckReport struct {
 	Problems []Problem `json:"problems"`

@@ -284,11 +284,12 @@ func commit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	call := func(inKernel, told string, weight int) bool {
+		candidate := status.Candidate{Text: text(weight), Name: "bench.conf", Author: "bench"}
 		start := time.Now()
 		done := make(chan error, 1)
 		go func() {
 			var r status.CommitResult
-			err := dir.Client("conf").Call(ctx, "commit", status.Candidate{Text: text(weight), Name: "bench.conf", Author: "bench"}, &r)
+			err := dir.Client("conf").Call(ctx, "commit", candidate, &r)
 			if err == nil && len(r.Warnings) > 0 {
 				err = fmt.Errorf("warnings: %v", r.Warnings)
 			}
