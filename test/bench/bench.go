@@ -146,6 +146,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			r.report.Remarks = append(r.report.Remarks, "The rows of routers in network namespaces (heartbeat, addresses, instances) need root and were left out.")
 		}
 	}
+	if r.wants("checks") && !o.Quick {
+		if err := r.checks(ctx); err != nil {
+			return r.report, err
+		}
+	}
 	if r.wants("program") && !o.Quick {
 		if err := r.program(ctx); err != nil {
 			return r.report, err

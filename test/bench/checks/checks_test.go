@@ -7,16 +7,20 @@ package checks
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,11 +31,13 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/test/bench/program/figure"
 	"ballast/test/guest"
 )
 
 var (
 	real   = flag.Int("real", 500, "real servers, each probed once a second")
+	kinds  = flag.String("kinds", "TCP half-open HTTP reaction", "what is measured")
 	during = flag.Duration("during", 20*time.Second, "how long processor time is counted")
 )
 
@@ -116,12 +122,38 @@ func TestFigures(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		guest.Run(t, guest.Options{
-			Package: "./test/bench/checks", Args: []string{"-test.run", "^TestFigures$", "-test.v", "-real", strconv.Itoa(*real), "-during", during.String()},
+			Package: "./test/bench/checks", Args: []string{"-test.run", "^TestFigures$", "-test.v", "-real", strconv.Itoa(*real), "-during", during.String(), "-kinds", *kinds},
 			Binaries: []string{bin, "keepalived"}, Modules: []string{"ip_vs", "ip_vs_rr"},
 			Memory: 512, Timeout: 8 * time.Minute, Extra: []string{"-icount", "shift=1,sleep=off"},
 		})
 		return
 	}
+	servers := acceptor(t)
+	stop := sync.OnceFunc(func() { servers.Process.Kill(); servers.Wait() })
+	defer stop()
+	runtime.GC()
+	wanted := strings.Fields(*kinds)
+	for _, f := range []struct{ name, check string }{{"TCP", tcp}, {"half-open", half}, {"HTTP", web}} {
+		if !slices.Contains(wanted, f.name) {
+			continue
+		}
+		ours(t, f.name, text(f.check), func(pid int, dir ipc.Dir) {
+			measure(t, "ballast", f.name, pid)
+			probed(t, f.name, dir)
+		})
+		if f.name != "half-open" {
+			theirs(t, text(f.check), func(pid int) { measure(t, "keepalived", f.name, pid) })
+		}
+	}
+	if slices.Contains(wanted, "reaction") {
+		stop()
+		reactions(t)
+	}
+}
+
+// acceptor starts the real servers.
+func acceptor(t *testing.T) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -132,14 +164,7 @@ func TestFigures(t *testing.T) {
 	if err := servers.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { servers.Process.Kill(); servers.Wait() }()
-	runtime.GC()
-	for _, f := range []struct{ name, check string }{{"TCP", tcp}, {"half-open", half}, {"HTTP", web}} {
-		ours(t, f.name, f.check)
-		if f.name != "half-open" {
-			theirs(t, f.name, f.check)
-		}
-	}
+	return servers
 }
 
 // measure reads what a process used while checks ran at one a second and server.
@@ -151,6 +176,13 @@ func measure(t *testing.T, who, what string, pid int) {
 	cpu := used(t, pid) - before
 	checks := float64(*real) * during.Seconds()
 	fmt.Printf("CHECKS %s %s: %.1f us/check, RSS %s\n", who, what, float64(cpu.Nanoseconds())/1e3/checks, rss(pid))
+	kib, _ := strconv.ParseFloat(strings.TrimSuffix(rss(pid), " kB"), 64)
+	print(figure.Figure{Name: who + " " + what, Seconds: cpu.Seconds() / checks, MiB: kib / 1024})
+}
+
+func print(f figure.Figure) {
+	b, _ := json.Marshal(f)
+	fmt.Println(figure.Mark + string(b))
 }
 
 // used is user and system time (proc(5), fields 14 and 15, in hundredths).
@@ -176,11 +208,12 @@ func rss(pid int) string {
 }
 
 // ours is the health process alone, with this test in the place of conf.
-func ours(t *testing.T, what, check string) {
+func ours(t *testing.T, what, conf string, do func(pid int, dir ipc.Dir)) {
+	t.Helper()
 	dir := ipc.Dir(t.TempDir())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	cfg, problems := configs.Load("bench.conf", []byte(text(check)), configs.Options{ConfigID: "bench"})
+	cfg, problems := configs.Load("bench.conf", []byte(conf), configs.Options{ConfigID: "bench"})
 	for _, p := range problems {
 		if p.Severity == model.Error {
 			t.Fatal(p)
@@ -190,14 +223,25 @@ func ours(t *testing.T, what, check string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := ipc.NewServer("conf")
-	go conf.Serve(ctx, env.Listener)
-	conf.Publish(status.Conf{Generation: 1, Config: cfg})
-	l, err := net.Listen("unix", dir.Path("health"))
+	server := ipc.NewServer("conf")
+	go server.Serve(ctx, env.Listener)
+	server.Publish(status.Conf{Generation: 1, Config: cfg})
+	if what == "reaction" { // the kernel's table is the figure
+		_, stop := process(t, dir, "ipvs")
+		defer stop()
+	}
+	pid, stop := process(t, dir, "health")
+	defer stop()
+	do(pid, dir)
+}
+
+// process starts a service as init does.
+func process(t *testing.T, dir ipc.Dir, name string) (pid int, stop func()) {
+	t.Helper()
+	l, err := net.Listen("unix", dir.Path(name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 	lf, err := l.(*net.UnixListener).File()
 	if err != nil {
 		t.Fatal(err)
@@ -206,15 +250,8 @@ func ours(t *testing.T, what, check string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			if _, err := r.Read(b); err != nil {
-				return
-			}
-		}
-	}()
-	cmd := exec.Command("/bin/ballast", "run", "health")
+	go io.Copy(io.Discard, r)
+	cmd := exec.Command("/bin/ballast", "run", name)
 	cmd.ExtraFiles = []*os.File{lf, w}
 	cmd.Env = []string{"PATH=/bin:/sbin", ipc.EnvDir + "=" + string(dir)}
 	if err := cmd.Start(); err != nil {
@@ -222,10 +259,14 @@ func ours(t *testing.T, what, check string) {
 	}
 	lf.Close()
 	w.Close()
-	defer func() { cmd.Process.Signal(syscall.SIGKILL); cmd.Wait(); r.Close() }()
-	measure(t, "ballast", what, cmd.Process.Pid)
+	return cmd.Process.Pid, func() { cmd.Process.Signal(syscall.SIGKILL); cmd.Wait(); r.Close(); l.Close() }
+}
+
+// probed: every real server was probed, and found well.
+func probed(t *testing.T, what string, dir ipc.Dir) {
+	t.Helper()
 	var h status.Health
-	if _, err := dir.Client("health").State(ctx, &h); err != nil {
+	if _, err := dir.Client("health").State(t.Context(), &h); err != nil {
 		t.Fatal(err)
 	}
 	alive := 0
@@ -240,10 +281,11 @@ func ours(t *testing.T, what, check string) {
 }
 
 // theirs is keepalived; its checker is the child of the process we start.
-func theirs(t *testing.T, what, check string) {
+func theirs(t *testing.T, conf string, do func(pid int)) {
+	t.Helper()
 	dir := t.TempDir()
 	file, pids := filepath.Join(dir, "keepalived.conf"), filepath.Join(dir, "pid")
-	if err := os.WriteFile(file, []byte(text(check)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/bin/keepalived", "--dont-fork", "--check", "--use-file", file, "--pid", pids, "--checkers_pid", pids+".checkers")
@@ -254,7 +296,7 @@ func theirs(t *testing.T, what, check string) {
 	for end := time.Now().Add(20 * time.Second); ; {
 		b, err := os.ReadFile(pids + ".checkers")
 		if pid, bad := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && bad == nil {
-			measure(t, "keepalived", what, pid)
+			do(pid)
 			return
 		}
 		if time.Now().After(end) {

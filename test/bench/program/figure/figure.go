@@ -24,8 +24,9 @@ const (
 	IPVSEdit   = "ipvsadm -e" // one weight by ipvsadm
 )
 
-// Figure is one time taken.
+// Figure is one time taken, or one size.
 type Figure struct {
 	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"`
+	Seconds float64 `json:"seconds,omitempty"`
+	MiB     float64 `json:"mib,omitempty"`
 }
