@@ -94,6 +94,7 @@ func checkCandidate(ctx context.Context, c *call) (string, error) {
 		return "", err
 	}
 	if c.json {
+		r.Merged = "" // the running configuration's secrets, and nothing that a check asks for
 		return indented(r)
 	}
 	if r.Errors > 0 {

@@ -55,9 +55,10 @@ func session(role Role) (*Session, *box) {
 		"health": status.Health{Servers: []status.VirtualServerHealth{
 			{Name: "[10.0.0.100]:tcp:80", QuorumUp: true, Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80, Alive: true}}},
 			{Name: "FWM 3", Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80}, {Addr: netip.MustParseAddr("2001:db8::21"), Port: 21}}}}},
-		"init": status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
+		"notify": status.Notify{Scripts: []status.ScriptResult{{Name: "check_web", Known: true, OK: true}}},
+		"init":   status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
 	}, verbs: map[string]func(any) (any, error){
-		"conf check": func(any) (any, error) { return status.CheckReport{}, nil },
+		"conf check": func(any) (any, error) { return status.CheckReport{Merged: "auth_pass secret"}, nil },
 		"conf text": func(any) (any, error) {
 			return status.Candidate{Text: "auth_pass secret\n"}, nil
 		},
@@ -121,7 +122,7 @@ func TestLines(t *testing.T) {
 		{View, "show vrrp | matc", Usage, "", "| match wants a text"},
 		{View, "show vrrp | sort", Usage, "", "possible is: count, except, json, last, match"},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
-		{View, "show", Usage, "", "show is incomplete; possible: bfd, configuration, files, health, heartbeat"},
+		{View, "show", Usage, "", "show is incomplete; possible: bfd, configuration, fifos, files, health, heartbeat"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
@@ -165,6 +166,9 @@ func TestLines(t *testing.T) {
 		{View, "explain vrrp VI_9", Failed, "", `there is no instance "VI_9"; there are: VI_1, VI_2`},
 		{View, "explain server 10.0.0.99", Failed, "", "ipvs does not answer"},
 		{View, "show heartbeat", OK, "no heartbeat is configured", ""},
+		{View, "show scripts", OK, "check_web  OK", ""},
+		{View, "show fifos", OK, "no notify pipe is configured", ""},
+		{View, "show scripts --json", OK, `"check_web"`, ""},
 		{View, "show timers", OK, "no timer fired yet", ""},
 		{View, "show journal VI_1 5", OK, "VI_1: BACKUP -> MASTER: because", ""},
 		{View, "show journal 5 6", Usage, "", "show journal [OBJECT] [LINES]"},
@@ -367,5 +371,18 @@ func TestJSONForTerminals(t *testing.T) {
 	var back map[string]string
 	if err := json.Unmarshal([]byte(got), &back); err != nil || back["detail"] != said {
 		t.Errorf("%q, %v", back, err)
+	}
+}
+
+func TestCheckJSONHoldsNoText(t *testing.T) {
+	s, _ := session(Admin)
+	s.Data = func(context.Context, string) (string, error) { return "global_defs {\n}\n", nil }
+	s.OneShot = true
+	r := s.Run(t.Context(), "check --json")
+	if r.Code != OK || !strings.Contains(r.Out, `"errors": 0`) {
+		t.Fatalf("status %d, %s%s", r.Code, r.Out, r.Err)
+	}
+	if strings.Contains(r.Out, "secret") || strings.Contains(r.Out, "merged") {
+		t.Errorf("the merged text is printed:\n%s", r.Out)
 	}
 }

@@ -51,6 +51,8 @@ func makeCommands() []*command {
 		row("show journal", "[OBJECT] [LINES]", "every transition with its reason, newest last", View, true, showJournal, instances),
 		row("show heartbeat", "", "private heartbeat to the peer, by path", View, true, showHeartbeat, nil),
 		row("show bfd", "", "BFD sessions", View, true, showBFD, nil),
+		row("show scripts", "", "vrrp_script, track_file, track_process and startup_script: what came of them", View, true, showScripts, nil),
+		row("show fifos", "", "notify pipes and their readers", View, true, showFIFOs, nil),
 		row("show timers", "", "how late the timers of vrrp fire", View, true, showTimers, nil),
 		row("explain vrrp", "[INSTANCE]", "why a virtual router is in its state, with the evidence", View, false, explainVRRP, instances),
 		row("explain server", "ADDRESS[:PORT]", "why a real server gets connections or not", View, false, explainServer, realServers),

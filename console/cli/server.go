@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ballast/console/show"
 	"ballast/services/ipc/status"
@@ -87,6 +88,24 @@ func showOrders(ctx context.Context, c *call) (string, error) {
 		return indented(st.Orders)
 	}
 	return show.Orders(st.Orders, c.s.now()), nil
+}
+
+func showScripts(ctx context.Context, c *call) (string, error) { return c.notify(ctx, show.Scripts) }
+
+func showFIFOs(ctx context.Context, c *call) (string, error) {
+	return c.notify(ctx, func(n status.Notify, _ time.Time) string { return show.FIFOs(n) })
+}
+
+// notify renders the state of notify.
+func (c *call) notify(ctx context.Context, render func(status.Notify, time.Time) string) (string, error) {
+	var st status.Notify
+	if err := c.state(ctx, "notify", &st); err != nil {
+		return "", err
+	}
+	if c.json {
+		return indented(st)
+	}
+	return render(st, c.s.now()), nil
 }
 
 // journal asks for transitions that name object. Without the journal (notify

@@ -32,11 +32,7 @@ func Heartbeat(st status.VRRP, now time.Time) string {
 		if dev == "" {
 			dev = "-"
 		}
-		heard := "never"
-		if !p.Last.IsZero() {
-			heard = Age(p.Last, now) + " ago"
-		}
-		rows = append(rows, []string{p.Peer.String(), dev, state, Age(p.Since, now), heard,
+		rows = append(rows, []string{p.Peer.String(), dev, state, Age(p.Since, now), since(p.Last, now),
 			strconv.FormatUint(p.Sent, 10), strconv.FormatUint(p.Received, 10), strconv.FormatUint(p.Rejected, 10)})
 	}
 	table(&b, "", rows)

@@ -89,6 +89,22 @@ var initState = status.Init{Version: "0.1.0", Kernel: "6.12.117", Board: "qemu",
 		{Name: "health", PID: 102, State: "backoff", Since: ago(3 * time.Second), Restarts: 4, LastExit: "signal: killed"},
 	}}
 
+var notified = status.Notify{
+	Applied: status.Applied{Config: 8, Error: "notify_fifo: no folder"}, Runs: 41, Dropped: 2, Missed: 3, Startup: "timeout after 10s, killed",
+	MailSent: 5, MailFailed: 1, LastMailError: "10.0.0.25:25: connection refused",
+	Scripts: []status.ScriptResult{
+		{Name: "check_web", Known: true, OK: true, Last: ago(2 * time.Second), Took: 12300 * time.Microsecond, Detail: "exit 0"},
+		{Name: "check_db", Known: true, Last: ago(time.Second), Took: 2 * time.Second, Exit: -1, Detail: "timeout after 2s, killed: waiting for\x1b[2J an answer of the database"},
+		{Name: "check_new"},
+		{Name: "check_gone", Missing: true, Last: ago(time.Second), Detail: "/etc/keepalived/gone.sh: no such file or directory"},
+	},
+	Files: []status.FileResult{{Name: "load", Value: -20, Last: ago(time.Hour)}, {Name: "odd", Last: ago(time.Minute), Detail: `"many": not a number; the value before holds`}},
+	Processes: []status.ProcessResult{{Name: "haproxy", OK: true, Count: 2, Last: ago(time.Hour)},
+		{Name: "named", Count: 0, Last: ago(time.Minute), Since: ago(3 * time.Second), Detail: "below quorum 1"}},
+	FIFOs: []status.FIFOState{{Path: "/run/vrrp.fifo", Written: 120, Dropped: 4, Waiting: 7, Reader: "runs as 812"},
+		{Path: "/run/none/lvs.fifo", Error: "/run/none: no such file or directory"}},
+}
+
 // failover is a pair with a heartbeat, whose master has just died.
 var failover = status.VRRP{
 	Instances: []status.VRRPInstance{
@@ -176,6 +192,10 @@ func TestGolden(t *testing.T) {
 		"heartbeat":        show.Heartbeat(status.VRRP{Heartbeat: &beating}, now),
 		"heartbeat-lost":   show.Heartbeat(failover, now),
 		"bfd":              show.BFD(failover, now),
+		"scripts":          show.Scripts(notified, now),
+		"scripts-none":     show.Scripts(status.Notify{}, now),
+		"fifos":            show.FIFOs(notified),
+		"fifos-none":       show.FIFOs(status.Notify{}),
 		"timers":           show.Timers(failover.Timers),
 		"orders":           show.Orders(ordered.Orders, now),
 		"ipvs-orders":      show.IPVS(ordered, probed, now),

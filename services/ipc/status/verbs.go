@@ -84,8 +84,8 @@ func (c *Candidate) SetText(text string) { c.Text = text }
 type CheckReport struct {
 	Problems []Problem `json:"problems"`
 	Errors   int       `json:"errors"`
-	Merged   string    `json:"merged"`         // the text that would run
-	Diff     string    `json:"diff,omitempty"` // unified, against the running one
+	Merged   string    `json:"merged,omitempty"` // the text that would run; secrets included, so the console does not print it
+	Diff     string    `json:"diff,omitempty"`   // unified, against the running one
 }
 
 // CommitResult is the outcome of a commit or rollback that took effect. A
