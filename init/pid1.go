@@ -264,6 +264,8 @@ func (m *machine) startServices(ctx context.Context) error {
 		switch s.name {
 		case "vrrp":
 			spec.LostAfter, spec.Lost = 3*time.Second, m.dropVIPs
+		case "notify":
+			spec.Scripts = &supervise.Scripts{Memory: scriptMemory * mib, PIDs: scriptPIDs}
 		case "console":
 			if l, err := net.Listen("tcp", ":22"); err == nil {
 				m.ssh = l.(*net.TCPListener)

@@ -48,6 +48,13 @@ type service struct {
 
 const mib = 1 << 20
 
+// What all scripts that notify runs may take together: its own memory, which
+// the limit of the cgroup around both leaves to it, is not theirs.
+const (
+	scriptMemory = 128 // MiB
+	scriptPIDs   = 256
+)
+
 // services is the table, in the order in which they are started.
 var services = []service{
 	{name: "conf", run: conf.Run, uid: ipc.UIDConf,

@@ -34,6 +34,47 @@ func newCgroup(root, name string, memory int64) (cgroup, error) {
 	return c, nil
 }
 
+// The folders in the cgroup of a service with Scripts. Processes may be in
+// leaves only, so the service itself is in one beside its scripts.
+const (
+	cgroupMain    = "main"
+	cgroupScripts = "scripts"
+)
+
+// split divides the cgroup of a service for its scripts and returns the part
+// for the service itself and that for them. The service's user may start
+// processes in both: a fork from one into the other needs that of both and of
+// what they have in common. Where scripts has no room of its own it is "".
+func (c cgroup) split(uid uint32, s Scripts) (home, scripts cgroup, err error) {
+	home = c
+	fail := func(err error) (cgroup, cgroup, error) { return home, "", fmt.Errorf("cgroup for scripts: %w", err) }
+	parts := []cgroup{c, cgroup(filepath.Join(string(c), cgroupMain)), cgroup(filepath.Join(string(c), cgroupScripts))}
+	for _, p := range parts {
+		if err := os.Mkdir(string(p), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fail(err)
+		}
+		if err := os.Chown(filepath.Join(string(p), "cgroup.procs"), int(uid), -1); err != nil {
+			return fail(err)
+		}
+	}
+	home, scripts = parts[1], parts[2]
+	for _, limit := range []struct {
+		controller, file string
+		value            int64
+	}{{"+memory", "memory.max", s.Memory}, {"+pids", "pids.max", int64(s.PIDs)}} {
+		if limit.value == 0 {
+			continue
+		}
+		if err := c.write("cgroup.subtree_control", limit.controller); err != nil {
+			return fail(err)
+		}
+		if err := scripts.write(limit.file, strconv.FormatInt(limit.value, 10)); err != nil {
+			return fail(err)
+		}
+	}
+	return home, scripts, nil
+}
+
 func (c cgroup) write(file, value string) error {
 	return os.WriteFile(filepath.Join(string(c), file), []byte(value), 0o644)
 }

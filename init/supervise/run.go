@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -155,11 +156,22 @@ func (v *service) start() (*process, error) {
 	if v.data != "" {
 		env = append(env, ipc.EnvData+"="+v.data)
 	}
+	files := map[string]*os.File{}
 	if v.spec.Files != nil {
-		files, err := v.spec.Files()
+		got, err := v.spec.Files()
 		if err != nil { // the service may do without
 			v.say(journal.Error, "%s: %v", v.spec.Name, err)
 		}
+		maps.Copy(files, got)
+	}
+	if v.scripts != "" {
+		if f, err := os.Open(string(v.scripts)); err != nil {
+			v.say(journal.Error, "%s: cgroup for scripts: %v", v.spec.Name, err)
+		} else {
+			files[cgroupScripts] = f
+		}
+	}
+	if len(files) > 0 {
 		var words []string
 		for _, name := range sortedKeys(files) {
 			theirs = append(theirs, files[name])
@@ -168,7 +180,7 @@ func (v *service) start() (*process, error) {
 		}
 		env = append(env, ipc.EnvFiles+"="+strings.Join(words, " "))
 	}
-	cg, closeCgroup := v.cgroup.open()
+	cg, closeCgroup := v.home.open()
 	defer closeCgroup()
 	c := command{
 		exe: cfg.Exe, args: cfg.Args(v.spec.Name), env: env, files: fds,

@@ -18,8 +18,10 @@ type Spec struct {
 	Caps []uintptr
 
 	Memory int64 // limit of its cgroup in bytes; 0: none
-	OOM    int   // oom_score_adj, -1000 (never killed) to 1000
-	Env    []string
+	// Scripts is the cgroup that the service starts others in; nil: its own.
+	Scripts *Scripts
+	OOM     int // oom_score_adj, -1000 (never killed) to 1000
+	Env     []string
 
 	// Files opens what else the process is handed, by name, before each start.
 	// The files are closed in init when the process has them.
@@ -63,4 +65,11 @@ func (s Spec) backoff(n int) time.Duration {
 	}
 	d := 100 * time.Millisecond << min(n-2, 16)
 	return min(d, s.maxBackoff())
+}
+
+// Scripts bounds what a service starts for others: the service goes on when
+// they take all that they may. The cgroup reaches it as the file "scripts".
+type Scripts struct {
+	Memory int64 // bytes; 0: bounded by the service's own limit only
+	PIDs   int   // processes and threads; 0: no bound
 }

@@ -63,14 +63,16 @@ type Supervisor struct {
 // service is one of them. The fields below mu belong to the lock of the
 // supervisor.
 type service struct {
-	sup    *Supervisor
-	spec   Spec
-	listen *os.File
-	data   string // its own folder; empty: none
-	own    string // its own folder in memory; empty: none
-	cgroup cgroup
-	stop   chan struct{} // closed: end and stay away
-	ended  chan struct{} // closed: run has returned, or was never called
+	sup     *Supervisor
+	spec    Spec
+	listen  *os.File
+	data    string        // its own folder; empty: none
+	own     string        // its own folder in memory; empty: none
+	cgroup  cgroup        // of everything that it runs
+	home    cgroup        // where the process itself is: that, or a part of it
+	scripts cgroup        // where it starts others; empty: none of their own
+	stop    chan struct{} // closed: end and stay away
+	ended   chan struct{} // closed: run has returned, or was never called
 
 	wanted   bool // it is to run
 	final    bool // it is never to run again
@@ -149,6 +151,12 @@ func (s *Supervisor) Add(spec Spec) error {
 		if v.cgroup, err = newCgroup(s.cfg.Cgroup, spec.Name, spec.Memory); err != nil {
 			// Without its limits is better than not at all.
 			s.cfg.Journal.Print(journal.Error, "%v", err)
+		}
+		v.home = v.cgroup
+		if spec.Scripts != nil && v.cgroup != "" {
+			if v.home, v.scripts, err = v.cgroup.split(spec.UID, *spec.Scripts); err != nil {
+				s.cfg.Journal.Print(journal.Error, "%s: %v", spec.Name, err)
+			}
 		}
 	}
 	if s.cfg.Run != "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,17 @@ func child(mode string) int {
 		for i := range 100000 {
 			fmt.Fprintf(os.Stderr, "<6>line %d\n", i)
 		}
+	case "scripts":
+		// A program of another part of the cgroup, as notify starts them.
+		cmd := exec.Command("/bin/sh", "-c", "cat /proc/self/cgroup; ls -l /proc/self/fd >&2")
+		if f := env.Files["scripts"]; f != nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
+		}
+		var fds strings.Builder
+		cmd.Stderr = &fds
+		out, err := cmd.Output()
+		own, _ := os.ReadFile("/proc/self/cgroup")
+		env.Log.Info(fmt.Sprintf("own=%s script=%s err=%v leaks=%t", unified(own), unified(out), err, strings.Contains(fds.String(), "pipe:["+pipeOf(4)+"]")))
 	case "hang":
 		env.Ready()
 		select {}
@@ -74,6 +86,21 @@ func child(mode string) int {
 		return 1
 	}
 	return 0
+}
+
+// unified is the path of a process in the cgroup2 hierarchy.
+func unified(b []byte) string {
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSpace(p)
+		}
+	}
+	return "?"
+}
+
+func pipeOf(fd int) string {
+	name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return strings.Trim(strings.TrimPrefix(name, "pipe:"), "[]")
 }
 
 // identity is what a process may do.

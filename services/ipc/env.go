@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Env is what init hands to each service process, and what a test hands to a
@@ -53,6 +54,14 @@ func FromInit() (*Env, error) {
 	if dir == "" {
 		return nil, errors.New("ipc: " + EnvDir + " is not set: services are started by init")
 	}
+	// What the service starts for others (scripts) inherits none of this: the
+	// pipe to init speaks for the service.
+	files := parseFiles(os.Getenv(EnvFiles))
+	syscall.CloseOnExec(3)
+	syscall.CloseOnExec(4)
+	for _, fd := range files {
+		syscall.CloseOnExec(int(fd))
+	}
 	f := os.NewFile(3, "listener")
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -68,7 +77,7 @@ func FromInit() (*Env, error) {
 		notify:   os.NewFile(4, "notify"),
 		Log:      slog.New(NewLogHandler(os.Stderr)),
 	}
-	for name, fd := range parseFiles(os.Getenv(EnvFiles)) {
+	for name, fd := range files {
 		e.Files[name] = os.NewFile(fd, name)
 	}
 	return e, nil
