@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/services/ipc/iprule"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/core"
 	"ballast/services/vrrp/kernel"
@@ -92,7 +93,7 @@ func (r *router) allPaths() (list []vpath, missing []string) {
 	}
 	for _, m := range r.cfg.VirtualRules {
 		proto := orProto(m.Protocol)
-		list = append(list, vpath{text: "rule " + kernel.RuleText(m), set: kernel.SetRule(m, proto), unset: kernel.UnsetRule(m, proto), rule: m, track: !m.NoTrack})
+		list = append(list, vpath{text: "rule " + iprule.Text(m), set: kernel.SetRule(m, proto), unset: kernel.UnsetRule(m, proto), rule: m, track: !m.NoTrack})
 	}
 	return list, missing
 }
@@ -152,7 +153,7 @@ func (t *tables) has(p *vpath, proto uint8) bool {
 	if p.route != nil {
 		return slices.ContainsFunc(t.routes, func(h kernel.Route) bool { return h.Proto == p.route.Proto && h.Is(*p.route) })
 	}
-	return slices.Contains(t.rules[proto], kernel.NormalRule(p.rule))
+	return slices.Contains(t.rules[proto], iprule.Normal(p.rule))
 }
 
 // dumpPaths reads the routes and rules of the protocols in use.
@@ -314,7 +315,7 @@ func (s *service) dropPaths(have *tables, wanted []vpath) {
 		}
 	}
 	for _, h := range have.rules[status.RouteProtoVRRP] {
-		if !slices.ContainsFunc(wanted, func(w vpath) bool { return w.route == nil && kernel.NormalRule(w.rule) == h }) {
+		if !slices.ContainsFunc(wanted, func(w vpath) bool { return w.route == nil && iprule.Normal(w.rule) == h }) {
 			ops = append(ops, kernel.UnsetRule(h, status.RouteProtoVRRP))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"ballast/services/ipc/iprule"
 	"ballast/services/vrrp/packet"
 )
 
@@ -239,7 +240,7 @@ func FuzzParse(f *testing.F) {
 		if n, ok := parseRoute(b); ok && !n.Dst.IsValid() {
 			t.Error("a route without a destination")
 		}
-		if n, _, ok := parseRule(b); ok && NormalRule(n) != NormalRule(NormalRule(n)) {
+		if n, _, ok := iprule.Parse(b); ok && iprule.Normal(n) != iprule.Normal(iprule.Normal(n)) {
 			t.Errorf("rule %+v", n)
 		}
 		tap := &Socket{tap: true, ipv6: len(b)%2 == 0}
