@@ -125,7 +125,7 @@ var legacyRows = []Keyword{
 	row("SSL", "ca", "word:FILE", "", 'L', Works, "certificate authority"),
 	row("SSL", "certificate", "word:FILE", "", 'L', Works, "our certificate"),
 	row("SSL", "key", "word:FILE", "", 'L', Works, "its key"),
-	row("track_group", "group", "{list:word}", "", 'L', Planned, "the members"),
+	row("track_group", "group", "{list:word}", "", 'L', Works, "the members"),
 	row("garp_group", "garp_interval", "timer:0..", "", 'L', Works, "gap between gratuitous ARPs"),
 	row("garp_group", "gna_interval", "timer:0..", "", 'L', Works, "gap between neighbour advertisements"),
 	row("garp_group", "interface", "word:IF", "", 'L', Works, "the interface"),

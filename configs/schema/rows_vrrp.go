@@ -2,7 +2,6 @@ package schema
 
 const (
 	whyVMAC  = "addresses use the interface's own MAC"
-	whyLine  = "the word is read over"
 	whyRule  = "policy rules are not set"
 	whyTrack = "the tracker does not count"
 )
@@ -104,7 +103,7 @@ var lineRows = []Keyword{
 	row("address-line", "autojoin", "", "off", 'C', Works, "join the multicast group"),
 	row("address-line", "preferred_lft", "word:N|forever", "forever", 'C', Works, "preferred lifetime"),
 	row("address-line", "no_track", "", "off", 'C', Works, "its loss is no fault"),
-	row("address-line", "track_group", "word:GROUP", "none", 'C', Planned, "group that fails with it", whyLine),
+	row("address-line", "track_group", "word:GROUP", "none", 'C', Works, "group that fails with it"),
 
 	row("route-line", "via,gw", "word:[inet|inet6]_IP", "none", 'A', Works, "gateway"),
 	row("route-line", "nexthop,or", "free:via_IP_dev_IF_weight_N", "none", 'C', Works, "several gateways"),

@@ -3,13 +3,13 @@ package net
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ballast/services/ipc/iprule"
 )
 
 // Apply does one op. Names are resolved against facts, the dump that the op was
@@ -73,17 +73,18 @@ func (k *Kernel) apply(o Op, f Facts) error {
 	case DelAddr:
 		return ignore(k.addr(o.Addr, f, unix.RTM_DELADDR, unix.NLM_F_ACK), unix.EADDRNOTAVAIL, unix.ENODEV)
 	case SetRoute:
-		r, err := kernelRoute(o.Route, f)
-		if err != nil {
-			return err
+		how := unix.NLM_F_REPLACE
+		if o.Append {
+			how = unix.NLM_F_APPEND
 		}
-		return k.h.RouteReplace(r)
+		return k.route(o.Route, f, unix.RTM_NEWROUTE, unix.NLM_F_CREATE|how|unix.NLM_F_ACK)
 	case DelRoute:
-		r, err := kernelRoute(o.Route, f)
-		if err != nil {
-			return nil // the link went and took the route along
-		}
-		return ignore(k.h.RouteDel(r), unix.ESRCH)
+		// ENODEV, errNoLink: the link went and took the route along.
+		return ignore(k.route(o.Route, f, unix.RTM_DELROUTE, unix.NLM_F_ACK), unix.ESRCH, unix.ENODEV, errNoLink)
+	case SetRule:
+		return ignore(k.raw(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, iprule.Marshal(o.Rule.Rule, o.Proto)), unix.EEXIST)
+	case DelRule:
+		return ignore(k.raw(unix.RTM_DELRULE, unix.NLM_F_ACK, iprule.Marshal(o.Rule.Rule, o.Proto)), unix.ENOENT)
 	case SetSysctl:
 		return writeSysctl(o.Sysctl)
 	}
@@ -204,40 +205,27 @@ func (k *Kernel) addr(a Addr, f Facts, typ, flags int) error {
 	if err != nil {
 		return err
 	}
-	req := nl.NewNetlinkRequest(typ, flags)
-	req.AddRawData(marshalAddr(a, l.Attrs().Index, time.Now()))
-	_, err = req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	return k.raw(typ, flags, marshalAddr(a, l.Attrs().Index, time.Now()))
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-func kernelRoute(r Route, f Facts) (*netlink.Route, error) {
-	out := &netlink.Route{
-		Dst: ipNet(r.Dst), Table: int(r.Table), Priority: int(r.Metric), MTU: int(r.MTU), Scope: netlink.Scope(r.Scope),
-		Protocol: netlink.RouteProtocol(r.Proto), Type: routeType(r.Type),
-	}
-	if r.Via.IsValid() {
-		if r.Via.Is6() && r.Dst.Addr().Is4() {
-			out.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: r.Via.AsSlice()}
-		} else {
-			out.Gw = r.Via.AsSlice()
-		}
-	}
-	if r.Src.IsValid() {
-		out.Src = r.Src.AsSlice()
-	}
-	if r.OnLink {
-		out.Flags = int(netlink.FLAG_ONLINK)
-	}
-	if r.Interface != "" {
-		l, err := dev(f, r.Interface)
+func (k *Kernel) route(r Route, f Facts, typ, flags int) error {
+	b, err := marshalRoute(r, func(name string) (int, error) {
+		l, err := dev(f, name)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		out.LinkIndex = l.Attrs().Index
+		return l.Attrs().Index, nil
+	})
+	if err != nil {
+		return err
 	}
-	return out, nil
+	return k.raw(typ, flags, b)
+}
+
+// raw sends a message that is coded here.
+func (k *Kernel) raw(typ, flags int, body []byte) error {
+	req := nl.NewNetlinkRequest(typ, flags)
+	req.AddRawData(body)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }

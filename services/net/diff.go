@@ -120,6 +120,7 @@ func Diff(have Facts, want World) (ops []Op, waiting []string) {
 	d.links()
 	d.addrs()
 	d.routes()
+	d.rules()
 	return d.ops, d.waiting
 }
 
@@ -360,33 +361,33 @@ func (d *diff) routes() {
 	for _, r := range d.have.Routes {
 		have[routeKey(r)] = append(have[routeKey(r)], r)
 	}
-	keep := map[string]bool{}
+	wanted := map[string][]Route{}
 	for _, w := range d.want.Routes {
-		keep[routeKey(w)] = true
-		if w.Interface != "" {
-			l := d.usable(w.Interface)
-			if l == nil {
-				continue
-			}
-			w.Interface = l.Name
-			if !l.Up {
-				continue // the kernel refuses it; the link's own event brings the next pass
-			}
+		w = resolved(w, d.have)
+		wanted[routeKey(w)] = append(wanted[routeKey(w)], w)
+		if slices.ContainsFunc(w.links(), func(name string) bool {
+			l := d.usable(name)
+			return l == nil || !l.Up // the kernel refuses it; the link's own event brings the next pass
+		}) {
+			continue
 		}
 		if !slices.ContainsFunc(have[routeKey(w)], func(h Route) bool { return sameRoute(h, w) }) {
 			d.op(SetRoute{w})
 		}
 	}
 	for _, h := range d.have.Routes {
-		if h.Proto != status.RouteProtoNet || slices.Contains(d.gone, h.Interface) {
+		own := h.Proto == status.RouteProtoNet || slices.ContainsFunc(d.want.Gone.Routes, func(g Route) bool {
+			return routeKey(g) == routeKey(h) && sameRoute(h, resolved(g, d.have))
+		})
+		if !own || slices.Contains(d.gone, h.Interface) {
 			continue // the kernel takes the routes of a link along
 		}
-		i := slices.IndexFunc(d.want.Routes, func(w Route) bool { return routeKey(w) == routeKey(h) })
+		slot := wanted[routeKey(h)]
 		switch {
-		case !keep[routeKey(h)]:
+		case len(slot) == 0:
 			d.op(DelRoute{h})
-		case len(have[routeKey(h)]) > 1 && !sameRoute(h, d.want.Routes[i]) && h.Dst.Addr().Is6():
-			d.op(DelRoute{h}) // IPv6 keeps routes of one metric side by side, as one multipath
+		case len(have[routeKey(h)]) > 1 && !slices.ContainsFunc(slot, func(w Route) bool { return sameRoute(h, w) }):
+			d.op(DelRoute{h}) // the kernel keeps routes of one metric side by side
 		}
 	}
 }
@@ -394,12 +395,12 @@ func (d *diff) routes() {
 // sameRoute compares what the configuration states; what it leaves open is the
 // kernel's.
 func sameRoute(h, w Route) bool {
-	if h.Proto != w.Proto || h.Type != w.Type || h.Via != w.Via || h.MTU != w.MTU || h.OnLink != w.OnLink && w.OnLink {
+	if h.Proto != w.Proto || h.Type != w.Type || h.Via != w.Via || h.OnLink != w.OnLink && w.OnLink {
 		return false
 	}
 	if w.Type != "" {
 		return true
 	}
 	return (w.Interface == "" || h.Interface == w.Interface) && (h.Src == w.Src || w.Src == netip.Addr{}) &&
-		(h.Dst.Addr().Is6() || h.Scope == w.Scope)
+		(h.Dst.Addr().Is6() || h.Scope == w.Scope) && sameWays(h.NextHops, w.NextHops) && sameMetrics(h, w)
 }

@@ -68,6 +68,9 @@ func (k *Kernel) Dump() (Facts, error) {
 	if err := retry(func() (err error) { f.Routes, err = k.routes(names); return }); err != nil {
 		return f, fmt.Errorf("net: dump routes: %w", err)
 	}
+	if err := retry(func() (err error) { f.Rules, err = k.rules(); return }); err != nil {
+		return f, fmt.Errorf("net: dump rules: %w", err)
+	}
 	return f, nil
 }
 
@@ -206,18 +209,12 @@ func (k *Kernel) routes(names map[int]string) ([]Route, error) {
 			}
 			n := Route{Proto: uint8(r.Protocol), Route: model.Route{
 				Type: typ, Interface: names[r.LinkIndex], Table: uint32(r.Table), Metric: uint32(r.Priority),
-				MTU: uint32(r.MTU), Scope: uint8(r.Scope), OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
+				TOS: uint8(r.Tos), NextHops: nextHops(r, names, family == netlink.FAMILY_V4), Scope: uint8(r.Scope), OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
 			}}
-			if n.Via, _ = netip.AddrFromSlice(r.Gw); family == netlink.FAMILY_V4 {
-				n.Via = n.Via.Unmap()
-			}
+			n.MTU, n.Metrics = metrics(r)
+			n.Via = gatewayOf(r.Gw, r.Via, family == netlink.FAMILY_V4)
 			if n.Src, _ = netip.AddrFromSlice(r.Src); family == netlink.FAMILY_V4 {
 				n.Src = n.Src.Unmap()
-			}
-			if r.Via != nil { // IPv4 by an IPv6 next hop
-				if v, ok := r.Via.(*netlink.Via); ok {
-					n.Via, _ = netip.AddrFromSlice(v.Addr)
-				}
 			}
 			n.Dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			if family == netlink.FAMILY_V6 {
@@ -232,7 +229,7 @@ func (k *Kernel) routes(names map[int]string) ([]Route, error) {
 				n.Dst = netip.PrefixFrom(ip, ones)
 			}
 			if typ != "" {
-				n.Interface = "" // IPv6 shows lo there
+				n.Interface, n.NextHops = "", nil // IPv6 shows lo there
 			}
 			out = append(out, n)
 		}

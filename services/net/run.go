@@ -62,7 +62,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	s.leases = newLeases(env.Log, s.trigger)
 
 	events, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR |
-		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE})
+		unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE | unix.RTMGRP_IPV4_RULE | 1<<(unix.RTNLGRP_IPV6_RULE-1)})
 	if err != nil {
 		return fmt.Errorf("net: subscribe to rtnetlink: %w", err)
 	}
@@ -113,6 +113,8 @@ type service struct {
 
 	noAccept []status.NoAccept
 	missing  []status.Missing
+	foreign  Foreign           // set with a protocol of its own, by this process
+	why      map[string]string // why an op failed in the last round, by its text
 	applied  status.Applied
 	ring     []status.Transition
 	seq      uint64
@@ -209,6 +211,7 @@ func (s *service) pass(ctx context.Context) error {
 	c := s.conf.Config
 	var waiting, failed []string
 	var before string
+	var want World
 	for range maxRounds {
 		if ctx.Err() != nil {
 			return nil
@@ -220,12 +223,13 @@ func (s *service) pass(ctx context.Context) error {
 		}
 		s.facts = f
 		s.leases.follow(c, f)
-		want := Desired(c, f.Links, s.leases.held())
+		want = Desired(c, f.Links, s.leases.held())
+		want.Gone = s.foreign
 		f.Sysctls = readSysctls(want.Sysctls)
 		var ops []Op
 		ops, waiting = Diff(f, want)
 		if len(ops) == 0 {
-			failed = nil
+			failed, s.why = nil, nil
 			break
 		}
 		list := fmt.Sprint(ops)
@@ -235,6 +239,7 @@ func (s *service) pass(ctx context.Context) error {
 		before = list
 		failed = s.apply(ctx, ops, f)
 	}
+	s.foreign, s.missing = foreign(want), missing(want, s.facts, s.why)
 	faults := slices.Concat(waiting, failed, s.applyFirewall(c))
 	s.writeResolv()
 	s.report(faults)
@@ -244,9 +249,11 @@ func (s *service) pass(ctx context.Context) error {
 }
 
 func (s *service) apply(ctx context.Context, ops []Op, f Facts) (faults []string) {
+	s.why = map[string]string{}
 	for _, o := range ops {
 		s.env.Progress()
 		if err := s.k.Apply(o, f); err != nil {
+			s.why[o.String()] = strings.TrimPrefix(err.Error(), o.String()+": ")
 			faults = append(faults, err.Error())
 			continue
 		}

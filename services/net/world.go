@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ballast/configs/model"
+	"ballast/services/ipc/iprule"
 	"ballast/services/ipc/status"
 	"ballast/services/net/dhcp"
 )
@@ -17,6 +18,7 @@ type Facts struct {
 	Links   []Link
 	Addrs   []Addr
 	Routes  []Route // of every table
+	Rules   []Rule
 	Sysctls map[string]string
 	Now     time.Time // when it was read; lifetimes count from it
 }
@@ -85,7 +87,10 @@ type World struct {
 	Links   []WantLink // sorted by name
 	Addrs   []Addr
 	Routes  []Route
+	Rules   []Rule
 	Sysctls []Sysctl
+	Tracked []Tracked
+	Gone    Foreign // what an earlier configuration set with a protocol of its own; Diff removes it
 }
 
 // Naming gives the NIC that Match picks the name Name.
@@ -131,6 +136,9 @@ func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
 		}
 		return want[name]
 	}
+	track := func(group string, off bool) bool {
+		return group != "" && !off && slices.ContainsFunc(c.TrackGroups, func(g model.TrackGroup) bool { return g.Name == group })
+	}
 	addr := func(a model.Address) {
 		if a.Interface == "" || !a.Prefix.IsValid() {
 			return
@@ -143,14 +151,22 @@ func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
 		if a.Peer.IsValid() { // the kernel keeps one length, the peer's
 			a.Prefix = netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen())
 		}
-		w.Addrs = append(w.Addrs, Addr{Link: a.Interface, Prefix: a.Prefix, Peer: a.Peer, Broadcast: a.Broadcast, Label: label,
-			Scope: a.Scope, NoPrefixRoute: a.NoPrefixRoute, Proto: status.AddrProtoNet})
+		n := Addr{Link: a.Interface, Prefix: a.Prefix, Peer: a.Peer, Broadcast: a.Broadcast, Label: label,
+			Scope: a.Scope, NoPrefixRoute: a.NoPrefixRoute, Proto: status.AddrProtoNet}
+		w.Addrs = append(w.Addrs, n)
+		if track(a.TrackGroup, a.NoTrack) {
+			w.Tracked = append(w.Tracked, trackAddr(n, a.TrackGroup))
+		}
 	}
 	route := func(r model.Route) {
-		if r.Interface != "" && r.Type == "" {
-			link(r.Interface)
+		n := Route{Route: normalRoute(r), Proto: orProto(r.Protocol)}
+		for _, name := range n.links() {
+			link(name)
 		}
-		w.Routes = append(w.Routes, Route{Route: normalRoute(r), Proto: status.RouteProtoNet})
+		w.Routes = append(w.Routes, n)
+		if track(r.TrackGroup, r.NoTrack) {
+			w.Tracked = append(w.Tracked, trackRoute(n, r.TrackGroup))
+		}
 	}
 
 	for _, v := range c.Instances {
@@ -224,13 +240,28 @@ func Desired(c model.Config, links []Link, leases map[string]dhcp.Lease) World {
 		route(r)
 	}
 
+	for _, r := range c.StaticRules {
+		n := Rule{iprule.Normal(r), orProto(r.Protocol)}
+		if !slices.ContainsFunc(w.Rules, func(o Rule) bool { return o.Rule == n.Rule }) {
+			w.Rules = append(w.Rules, n)
+		}
+		if track(r.TrackGroup, r.NoTrack) {
+			w.Tracked = append(w.Tracked, trackRule(n, r.TrackGroup))
+		}
+	}
+
 	delete(want, "") // an instance of unicast peers may have no interface
 	for _, l := range want {
 		w.Links = append(w.Links, *l)
 	}
 	slices.SortFunc(w.Links, func(a, b WantLink) int { return strings.Compare(a.Name, b.Name) })
 	w.Addrs = dedup(w.Addrs, addrKey)
-	w.Routes = dedup(w.Routes, routeKey)
+	w.Routes = dedup(w.Routes, func(r Route) string {
+		if r.Append { // beside the others
+			return r.String()
+		}
+		return routeKey(r)
+	})
 	w.Sysctls = Sysctls(c, links)
 	return w
 }
@@ -255,9 +286,9 @@ func addrKey(a Addr) string {
 }
 
 // routeKey is what makes two routes one for the kernel: a replace of the same
-// table, destination and metric replaces.
+// table, destination, TOS and metric replaces.
 func routeKey(r Route) string {
-	return fmt.Sprintf("%d %s %d", r.Table, r.Dst, r.Metric)
+	return fmt.Sprintf("%d %s %d %d", r.Table, r.Dst, r.TOS, r.Metric)
 }
 
 // Route tables and scopes (linux/rtnetlink.h).
@@ -279,13 +310,13 @@ func normalRoute(r model.Route) model.Route {
 		if r.Metric == 0 {
 			r.Metric = ip6DefaultMet
 		}
-	} else if r.Type == "" && !r.Via.IsValid() && r.Scope == 0 {
+	} else if r.Type == "" && !r.Via.IsValid() && len(r.NextHops) == 0 && r.Scope == 0 {
 		r.Scope = scopeLink
 	}
 	if r.Type != "" {
-		r.Interface, r.Via, r.OnLink = "", netip.Addr{}, false
+		r.Interface, r.Via, r.OnLink, r.NextHops = "", netip.Addr{}, false, nil
 	}
-	r.NoTrack = false // concerns the tracking of vrrp only
+	r.NoTrack, r.TrackGroup, r.Protocol = false, "", 0 // told elsewhere
 	return r
 }
 
@@ -315,6 +346,10 @@ func (r Route) String() string {
 	}
 	if r.Interface != "" {
 		b.WriteString(" dev " + r.Interface)
+	}
+	b.WriteString(waysText(r.NextHops))
+	if r.TOS != 0 {
+		fmt.Fprintf(&b, " tos %#x", r.TOS)
 	}
 	if r.Src.IsValid() {
 		b.WriteString(" src " + r.Src.String())

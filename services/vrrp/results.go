@@ -3,6 +3,7 @@ package vrrp
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -58,6 +59,22 @@ func (s *service) setResults(n *status.Notify) {
 func (s *service) reevaluate() {
 	for _, r := range s.routers {
 		r.evaluate()
+	}
+}
+
+// setMissing takes over what of the track_groups net cannot restore.
+func (s *service) setMissing(list []status.Missing) {
+	what := map[string][]string{}
+	for _, m := range list {
+		what[m.Group] = append(what[m.Group], m.What)
+	}
+	for group := range s.lost {
+		if what[group] == nil {
+			s.setLost(group, "")
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(what)) {
+		s.setLost(group, strings.Join(what[group], ", "))
 	}
 }
 

@@ -186,6 +186,13 @@ func Run(ctx context.Context, env *ipc.Env) error {
 			s.do(life, func() { s.now = s.loop.Now(); s.setResults(&n) })
 		})
 	})
+	tasks.Go(func() {
+		ipc.WatchSummary(life, env.Dir.Client("net"), func(_ uint64, n status.NetNews) {
+			if n.Config != 0 { // before its first pass net knows nothing
+				s.do(life, func() { s.now = s.loop.Now(); s.setMissing(n.Missing) })
+			}
+		})
+	})
 	tasks.Go(func() { s.watchIPVS(life, env.Dir.Client("ipvs")) })
 	tasks.Go(func() { progress(life, s, env) })
 

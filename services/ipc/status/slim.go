@@ -32,6 +32,15 @@ type IPVSNews struct {
 // Summary is an IPVSNews.
 func (i IPVS) Summary() any { return IPVSNews{i.Applied, i.Orders, i.Transitions} }
 
+// NetNews is the summary of Net: without links and routes.
+type NetNews struct {
+	Applied
+	Missing []Missing `json:"missing,omitempty"`
+}
+
+// Summary is a NetNews.
+func (n Net) Summary() any { return NetNews{n.Applied, n.Missing} }
+
 // ConfNews is the summary of conf's state: it announces a configuration, which
 // readers then ask for by its token (package follow).
 type ConfNews struct {
