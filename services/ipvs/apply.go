@@ -174,8 +174,7 @@ func (r *reconciler) send(ops []Op) []error {
 		got, err := r.kernel.Do(reqs, r.tick)
 		n := copy(errs[from:], got)
 		if err != nil {
-			r.kernErr = err
-			r.log.Error(err.Error())
+			r.fault(err) // everything is read again: what became of the rest?
 			for i := from + n; i < len(errs); i++ {
 				errs[i] = ipvsnl.ErrUnknown
 			}

@@ -20,6 +20,7 @@ type fakeKernel struct {
 	state    State
 	refuse   func(ipvsnl.Request) error // nil result: go on
 	dumpErr  error
+	cut      error // of Do, once: the connection is lost, and the outcome with it
 	dumps    int
 	partial  int
 	looked   []model.ServiceID // read one by one
@@ -98,6 +99,13 @@ func (s *State) serving() map[model.ServiceID]bool {
 
 func (k *fakeKernel) Do(reqs []ipvsnl.Request, tick func()) ([]error, error) {
 	errs := make([]error, len(reqs))
+	if err := k.cut; err != nil {
+		k.cut = nil
+		for i := range errs {
+			errs[i] = ipvsnl.ErrUnknown
+		}
+		return errs, err
+	}
 	before := k.state.serving()
 	idle := map[model.ServiceID]ipvsnl.Request{}
 	for i, r := range reqs {

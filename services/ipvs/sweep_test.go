@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -161,5 +162,29 @@ func TestWaitsForAddresses(t *testing.T) {
 	w.r.event()
 	if w.r.problem() != "" || len(w.k.state.Services[0].Dests) != 2 || len(w.k.state.Daemons) != 2 || w.r.repairs != 0 {
 		t.Errorf("when something changed: %q, %d repairs", w.r.problem(), w.r.repairs)
+	}
+}
+
+// TestConnectionLost: when the kernel's answers are lost everything is read
+// again, what is missing is done, and no error stays behind.
+func TestConnectionLost(t *testing.T) {
+	w := newWorld(t)
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 1)))
+	w.r.configure(1, c)
+	w.full()
+	w.r.hear(health(1, c))
+	w.r.event()
+	dumps := w.k.dumps
+	w.k.cut = errors.New("ipvs: netlink: connection lost")
+	w.r.configure(2, config(vs("10.0.0.1", nil, rs("10.0.1.1", 5))))
+	w.r.event()
+	if got := w.r.problem(); got != "ipvs: netlink: connection lost" {
+		t.Errorf("problem %q", got)
+	}
+	if got := w.do(w.r.event); !strings.HasPrefix(got, "edit destination [10.0.1.1]:tcp:80 of [10.0.0.1]:tcp:80 to ") || strings.Count(got, "\n") != 1 {
+		t.Errorf("again: %q", got)
+	}
+	if w.r.problem() != "" || w.k.dumps == dumps || w.r.repairs != 0 || w.k.state.Services[0].Dests[0].Weight != 5 {
+		t.Errorf("problem %q, %d dumps, %d repairs, %+v", w.r.problem(), w.k.dumps-dumps, w.r.repairs, w.k.state.Services[0].Dests)
 	}
 }
