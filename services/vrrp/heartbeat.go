@@ -24,7 +24,7 @@ type mate struct {
 	agent heartbeat.Agent
 	paths []path
 	socks map[mateSock]*kernel.UDP
-	asks  map[askKey]*kernel.Neighbours
+	asks  map[askKey]*asker
 
 	seq    uint64
 	next   time.Duration // next regular heartbeat
@@ -68,6 +68,15 @@ type askKey struct {
 	ipv6  bool
 }
 
+// asker asks on one link. It hears every answer there, so it goes when nobody
+// was asked for a while.
+type asker struct {
+	*kernel.Neighbours
+	last time.Duration // asked
+}
+
+const askerIdle = time.Second
+
 func drawn() uint64 {
 	var b [8]byte
 	rand.Read(b[:])
@@ -89,7 +98,7 @@ func (s *service) setHeartbeat(c *model.Heartbeat) {
 	}
 	m := &mate{
 		s: s, raw: *c, cfg: *c, told: newTold(upWord(false), s.now), codec: heartbeat.NewCodec(c.Key), next: s.now,
-		socks: map[mateSock]*kernel.UDP{}, asks: map[askKey]*kernel.Neighbours{}, buf: make([]byte, 0, heartbeat.MaxLen),
+		socks: map[mateSock]*kernel.UDP{}, asks: map[askKey]*asker{}, buf: make([]byte, 0, heartbeat.MaxLen),
 	}
 	if m.cfg.Interval < 5*time.Millisecond {
 		m.cfg.Interval = 10 * time.Millisecond
@@ -115,16 +124,27 @@ func (m *mate) close() {
 		delete(m.s.readers, u.FD())
 		u.Close()
 	}
-	for _, n := range m.asks {
-		delete(m.s.readers, n.FD())
-		n.Close()
+	for key := range m.asks {
+		m.dropAsker(key)
 	}
+}
+
+func (m *mate) dropAsker(key askKey) {
+	n := m.asks[key]
+	delete(m.s.readers, n.FD())
+	n.Close()
+	delete(m.asks, key)
 }
 
 // open opens the sockets that are missing, and anew those of an interface that
 // is another one now. Paths by one interface share a socket.
 func (m *mate) open() {
 	m.retry = m.s.now + time.Second
+	for key, n := range m.asks {
+		if m.s.now-n.last > askerIdle {
+			m.dropAsker(key)
+		}
+	}
 	for i := range m.paths {
 		p := &m.paths[i]
 		index := 0
@@ -228,7 +248,11 @@ func (m *mate) drain() {
 		}
 	}
 	for _, n := range m.asks {
-		for a := n.Answer(); a.IsValid(); a = n.Answer() {
+		for range drainMax {
+			a := n.Answer()
+			if !a.IsValid() {
+				break
+			}
 			for i, r := range m.s.routers {
 				if r.st.MasterAddr == a {
 					m.agent.Alive(i)
@@ -331,23 +355,23 @@ func (m *mate) ask(r *router, addr netip.Addr) bool {
 	key := askKey{l.Index, addr.Is6()}
 	n := m.asks[key]
 	if n == nil {
-		var err error
-		if n, err = kernel.OpenNeighbours(l.Index, l.Name, key.ipv6); err == nil {
-			if err = m.s.read(n.FD(), m.drain); err != nil {
-				n.Close()
+		socket, err := kernel.OpenNeighbours(l.Index, l.Name, key.ipv6)
+		if err == nil {
+			if err = m.s.read(socket.FD(), m.drain); err != nil {
+				socket.Close()
 			}
 		}
 		if err != nil {
 			m.s.log.limited("heartbeat ask", "%v", err)
 			return false
 		}
+		n = &asker{Neighbours: socket}
 		m.asks[key] = n
 	}
+	n.last = m.s.now
 	if err := n.Ask(addr, l.MAC, r.src); err != nil {
 		m.s.log.limited("heartbeat ask", "ask for %s on %s: %v", addr, l.Name, err)
-		delete(m.s.readers, n.FD())
-		n.Close()
-		delete(m.asks, key)
+		m.dropAsker(key)
 		return false
 	}
 	return true

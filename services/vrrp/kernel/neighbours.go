@@ -97,9 +97,13 @@ func (n *Neighbours) Ask(addr netip.Addr, mac packet.MAC, own netip.Addr) error 
 	return unix.Sendto(n.fd, b, unix.MSG_DONTWAIT, &to)
 }
 
+// answerMax bounds what one Answer passes over: a flood of what is no answer
+// must not keep the caller.
+const answerMax = 64
+
 // Answer takes the next address that answered; invalid: there is none.
 func (n *Neighbours) Answer() netip.Addr {
-	for {
+	for range answerMax {
 		k, _, err := unix.Recvfrom(n.fd, n.buf[:], unix.MSG_DONTWAIT)
 		if err != nil {
 			return netip.Addr{}
@@ -112,4 +116,5 @@ func (n *Neighbours) Answer() netip.Addr {
 			return a
 		}
 	}
+	return netip.Addr{}
 }
