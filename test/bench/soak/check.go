@@ -62,7 +62,7 @@ func (s *soak) well(ctx context.Context) error {
 		}
 	}
 	for _, t := range targets {
-		if _, err := s.Node.Get(ctx, t, "/", time.Second); err != nil {
+		if _, err := s.Node.Get(ctx, t, "/", s.patience); err != nil {
 			return fmt.Errorf("%s does not answer: %w", t, err)
 		}
 	}
@@ -89,7 +89,7 @@ func (s *soak) oneMaster(ctx context.Context) error {
 		}
 	}
 	for _, v := range vrids {
-		if m := s.Roles.Master(v, time.Second); m != 0 {
+		if m := s.Roles.Master(v, s.patience); m != 0 {
 			return fmt.Errorf("vrid %d: on the wire director %d advertises", v, m)
 		}
 	}

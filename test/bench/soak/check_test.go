@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ballast/configs"
 	"ballast/test/lab"
@@ -32,6 +33,20 @@ func TestWanted(t *testing.T) {
 	for _, in := range c.Instances {
 		if !slices.Contains(vrids, uint8(in.VRID)) {
 			t.Errorf("VRID %d is not looked at", in.VRID)
+		}
+	}
+}
+
+// TestKillConfig: the interval, and nothing else, is another one.
+func TestKillConfig(t *testing.T) {
+	want, _ := configs.Load("default.conf", lab.DefaultConfig, configs.Options{})
+	have, _ := configs.Load("kill.conf", killConfig(), configs.Options{})
+	if len(have.Instances) != len(want.Instances) || len(have.VirtualServers) != len(want.VirtualServers) {
+		t.Fatalf("%d instances and %d virtual servers", len(have.Instances), len(have.VirtualServers))
+	}
+	for _, in := range have.Instances {
+		if in.AdvertInt != time.Second {
+			t.Errorf("%s: interval %v", in.Name, in.AdvertInt)
 		}
 	}
 }

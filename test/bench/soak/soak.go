@@ -52,6 +52,9 @@ type soak struct {
 	down    [2]bool  // power
 	out     [2]bool  // cables
 	paused  [2]bool
+	// patience is how long a site may take to answer, and a master to advertise,
+	// when all is well.
+	patience time.Duration
 	// kills counts, by service, what we killed since a box's boot; everything
 	// above it that supervision started anew has crashed by itself.
 	kills [2]map[string]int
@@ -62,23 +65,23 @@ type soak struct {
 	good int
 }
 
-// start boots the pair.
-func start(ctx context.Context, o Options) (*soak, error) {
+// start boots the pair with a configuration.
+func start(ctx context.Context, o Options, config []byte) (*soak, error) {
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	l, err := lab.Start(ctx, lab.Options{Name: "default.conf", Config: lab.DefaultConfig, Image: o.Image, Log: o.Log})
+	l, err := lab.Start(ctx, lab.Options{Name: "default.conf", Config: config, Image: o.Image, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
 	o.Log(fmt.Sprintf("seed %d", o.Seed))
-	return &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1}, nil
+	return &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1, patience: time.Second}, nil
 }
 
 // Run breaks and checks until the time is over. An error says what did not
 // recover, and after which faults.
 func Run(ctx context.Context, o Options) (Result, error) {
-	s, err := start(ctx, o)
+	s, err := start(ctx, o, lab.DefaultConfig)
 	if err != nil {
 		return Result{}, err
 	}
