@@ -100,7 +100,9 @@ func number(v float64, unit string) string {
 }
 
 func ratio(r Row) string {
-	if x := r.Ratio(); x > 0 {
+	if x := r.Ratio(); x > 0 && x < 0.01 {
+		return fmt.Sprintf("%.3f", x)
+	} else if x > 0 {
 		return fmt.Sprintf("%.2f", x)
 	}
 	return "-"
