@@ -305,7 +305,7 @@ type Order struct {
 
 // Actions of an Order.
 const (
-	OrderDrain   = "drain"   // weight 0: connections and persistent clients stay
+	OrderDrain   = "drain"   // weight 0: connections stay; persistent clients leave with their next one (net sets expire_quiescent_template)
 	OrderDisable = "disable" // out of the table: connections end
 	OrderWeight  = "weight"  // another weight than the configured one
 	OrderEnable  = "enable"  // as configured again; takes an order back
