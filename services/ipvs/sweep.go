@@ -66,6 +66,7 @@ func (r *reconciler) sweepDests(ids []model.ServiceID, dests [][]ipvsnl.DestStat
 	}
 	now := r.now()
 	part := &State{Daemons: r.have.Daemons, Timeouts: r.have.Timeouts}
+	var fresh []*ServiceState
 	for i, id := range ids {
 		h := r.have.find(id)
 		if h == nil || r.doubt[id] || r.dirty[id] {
@@ -73,10 +74,13 @@ func (r *reconciler) sweepDests(ids []model.ServiceID, dests [][]ipvsnl.DestStat
 		}
 		if !slices.Equal(h.Dests, dests[i]) {
 			h = &ServiceState{h.ServiceState, dests[i]}
+			fresh = append(fresh, h)
 		}
 		part.Services = append(part.Services, h)
 	}
-	r.have = r.have.merge(ids, r.have.part(ids).with(part.Services))
+	if len(fresh) > 0 {
+		r.have = r.have.with(fresh)
+	}
 	want := r.want.part(ids)
 	want.Daemons, want.DaemonsKept, want.Timeouts = nil, true, part.Timeouts
 	for _, o := range Diff(part, want, func(id model.ServiceID, k netip.AddrPort) bool {
