@@ -72,34 +72,36 @@ func (r *router) newAddr(v *model.Address, index int) kernel.NewAddr {
 const firstPart = 8
 
 // addVIPs adds all addresses and routes; what is there already stays as it is.
-// Where there are many, each part is announced as soon as it is there.
+// Where there are many, each part is announced as soon as it is there, and built
+// only when its turn comes: the first announcement waits for nothing.
 func (r *router) addVIPs() {
-	var ops []kernel.Op
-	var parts []announcement
-	trouble := ""
-	r.allVIPs(func(v *model.Address) {
-		index := r.place(v)
-		if index == 0 {
-			trouble = v.Prefix.String() + ": interface " + orElse(placeName(&r.cfg, v), "of the instance") + " is not there"
-			return
-		}
-		ops = append(ops, kernel.SetAddr(r.newAddr(v, index)))
-		parts = append(parts, announcement{index, v.Prefix.Addr()})
-	})
-	early := len(ops) > perTurn && r.cfg.GARPMasterRepeat > 0 && r.st.Phase == core.Master && r.unpaced()
+	list := make([]*model.Address, 0, len(r.cfg.VIPs)+len(r.cfg.ExcludedVIPs))
+	r.allVIPs(func(v *model.Address) { list = append(list, v) })
+	early := len(list) > perTurn && r.cfg.GARPMasterRepeat > 0 && r.st.Phase == core.Master && r.unpaced()
 	part := firstPart
-	for len(ops) > 0 {
-		n := min(len(ops), part)
+	trouble := ""
+	for len(list) > 0 {
+		n := min(len(list), part)
 		if part = perTurn; !early {
-			n = len(ops)
+			n = len(list)
 		}
-		if err := r.s.rtnl.Batch(ops[:n]); err != nil {
+		ops, parts := make([]kernel.Op, 0, n), make([]announcement, 0, n)
+		for _, v := range list[:n] {
+			index := r.place(v)
+			if index == 0 {
+				trouble = v.Prefix.String() + ": interface " + orElse(placeName(&r.cfg, v), "of the instance") + " is not there"
+				continue
+			}
+			ops = append(ops, kernel.SetAddr(r.newAddr(v, index)))
+			parts = append(parts, announcement{index, v.Prefix.Addr()})
+		}
+		if err := r.s.rtnl.Batch(ops); err != nil {
 			trouble = err.Error()
 		}
 		if early {
-			r.s.sendAll(r, parts[:n])
+			r.s.sendAll(r, parts)
 		}
-		ops, parts = ops[n:], parts[n:]
+		list = list[n:]
 	}
 	r.early = early
 	if trouble != "" && trouble != r.trouble {
