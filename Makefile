@@ -2,7 +2,7 @@
 
 BOARD ?= qemu
 
-.PHONY: all ballast image kernel-pin check lab lab-tools test bench soak
+.PHONY: all ballast image kernel-pin check lab lab-tools test-tools test fuzz bench soak
 
 all: ballast image
 
@@ -44,6 +44,21 @@ test-tools:
 test: test-tools image
 	go test -timeout 30m $$(go list ./... | grep -v /test/scenario)
 	go test -timeout 40m ./test/scenario
+
+# Every Fuzz target of the repository, one after the other; goes on when one
+# fails and names it at the end. FUZZTIME=10m for longer, FUZZFLAGS=-parallel=1
+# to leave the machine room. What fails is kept in the package's testdata/fuzz.
+FUZZTIME ?= 20s
+
+fuzz:
+	@failed=; \
+	for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$dir/*_test.go); do \
+			echo "== $$dir $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) $$dir || failed="$$failed $$dir:$$name"; \
+		done; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 # Figures of ours beside the keepalived found on this machine, in one lab; the
 # table is also in out/bench.txt. BENCHFLAGS=-quick is two rows, -n 3 three runs.
