@@ -50,19 +50,20 @@ func TestNoAcceptDrops(t *testing.T) {
 	namespace(t)
 	sh(t, "ip link set lo up")
 	sh(t, "ip addr add 10.0.0.100/32 dev lo")
+	sh(t, "ip addr add 10.0.0.102/32 dev lo") // of the instance with accept
 	table, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	reached := func() bool {
+	reached := func(addr string) bool {
 		t.Helper()
-		c, err := net.DialTimeout("tcp", "10.0.0.100:9", 200*time.Millisecond)
+		c, err := net.DialTimeout("tcp", addr+":9", 200*time.Millisecond)
 		if err == nil {
 			c.Close()
 		}
 		return err == nil || errors.Is(err, unix.ECONNREFUSED)
 	}
-	if !reached() {
+	if !reached("10.0.0.100") {
 		t.Fatal("the address does not answer without the rule")
 	}
 	want := NoAccept(Ruleset{}, noAccepting())
@@ -72,8 +73,11 @@ func TestNoAcceptDrops(t *testing.T) {
 			t.Errorf("pass %d: %q, %v", i, got, err)
 		}
 	}
-	if reached() {
+	if reached("10.0.0.100") {
 		t.Error("the address answers")
+	}
+	if !reached("10.0.0.102") {
+		t.Error("an address with accept does not answer")
 	}
 	held, err := table.Dump()
 	if err != nil {

@@ -121,3 +121,44 @@ func BenchmarkApplyOne(b *testing.B) {
 		})
 	}
 }
+
+// TestWarmup: the first probe comes at random within warmup, and without one
+// at once.
+func TestWarmup(t *testing.T) {
+	const n = 200
+	for _, warmup := range []time.Duration{0, time.Hour} {
+		l, err := newLoop(newWorld(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		cfg := table(n)
+		for i := range cfg.VirtualServers {
+			for k := range cfg.VirtualServers[i].Real {
+				cfg.VirtualServers[i].Real[k].Checks[0].Warmup = warmup
+			}
+		}
+		if errs := l.apply(cfg, t0); errs != nil {
+			t.Fatal(errs)
+		}
+		if len(l.timers) != 2*n {
+			t.Fatalf("warmup %s: %d first probes", warmup, len(l.timers))
+		}
+		var tenths [10]int
+		for _, c := range l.timers {
+			in := c.edge.at.Sub(t0)
+			if in < 0 || in > warmup {
+				t.Fatalf("warmup %s: the first probe comes after %s", warmup, in)
+			}
+			if warmup > 0 {
+				tenths[in*10/warmup]++
+			}
+		}
+		// 40 of 400 are in each tenth, and hardly ever less than 10.
+		for i, got := range tenths {
+			if warmup > 0 && got < 10 {
+				t.Errorf("%d first probes in tenth %d of warmup: %v", got, i, tenths)
+			}
+		}
+	}
+}

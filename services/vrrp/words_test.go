@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
 )
@@ -74,5 +76,77 @@ func TestAnnouncementsArePacedAndRepeated(t *testing.T) {
 		if d := at[i] - at[i-1]; d < 95*time.Millisecond {
 			t.Errorf("announcement %d comes %s after the one before", i, d)
 		}
+	}
+}
+
+// vrrp_garp_interval and vrrp_gna_interval are gaps between the announcements
+// that leave by one interface; vrrp_garp_master_refresh sends the addresses
+// again, vrrp_garp_master_refresh_repeat times each.
+func TestAnnouncementsHaveGapsAndAreRefreshed(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		name   string
+		vips   []string
+		is     func([]byte) bool
+		gap    time.Duration
+		repeat int
+	}{
+		{"ARP", []string{"192.168.200.101", "192.168.200.102"}, isARP, 60 * time.Millisecond, 2},
+		{"NA", []string{"fd00::101", "fd00::102"}, isNA, 80 * time.Millisecond, 3},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLAN(t)
+			l.host("a", 1)
+			c := quick.instance(1, 200)
+			c.GARPMasterDelay, c.GARPMasterRepeat = 0, 1
+			c.GARPMasterRefresh, c.GARPMasterRefreshRepeat = time.Second, x.repeat
+			c.GARPInterval, c.GNAInterval = 60*time.Millisecond, 80*time.Millisecond
+			c.VIPs, c.ExcludedVIPs = nil, nil
+			of := map[netip.Addr]bool{}
+			for _, v := range x.vips {
+				a := netip.MustParseAddr(v)
+				of[a] = true
+				c.ExcludedVIPs = append(c.ExcludedVIPs, model.Address{Prefix: netip.PrefixFrom(a, a.BitLen())})
+			}
+			c.VIPs = []model.Address{{Prefix: netip.MustParsePrefix("192.168.200.100/32"), Interface: "lo"}}
+			a := l.director("a", config(c))
+			l.capture()
+			a.start()
+			a.awaitState(quick.down(), status.VRRPMaster)
+			var at []time.Duration
+			frames := func() int {
+				at = at[:0]
+				l.eachFrame("", x.is, func(f []byte, when time.Duration) {
+					announced := netip.Addr{}
+					if isARP(f) {
+						announced = netip.AddrFrom4([4]byte(f[28:32]))
+					} else {
+						announced = netip.AddrFrom16([16]byte(f[62:78]))
+					}
+					if of[announced] {
+						at = append(at, when)
+					}
+				})
+				return len(at)
+			}
+			// One round at the start, and repeat rounds at each of two refreshes.
+			want := 2 + 2*2*x.repeat
+			l.until(10*time.Second, "two refreshes", func() bool { return frames() >= want })
+			rounds := []int{1}
+			for i := 1; i < want; i++ {
+				d := at[i] - at[i-1]
+				if d < x.gap-5*time.Millisecond {
+					t.Errorf("announcement %d comes %s after the one before", i, d)
+				}
+				if d > 300*time.Millisecond {
+					rounds = append(rounds, 0)
+				}
+				rounds[len(rounds)-1]++
+			}
+			if d := cmp.Diff([]int{2, 2 * x.repeat, 2 * x.repeat}, rounds); d != "" {
+				t.Errorf("announcements in a row (-want +got):\n%s", d)
+			}
+		})
 	}
 }
