@@ -132,6 +132,13 @@ func TestValues(t *testing.T) {
 				return words(i.GARPMasterDelay, i.GARPMasterRepeat, i.GARPLowerPrioDelay, i.GARPLowerPrioRepeat, i.GARPInterval)
 			}), "9s 2 9s 1 1ms", ""},
 		{"global_defs {\n vrrp_min_garp\n}\n" + vi(""), in(func(i model.Instance) any { return words(i.GARPMasterDelay, i.GARPMasterRepeat) }), "0s 1", ""},
+		// vrrp_strict, and accept in it
+		{"global_defs {\n vrrp_strict\n vrrp_version 3\n vrrp_down_timer_adverts 5\n}\n" + vi(""), in(func(i model.Instance) any {
+			return words(i.Strict, i.NoAccept, i.DownTimerAdverts, i.GARPLowerPrioRepeat, i.LowerPrioNoAdvert, i.HigherPrioSendAdvert, i.OwnerIgnoreAdverts)
+		}), "true true 3 0 true false true", "silent on its VIPs"},
+		{"global_defs {\n vrrp_strict\n vrrp_version 3\n}\n" + vi("accept"), in(func(i model.Instance) any { return i.NoAccept }), false, ""},
+		{"global_defs {\n vrrp_strict\n}\n" + vi("accept"), in(func(i model.Instance) any { return i.NoAccept }), true, "does not allow accept"},
+		{"global_defs {\n vrrp_strict\n}\n" + vi("unicast_peer {\n 192.0.2.2\n}"), nil, nil, "does not allow unicast peers"},
 		// trackers
 		{vi("track_interface {\n eth0\n eth1 weight -254 reverse\n}"), in(func(i model.Instance) any { return words(i.TrackInterfaces) }), "[{eth1 -253 true}]", "its own interface"},
 		{vi("track_script {\n nope\n}"), in(func(i model.Instance) any { return len(i.TrackScripts) }), 0, "there is no vrrp_script"},
@@ -146,7 +153,9 @@ func TestValues(t *testing.T) {
 		{"track_file f {\n file /f\n init_file x\n}\n", nil, nil, "no whole number"},
 		{vi("track_file {\n f weight 255\n}") + "track_file f {\n file /f\n}\n", nil, nil, "outside -254…254"},
 		{vi("track_file {\n f\n}") + "track_file f {\n file /f\n}\n", in(func(i model.Instance) any { return words(i.TrackFiles) }), "[{f 1 false}]", "track_file \"f\" is defined below"},
-		{"vrrp_track_process p {\n process \"a b\"\n quorum_max 0\n delay 2\n}\n" + vi("track_process {\n p\n}"), func(c model.Config) any { return words(c.TrackProcesses[0], c.Instances[0].TrackProcesses) }, "{p [a b]  false 0 false 0 0 2s 2s} [{p 0 false}]", ""},
+		{"vrrp_track_process p {\n process \"keepalived b\"\n quorum_max 0\n delay 2\n}\n" + vi("track_process {\n p\n}"), func(c model.Config) any { return words(c.TrackProcesses[0], c.Instances[0].TrackProcesses) }, "{p [keepalived b]  false 0 false 0 0 2s 2s} [{p 0 false}]", ""},
+		{"vrrp_track_process p {\n process /usr/sbin/haproxy\n}\n", nil, nil, "haproxy never runs on this box"},
+		{"vrrp_track_process p {\n process sshd\n quorum_max 0\n}\n", nil, nil, "is always good"},
 		{"vrrp_track_process p {\n process a\n quorum 3\n quorum_max 2\n}\n", nil, nil, "quorum_max 2 is below quorum 3"},
 		{"vrrp_track_process p {\n}\n", nil, nil, "names no process"},
 		{"bfd_instance b {\n neighbor_ip 192.0.2.2\n}\n" + vi("track_bfd {\n b weight 3\n}"), func(c model.Config) any { return words(c.BFD[0], c.Instances[0].TrackBFD) }, "{b 192.0.2.2 invalid IP 10ms 10ms 1s 5 false 255 0 false 0 false true true} [{b 3 false}]", ""},
@@ -205,8 +214,8 @@ func TestValues(t *testing.T) {
 		{vs("", "MISC_CHECK {\n}"), nil, nil, "has no command"},
 		{vs("", "SMTP_CHECK {\n helo_name a.b\n connect_port 25\n retry 5\n host {\n connect_ip 10.0.0.7\n }\n host {\n connect_port 26\n retry 2\n }\n}"), server(func(v model.VirtualServer) any {
 			c := v.Real[0].Checks
-			return words(len(c), c[0].HELO, c[0].Addr, c[0].Port, c[0].Retry, c[1].Addr, c[1].Port, c[1].Retry)
-		}), "2 a.b 10.0.0.7 25 5 10.0.0.2 26 2", ""},
+			return words(len(c), c[0].HELO, c[0].Addr, c[0].Port, c[0].Retry, c[1].Addr, c[1].Port, c[1].Retry, c[2].Addr, c[2].Port, c[2].Retry)
+		}), "3 a.b 10.0.0.2 25 5 10.0.0.7 80 5 10.0.0.2 26 2", ""},
 		{vs("", "DNS_CHECK {\n type aaaa\n name example.com.\n}"), check(func(c model.Check) any { return words(c.DNSType, c.DNSName) }), "AAAA example.com.", ""},
 		{vs("", "DNS_CHECK {\n type HINFO\n}"), nil, nil, "is no type that can be asked for"},
 		{vs("", "DNS_CHECK {\n name a..b\n}"), nil, nil, "is no domain name"},
@@ -272,6 +281,7 @@ func TestValues(t *testing.T) {
 		{vi(`notify_fault "/a '$HOME' 'a;b'"`), in(func(i model.Instance) any { return fmt.Sprintf("%q", i.Notify.Fault.Argv) }), `["/a" "$HOME" "a;b"]`, ""},
 		{vi(`notify_fault "/a 'b"`), nil, nil, "quote inside the command"},
 		{"global_defs {\n notify_fifo /run/a u g\n notify_fifo_script \"/bin/r x\"\n vrrp_notify_fifo /run/a\n}\n", func(c model.Config) any { return words(c.Global.NotifyFIFO) }, "{/run/a u g {[/bin/r x]  }}", "have the same path"},
+		{"global_defs {\n notify_fifo /run/a u g\n}\n", func(c model.Config) any { return c.Global.NotifyFIFO.User }, "u", "no user and no group"},
 		{"global_defs {\n lvs_notify_fifo_script /bin/r\n}\n", func(c model.Config) any { return words(c.Global.LVSFIFO) }, "{   {[]  }}", "has no lvs_notify_fifo to read"},
 		{"global_defs {\n notify_fifo a\n}\n", nil, nil, "is no absolute path"},
 		{"global_defs {\n smtp_server a\n smtp_tls starttls\n smtp_user u\n smtp_password geheim\n smtp_verify off\n}\n", func(c model.Config) any {

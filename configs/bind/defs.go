@@ -117,6 +117,9 @@ func (b *binder) fifo(n *syntax.Node, f *model.FIFO) {
 		return
 	}
 	f.Path, f.User, f.Group = path.Clean(n.Arg(0)), n.Arg(1), n.Arg(2)
+	if f.User != "" {
+		b.note(n.ArgPos(1), "delete what stands behind the path", "%s: there is no user and no group to give the pipe to on this box: scripts run as one user, and that user reads it", n.Name())
+	}
 	b.places["fifo/"+n.Name()] = n.Pos
 }
 

@@ -96,7 +96,7 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) model.Instance {
 		in.NoAccept = true
 	}
 	if strict && in.NoAccept {
-		b.note(n.Pos, "", "%s: under keepalived strict mode makes the box silent on its VIPs, for ping and for virtual servers; here they answer", in.Name)
+		b.note(n.Pos, "", "%s: under keepalived strict mode makes the box silent on its VIPs, for ping and for virtual servers; here virtual servers answer", in.Name)
 	}
 
 	in.DownTimerAdverts = d.downAdverts

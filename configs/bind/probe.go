@@ -32,8 +32,8 @@ type probe struct {
 // dnsTypes are the types that DNS_CHECK asks for.
 var dnsTypes = []string{"A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "RRSIG", "DNSKEY"}
 
-// bind gives the check, or with SMTP_CHECK's host blocks one for each host. up
-// are the settings of real and virtual server.
+// bind gives the check, and one for each of SMTP_CHECK's host blocks. up are
+// the settings of real and virtual server.
 func (p *probe) bind(n *syntax.Node, up inherited) []model.Check {
 	p.c = model.Check{Kind: model.CheckKind(n.Name()), Addr: p.r.Addr, Port: p.r.ConfPort, LogAllFailures: p.cfg.Global.CheckerLogAllFailures}
 	p.set = unset()
@@ -295,11 +295,12 @@ func (p *probe) finish(n *syntax.Node, up inherited, retry int, gap time.Duratio
 	}
 	out := []model.Check{*c}
 	if len(p.hosts) > 0 {
-		// Each host is a check of its own, with what it does not say taken from
-		// the block around it.
-		out = nil
+		// Each host is a further check beside that of the block around it. Where
+		// the probe goes is its own affair, all else is as in that block.
 		for _, l := range p.hosts {
 			h := *c
+			h.Addr, h.Port = p.r.Addr, p.r.ConfPort
+			h.BindAddr, h.BindPort, h.BindInterface, h.Mark = netip.Addr{}, 0, "", 0
 			set := p.set
 			p.each("smtp_host", l.Children, func(k *schema.Keyword, l *syntax.Node) {
 				if !set.take(l) && !p.connection(&h, k, l) && k.Name == "log_all_failures" {

@@ -54,8 +54,9 @@ func (b *binder) finishServer(n *syntax.Node, v *virtual) {
 		if v.v6() {
 			v.Granularity = 128
 		}
-	} else if v.Persistence == 0 {
-		b.note(lineOf(n, "persistence_granularity"), "add persistence_timeout", "virtual server %s: persistence_granularity does nothing without persistence_timeout", v.Name)
+	} else if v.Persistence == 0 && !has(n, "persistence_timeout") {
+		b.note(lineOf(n, "persistence_granularity"), "add persistence_timeout 360, or delete the line", "virtual server %s: persistence_granularity alone turns persistence on, for 360 s, as in keepalived", v.Name)
+		v.Persistence = 360 * time.Second
 	}
 	b.sorry(v)
 	b.quorum(n, v)

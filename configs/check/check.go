@@ -25,6 +25,7 @@ func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
 	k.links()
 	k.logins()
 	k.local()
+	k.processes()
 	if facts != nil {
 		if facts.Interfaces != nil {
 			k.nics()
