@@ -166,7 +166,8 @@ func ourLVS(c model.Config) objects {
 	for i := range c.VirtualServers {
 		v := &c.VirtualServers[i]
 		id := v.Services[0]
-		server, protocol := v.Name, strings.ToUpper(id.Protocol.String())
+		var server string
+		protocol := strings.ToUpper(id.Protocol.String())
 		group, isGroup := strings.CutPrefix(v.Name, "group ")
 		switch {
 		case isGroup, len(v.Services) > 1:
