@@ -253,7 +253,7 @@ func (m *machine) startServices(ctx context.Context) error {
 	for _, s := range services {
 		spec := supervise.Spec{
 			Name: s.name, UID: s.uid, GID: ipc.GroupBallast, Caps: s.caps,
-			Memory: s.memory * mib, OOM: s.oom, Env: environment, StopTimeout: s.stopTime(), Optional: s.optional,
+			Memory: s.memory * mib, Weight: s.weight, OOM: s.oom, Env: environment, StopTimeout: s.stopTime(), Optional: s.optional,
 		}
 		if s.watched {
 			spec.Hang = 2 * watchdog.Silence

@@ -36,14 +36,19 @@ type service struct {
 	// soft is what Go's collector keeps to, in MiB: well below memory, and well
 	// above what a table of 10,000 real servers needs. A heap that lives at this
 	// limit is collected without end. gc (GOGC) keeps a small one small.
-	soft     int64
-	gc       int // GOGC; -1: off
-	oom      int
-	files    uint64 // descriptors
-	realtime bool   // may run at real-time priority
-	watched  bool   // the hardware's watchdog wants its progress
-	fast     bool   // never far from its next restart
-	optional bool   // runs only while the configuration asks for it
+	soft  int64
+	gc    int // GOGC; -1: off
+	oom   int
+	files uint64 // descriptors
+	// weight is its share of the processors beside the other services; 0: 100,
+	// as the kernel has it. The threads that help vrrp's real-time one are
+	// ordinary ones, and while such a thread waits for a processor, the other may
+	// wait for it.
+	weight   int
+	realtime bool // may run at real-time priority
+	watched  bool // the hardware's watchdog wants its progress
+	fast     bool // never far from its next restart
+	optional bool // runs only while the configuration asks for it
 }
 
 const mib = 1 << 20
@@ -62,13 +67,13 @@ var services = []service{
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 128, soft: 96, gc: 50, oom: -700, files: 1024, watched: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 40, gc: -1, oom: -900, files: 4096, realtime: true, watched: true, fast: true},
+		memory: 64, soft: 40, gc: -1, weight: 10000, oom: -900, files: 4096, realtime: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
 		memory: 256, soft: 192, gc: 50, oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
 		memory: 256, soft: 192, gc: 50, oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
-		memory: 256, soft: 160, gc: 50, oom: 300, files: 4096},
+		memory: 256, soft: 160, gc: 50, weight: 25, oom: 300, files: 4096},
 	{name: "console", run: console.Run, uid: ipc.UIDConsole,
 		memory: 128, soft: 96, gc: 50, files: 1024},
 	{name: "snmp", run: snmp.Run, uid: ipc.UIDSNMP, caps: []uintptr{unix.CAP_NET_BIND_SERVICE},

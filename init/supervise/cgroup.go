@@ -13,25 +13,31 @@ import (
 // cgroup is the folder of one service in the cgroup2 file system; "" is none.
 type cgroup string
 
-// newCgroup makes a service's cgroup below root with a memory limit, or takes
-// over the one that is there.
-func newCgroup(root, name string, memory int64) (cgroup, error) {
+// newCgroup makes a service's cgroup below root with a memory limit and a share
+// of the processors, or takes over the one that is there. A limit that cannot be
+// set does not keep the others from being set.
+func newCgroup(root, name string, memory int64, weight int) (cgroup, error) {
 	dir := filepath.Join(root, name)
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("cgroup of %s: %w", name, err)
 	}
 	c := cgroup(dir)
-	if memory > 0 {
-		if err := c.write("memory.max", strconv.FormatInt(memory, 10)); err != nil {
-			return c, fmt.Errorf("cgroup of %s: %w", name, err)
-		}
-		// A process of a service that ran out of memory dies alone and starts anew,
-		// with what it started.
-		if err := c.write("memory.oom.group", "1"); err != nil {
-			return c, fmt.Errorf("cgroup of %s: %w", name, err)
+	var errs []error
+	set := func(file, value string) {
+		if err := c.write(file, value); err != nil {
+			errs = append(errs, fmt.Errorf("cgroup of %s: %w", name, err))
 		}
 	}
-	return c, nil
+	if memory > 0 {
+		set("memory.max", strconv.FormatInt(memory, 10))
+		// A process of a service that ran out of memory dies alone and starts anew,
+		// with what it started.
+		set("memory.oom.group", "1")
+	}
+	if weight > 0 {
+		set("cpu.weight", strconv.Itoa(weight))
+	}
+	return c, errors.Join(errs...)
 }
 
 // The folders in the cgroup of a service with Scripts. Processes may be in

@@ -22,6 +22,10 @@ type Spec struct {
 	Scripts *Scripts
 	OOM     int // oom_score_adj, -1000 (never killed) to 1000
 	Env     []string
+	// Weight is the share of the processors that its cgroup has beside the
+	// others', 1 to 10000; 0: the kernel's default of 100. It is what counts
+	// between services: niceness only does within one.
+	Weight int
 
 	// Files opens what else the process is handed, by name, before each start.
 	// The files are closed in init when the process has them.

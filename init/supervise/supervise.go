@@ -148,7 +148,7 @@ func (s *Supervisor) Add(spec Spec) error {
 		close(v.ended)
 	}
 	if s.cfg.Cgroup != "" {
-		if v.cgroup, err = newCgroup(s.cfg.Cgroup, spec.Name, spec.Memory); err != nil {
+		if v.cgroup, err = newCgroup(s.cfg.Cgroup, spec.Name, spec.Memory, spec.Weight); err != nil {
 			// Without its limits is better than not at all.
 			s.cfg.Journal.Print(journal.Error, "%v", err)
 		}

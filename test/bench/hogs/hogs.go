@@ -28,6 +28,7 @@ type Options struct {
 	Duration time.Duration
 	Hogs     int // processes that only burn a processor
 	Advert   time.Duration
+	Readers  int // processes that ask each of our routers for its state all the time
 	Log      func(string)
 }
 
@@ -206,7 +207,8 @@ func (w *world) exec(ns string, env []string, argv ...string) (*child, error) {
 	c := &child{exec.Command(argv[0], argv[1:]...), &buffer{}}
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// A session of its own is a scheduling group of its own, as a cgroup is.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setsid: true}
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -231,6 +233,7 @@ func (w *world) ours() (counter, error) {
 		return counter{}, err
 	}
 	states := map[string]*state{}
+	var logs []*buffer
 	for i, ns := range []string{a, b} {
 		dir := filepath.Join(w.dir, ns)
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -250,8 +253,18 @@ func (w *world) ours() (counter, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		w.defers(cancel)
 		go conf.Serve(ctx, sock)
-		if _, err := w.spawn(ns, roleRouter, ipc.EnvDir+"="+dir); err != nil {
+		router, err := w.spawn(ns, roleRouter, ipc.EnvDir+"="+dir)
+		if err != nil {
 			return counter{}, err
+		}
+		logs = append(logs, router.out)
+		// As on the box, where init gives vrrp's cgroup the largest weight. A
+		// kernel that does not group sessions has nothing to set.
+		os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", router.cmd.Process.Pid), []byte("-20"), 0o644)
+		for range w.o.Readers {
+			if _, err := w.spawn("", roleReader, ipc.EnvDir+"="+dir); err != nil {
+				return counter{}, err
+			}
 		}
 		s := &state{}
 		states[ns] = s
@@ -270,6 +283,11 @@ func (w *world) ours() (counter, error) {
 		for i, v := range []status.VRRP{va, vb} {
 			t := v.Timers
 			note += fmt.Sprintf("%s: timers late p50 %v, p99 %v, p99.9 %v, max %v of %d; ", []string{"master", "backup"}[i], t.P50, t.P99, t.P999, t.Max, t.Count)
+		}
+		for line := range strings.Lines(logs[1].String()) {
+			if strings.Contains(line, "backup -> master") {
+				note += "\n  backup: " + strings.TrimSpace(line) // whether it was deaf or the master dumb, with the times above
+			}
 		}
 		return int(vb.Instances[0].Stats.BecomeMaster), note
 	}}, nil

@@ -24,6 +24,7 @@ const (
 	roleHog     = "hog"
 	roleThrash  = "thrash"
 	roleWitness = "witness"
+	roleReader  = "reader"
 )
 
 // Child does the role that this process was started for and reports true, or
@@ -51,6 +52,8 @@ func Child() bool {
 		}
 	case roleThrash:
 		thrash(ctx)
+	case roleReader:
+		read(ctx, ipc.Dir(os.Getenv(ipc.EnvDir)).Client("vrrp"))
 	case roleWitness:
 		fmt.Println(watch(ctx))
 	}
@@ -64,6 +67,16 @@ func thrash(ctx context.Context) {
 		b := make([]byte, 1<<10)
 		b[n%len(b)] = 1
 		live[n*7919%len(live)] = b
+	}
+}
+
+// read asks a router for its state over and over, as consoles and monitoring
+// systems do: work for the other threads of its process.
+func read(ctx context.Context, c *ipc.Client) {
+	for ctx.Err() == nil {
+		if _, err := c.Get(ctx, "/state"); err != nil {
+			time.Sleep(10 * time.Millisecond) // it is not there yet
+		}
 	}
 }
 

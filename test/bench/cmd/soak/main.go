@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string) error {
 	duration := fs.Duration("duration", time.Hour, "how long")
 	what := fs.String("run", "pair", "pair: faults of a pair in QEMU; kill: processes of its master are killed; vrrp-hogs: VRRP under load in network namespaces")
 	processes := fs.Int("hogs", 4, "vrrp-hogs: processes that burn a processor")
+	readers := fs.Int("readers", 1, "vrrp-hogs: processes that ask each of our routers for its state all the time")
 	advert := fs.Duration("advert", 10*time.Millisecond, "vrrp-hogs: interval of advertisements")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults; the same one gives the same order")
 	if err := fs.Parse(args); err != nil {
@@ -58,7 +59,7 @@ func run(ctx context.Context, args []string) error {
 	switch *what {
 	case "pair", "kill":
 	case "vrrp-hogs":
-		r, err := hogs.Run(ctx, hogs.Options{Duration: *duration, Hogs: *processes, Advert: *advert, Log: say})
+		r, err := hogs.Run(ctx, hogs.Options{Duration: *duration, Hogs: *processes, Advert: *advert, Readers: *readers, Log: say})
 		if err == nil {
 			fmt.Println(r)
 		}
