@@ -49,7 +49,7 @@ func TestGroupOfAThousandIsHandedOverAsOne(t *testing.T) {
 		return both(status.VRRPBackup)(v) && heartbeatUp(v) && v.Instances[1].MasterPriority == 150
 	})
 	a.await(15*time.Second, "a hears b", heartbeatUp)
-	l.buffer = 16384 // four thousand frames within milliseconds
+	l.buffer = 65536 // thousands of frames within milliseconds
 	l.capture()
 	a.verb("resign", status.Resign{Instance: "VI_2", By: "test"})
 	v := a.await(15*time.Second, "a is backup of both", both(status.VRRPBackup))

@@ -129,7 +129,9 @@ func (l *lan) capture() { l.captureOn("sw", "br0") }
 func (l *lan) captureOn(host, link string) {
 	l.t.Helper()
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
-	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-B", fmt.Sprint(max(l.buffer, 2048)), "--immediate-mode", "-w", l.pcap)
+	// In immediate mode a slot of the buffer has the size of the longest frame
+	// that is captured: with tcpdump's own length the buffer has eight of them.
+	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-s", "1600", "-B", fmt.Sprint(max(l.buffer, 2048)), "--immediate-mode", "-w", l.pcap)
 	var errs syncBuffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
