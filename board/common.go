@@ -17,7 +17,7 @@ var (
 	// linkModules are kinds of interfaces that a configuration may ask for, and
 	// the tunnels that IPVS sends through.
 	linkModules = []string{
-		"8021q", "bonding", "macvlan", "dummy", "bridge", "ipip", "ip6_tunnel", "sit", "ip_gre", "ip6_gre", "fou", "fou6", "veth", "ifb", "vrf",
+		"8021q", "bonding", "macvlan", "ipvlan", "dummy", "bridge", "ipip", "ip6_tunnel", "sit", "ip_gre", "ip6_gre", "fou", "fou6", "veth", "ifb", "vrf",
 	}
 
 	// diagModules let the console show sockets and packets.

@@ -100,9 +100,9 @@ var globalRows = []Keyword{
 	row("global_defs", "vrrp_delay_after_boot", "timer:0..", "0", 'C', Works, "the same, counted from boot", "", "2.4.0"),
 	row("global_defs", "dynamic_interfaces", "enum:allow_if_changes?", "off", 'B', Works, "an interface may come later"),
 	row("global_defs", "log_unknown_vrids", "", "off", 'C', Works, "log advertisements of virtual routers that are not configured"),
-	row("global_defs", "vmac_prefix", "word", "vrrp", 'C', Planned, "name prefix of virtual MAC interfaces"),
-	row("global_defs", "vmac_addr_prefix", "word", "vmac_prefix", 'C', Planned, "the same for use_vmac_addr"),
-	row("global_defs", "disable_local_igmp", "", "off", 'C', Planned, "no IGMP reports for link-local groups"),
+	row("global_defs", "vmac_prefix", "word", "vrrp", 'C', Works, "name prefix of virtual MAC interfaces"),
+	row("global_defs", "vmac_addr_prefix", "word", "vmac_prefix", 'C', Works, "the same for use_vmac_addr"),
+	row("global_defs", "disable_local_igmp", "", "off", 'C', Works, "no IGMP reports for link-local groups"),
 	row("global_defs", "vrrp_rx_bufs_policy", "word:MTU|ADVERT|BYTES", "system", 'C', NoEffect, "receive buffer of the VRRP socket", whyBuffers),
 	row("global_defs", "vrrp_rx_bufs_multiplier", "int:1..", "3", 'C', NoEffect, "multiplier of that", whyBuffers),
 

@@ -9,7 +9,7 @@ const (
 var instanceRows = []Keyword{
 	row("vrrp_instance", "state", "enum:MASTER|BACKUP", "BACKUP", 'A', Works, "hint at the start state: MASTER cancels nopreempt and makes 255 the default priority"),
 	row("vrrp_instance", "interface", "word:IF", "", 'A', Works, "interface of the advertisements and addresses"),
-	row("vrrp_instance", "vrf", "word:IF", "none", 'C', Planned, "VRF of an instance without interface"),
+	row("vrrp_instance", "vrf", "word:IF", "none", 'C', Planned, "VRF of an instance without interface", "the instance uses the main table"),
 	row("vrrp_instance", "virtual_router_id", "int:1..255", "", 'A', Works, "number of the virtual router, the same on both boxes"),
 	row("vrrp_instance", "priority", "int:1..255", "100; with state MASTER 255", 'A', Works, "the highest becomes master"),
 	row("vrrp_instance", "advert_int", "timer:0.01..255", "1", 'A', Works, "time between advertisements; version 2 whole seconds, version 3 steps of 10 ms up to 40.95 s"),
@@ -111,8 +111,8 @@ var lineRows = []Keyword{
 	row("route-line", "src,from", "word:IP", "none", 'B', Works, "source address to use"),
 	row("route-line", "table", "word:N", "main", 'B', Works, "routing table, by number"),
 	row("route-line", "metric,priority,preference", "int:0..4294967295", "0", 'B', Works, "metric"),
-	row("route-line", "mtu,advmss,hoplimit,rtt,rttvar,reordering,window,cwnd,ssthresh,initcwnd,initrwnd,rto_min,quickack,congctl,features,fastopen_no_cookie", "free:[lock]_N", "none", 'C', Works, "mtu; the other metrics are read over"),
-	row("route-line", "encap,ttl-propagate,expires,pref,realms,tos,dsfield,protocol,scope,onlink,append,prepend,vrf,dev,oif,no_track,track_group", "free:…", "", 'C', Works, "dev, oif, scope, onlink and no_track; the others are read over"),
+	row("route-line", "mtu,advmss,hoplimit,rtt,rttvar,reordering,window,cwnd,ssthresh,initcwnd,initrwnd,rto_min,quickack,congctl,features,fastopen_no_cookie", "free:[lock]_N", "none", 'C', Works, "numbers of the route; lock keeps the kernel from changing one; features, congctl and fastopen_no_cookie are read over"),
+	row("route-line", "encap,ttl-propagate,expires,pref,realms,tos,dsfield,protocol,scope,onlink,append,prepend,vrf,dev,oif,no_track,track_group", "free:…", "", 'C', Works, "further words of ip route; encap, ttl-propagate, expires, pref, realms and vrf are read over"),
 
 	row("rule-line", "from,to", "word:IP[/LEN]", "any", 'B', Works, "addresses"),
 	row("rule-line", "lookup,table,goto,nop,type,realms", "word:TABLE", "", 'B', Works, "action"),

@@ -251,6 +251,12 @@ func Interfaces(n status.Net) string {
 		b.WriteString("\n")
 		table(&b, "", append([][]string{{"Interface", "Address", "From"}}, rows...))
 	}
+	for i, v := range n.NoAccept {
+		if i == 0 {
+			b.WriteString("\nThe box does not answer for itself on (no_accept):\n")
+		}
+		fmt.Fprintf(&b, "  %s, %d packets dropped\n", v.Addr, v.Packets)
+	}
 	return b.String()
 }
 
@@ -285,6 +291,13 @@ func Routes(n status.Net) string {
 	}
 	var b strings.Builder
 	table(&b, "", rows)
+	for _, m := range n.Missing {
+		group := ""
+		if m.Group != "" {
+			group = " (track_group " + clean(m.Group) + ")"
+		}
+		b.WriteString("! missing" + group + ": " + clean(m.What) + "\n")
+	}
 	return b.String()
 }
 

@@ -79,8 +79,10 @@ var netState = status.Net{
 		{Name: "eth0", Kind: "device", MAC: "52:54:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Speed: 10000, Driver: "virtio_net", RxBytes: 123456789, TxBytes: 999, RxErrors: 1,
 			Addresses: []status.LinkAddress{{Prefix: prefix("10.0.0.11/24"), Origin: "dhcp"}, {Prefix: prefix("10.0.0.100/32"), Origin: "vip"}}},
 	},
-	Routes: []status.Route{{Dst: prefix("0.0.0.0/0"), Via: addr("10.0.0.1"), Interface: "eth0", Metric: 100, Origin: "dhcp"}, {Dst: prefix("10.0.0.0/24"), Interface: "eth0", Src: addr("10.0.0.11"), Origin: "kernel"}},
-	Marks:  []status.MarkCount{{Mark: 300, Rule: "tcp 192.168.100.111 8000-10000", Packets: 12, Bytes: 3456}},
+	Routes:   []status.Route{{Dst: prefix("0.0.0.0/0"), Via: addr("10.0.0.1"), Interface: "eth0", Metric: 100, Origin: "dhcp"}, {Dst: prefix("10.0.0.0/24"), Interface: "eth0", Src: addr("10.0.0.11"), Origin: "kernel"}},
+	NoAccept: []status.NoAccept{{Addr: addr("10.0.0.100"), Packets: 12, Bytes: 1008}},
+	Missing:  []status.Missing{{Group: "G1", What: "route 10.9.0.0/16: network is unreachable"}},
+	Marks:    []status.MarkCount{{Mark: 300, Rule: "tcp 192.168.100.111 8000-10000", Packets: 12, Bytes: 3456}},
 }
 
 var initState = status.Init{Version: "0.1.0", Kernel: "6.12.117", Board: "qemu", Started: ago(30 * time.Hour), Watchdog: "i6300esb, fed", Stateless: true, MemTotal: 512 << 20, MemFree: 400 << 20,

@@ -238,6 +238,10 @@ func TestSysctls(t *testing.T) {
 		fmt.Fprintf(&b, "%s = %s\n", s.Key, s.Value)
 	}
 	golden.Check(t, filepath.Join("testdata", "sysctls.txt"), b.String())
+	c.Global.DisableLocalIGMP = true
+	if !slices.Contains(Sysctls(c, links), Sysctl{Key: "net/ipv4/igmp_link_local_mcast_reports", Value: "0"}) {
+		t.Error("disable_local_igmp: reports are sent")
+	}
 	value := func(key, v string) []Op {
 		ops, _ := Diff(Facts{Links: links, Sysctls: map[string]string{key: v}}, World{Sysctls: Sysctls(c, links)})
 		return ops

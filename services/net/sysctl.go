@@ -36,6 +36,12 @@ func Sysctls(c model.Config, links []Link) []Sysctl {
 		set(v4+"arp_announce", "2")
 		set(v4+"promote_secondaries", "1")
 	}
+	// disable_local_igmp: no reports for groups such as VRRP's own 224.0.0.18.
+	reports := "1"
+	if c.Global.DisableLocalIGMP {
+		reports = "0"
+	}
+	set("net/ipv4/igmp_link_local_mcast_reports", reports)
 	set("net/ipv6/conf/default/accept_ra", "0")
 	set("net/ipv6/conf/default/accept_redirects", "0")
 	for _, fam := range []string{"ipv4", "ipv6"} {

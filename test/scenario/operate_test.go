@@ -207,3 +207,48 @@ func TestSNMP(t *testing.T) {
 		return p.State == "stopped", p.State
 	})
 }
+
+// TestVirtualMAC: with use_vmac and no_accept the addresses are on the virtual
+// MAC, the box does not answer a ping on them, IPVS balances all the same, and
+// the other box takes over with the same MAC.
+func TestVirtualMAC(t *testing.T) {
+	text := strings.Replace(string(web()), "    virtual_router_id 51\n", "    virtual_router_id 51\n    use_vmac\n    vmac_xmit_base\n    no_accept\n", 1)
+	s := begin(t, lab.Options{Config: []byte(text)}, 51)
+	s.answers(site, 30*time.Second, anybody)
+	s.contains(s.Directors[a], "show interfaces", "vrrp.51", "00:00:5e:00:01:33", "10.10.0.80", "no_accept")
+	if err := s.Node.Ping(s.ctx, "10.10.0.80"); err == nil {
+		t.Error("the box answers a ping to an address of no_accept")
+	}
+	s.must(s.Directors[a].Stop(s.ctx))
+	s.waitMaster(51, b)
+	s.answers(site, 20*time.Second, anybody)
+	s.contains(s.Directors[b], "show interfaces", "00:00:5e:00:01:33")
+	s.settle()
+	s.must(s.Apply(s.ctx, lab.Options{Config: web()}))
+	s.until("the virtual MAC is gone", 20*time.Second, func() (bool, string) {
+		out := s.run(s.Directors[a], "show interfaces")
+		return !strings.Contains(out, "00:00:5e:00:01:33"), out
+	})
+	s.must(s.Node.Ping(s.ctx, "10.10.0.80"))
+}
+
+// TestTrackFile: a number written to a file moves the mastership.
+func TestTrackFile(t *testing.T) {
+	text := strings.Replace(string(web()), "vrrp_instance six {\n", `track_file load {
+    file /etc/keepalived/load
+    weight -1
+    init_file 0 overwrite
+}
+vrrp_instance six {
+    track_file {
+        load
+    }
+`, 1)
+	s := begin(t, lab.Options{Config: []byte(text)}, 53)
+	s.contains(s.Directors[a], "explain vrrp six", "file load", "effective 100")
+	s.run(s.Directors[a], "track-file load 50")
+	s.waitMaster(53, b)
+	s.contains(s.Directors[a], "explain vrrp six", "effective 50")
+	s.run(s.Directors[a], "track-file load 0")
+	s.waitMaster(53, a)
+}
