@@ -171,7 +171,14 @@ func TestRun(t *testing.T) {
 
 	cl := dir.Client("ipvs")
 	var dests []status.Dest
-	if err := cl.Call(t.Context(), "order", status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain, By: "anna"}, &dests); err != nil || len(dests) != 1 || dests[0].Weight != 0 || dests[0].Order != "drain" {
+	order := func() error {
+		return cl.Call(t.Context(), "order", status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain, By: "anna"}, &dests)
+	}
+	err := order()
+	for end := time.Now().Add(10 * time.Second); err != nil && strings.Contains(err.Error(), "when health has spoken") && time.Now().Before(end); err = order() {
+		time.Sleep(10 * time.Millisecond) // the new process tells nobody when it has heard health
+	}
+	if err != nil || len(dests) != 1 || dests[0].Weight != 0 || dests[0].Order != "drain" {
 		t.Errorf("order: %+v, %v", dests, err)
 	}
 	var one []status.Service

@@ -64,7 +64,7 @@ func Marshal(r model.Rule, proto uint8) []byte {
 	}
 	number(unix.FRA_FLOW, r.Realms)
 	if r.MarkMask != 0 {
-		ae.Uint32(unix.FRA_FWMARK, r.Mark)
+		ae.Uint32(unix.FRA_FWMARK, r.Mark&r.MarkMask) // the kernel does not mask it
 		ae.Uint32(unix.FRA_FWMASK, r.MarkMask)
 	}
 	if r.IIF != "" {

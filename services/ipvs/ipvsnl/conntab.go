@@ -13,7 +13,7 @@ import (
 )
 
 // ConnTab is where the kernel lists its connections.
-const ConnTab = "/proc/net/ip_vs_conn"
+const ConnTab = "/proc/thread-self/net/ip_vs_conn"
 
 // Connection is one entry of the connection table. A persistence template has
 // client port 0; that of a mark service has protocol "IP" and the mark in the
