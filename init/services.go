@@ -69,7 +69,7 @@ var services = []service{
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 64, soft: 40, gc: -1, weight: 10000, oom: -900, files: 4096, realtime: true, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
-		memory: 256, soft: 192, gc: 50, oom: -800, files: 1024, watched: true, fast: true},
+		memory: 256, soft: 192, gc: 40, oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
 		memory: 256, soft: 192, gc: 50, oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
@@ -135,6 +135,9 @@ func runService(name string) int {
 		}
 	}
 	shedLogged()
+	if !s.realtime {
+		go tuneCollector(ctx, s.gc)
+	}
 	defer time.AfterFunc(settled, func() {
 		if !s.realtime { // it collects by itself, with its thread's priority in mind
 			debug.FreeOSMemory() // what taking over the first configuration used

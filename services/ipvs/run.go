@@ -25,9 +25,6 @@ const tickPeriod = time.Second
 // Run programs IPVS until ctx ends. It leaves the kernel as it is then, so
 // that the next run, or nobody, carries on with it.
 func Run(ctx context.Context, env *ipc.Env) error {
-	// The table of a pass is garbage at the next one, and passes are seconds
-	// apart: collecting sooner costs nothing and halves the heap.
-	debug.SetGCPercent(40)
 	return run(ctx, env, &netlinkKernel{}, &netlinkKernel{}, ipvsnl.ConnTab, watchLinks)
 }
 
