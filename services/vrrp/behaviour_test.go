@@ -576,6 +576,8 @@ func TestShortLossOfCarrier(t *testing.T) {
 	l.run("sw", "ip link set p1 down")
 	time.Sleep(300 * time.Millisecond) // shorter than the delay: nothing is to happen
 	l.run("sw", "ip link set p1 up")
+	// The kernel tells of carriers up to a second late: what was not told was not.
+	l.until(10*time.Second, "the carrier is back", func() bool { return strings.Contains(l.run("a", "ip link show eth0"), "state UP") })
 	l.run("sw", "ip link set p1 down")
 	gone := time.Now()
 	a.awaitState(k.down(), status.VRRPFault)
