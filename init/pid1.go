@@ -137,7 +137,7 @@ func (m *machine) boot(ctx context.Context) {
 // raiseLimits lets init's children have what some of them need; the others
 // give it up.
 func raiseLimits() {
-	for which, n := range map[int]uint64{unix.RLIMIT_NOFILE: 1 << 20, unix.RLIMIT_RTPRIO: 99, unix.RLIMIT_MEMLOCK: unix.RLIM_INFINITY} {
+	for which, n := range map[int]uint64{unix.RLIMIT_NOFILE: 1 << 20, unix.RLIMIT_RTPRIO: 99, unix.RLIMIT_NICE: 40, unix.RLIMIT_MEMLOCK: unix.RLIM_INFINITY} {
 		unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n})
 	}
 }

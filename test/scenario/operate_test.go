@@ -235,7 +235,7 @@ func TestVirtualMAC(t *testing.T) {
 // TestTrackFile: a number written to a file moves the mastership.
 func TestTrackFile(t *testing.T) {
 	text := strings.Replace(string(web()), "vrrp_instance six {\n", `track_file load {
-    file /etc/keepalived/load
+    file /run/load
     weight -1
     init_file 0 overwrite
 }
