@@ -205,17 +205,15 @@ func (s *Socket) Receive() (r Received, ok bool) {
 
 // control reads the ancillary data without allocating.
 func (s *Socket) control(r *Received, b []byte) {
-	for len(b) >= unix.SizeofCmsghdr {
-		n := int(binary.NativeEndian.Uint64(b))
-		if n < unix.SizeofCmsghdr || n > len(b) {
+	for b != nil {
+		var level, typ uint32
+		var d []byte
+		if level, typ, d, b = controlMessage(b); d == nil {
 			return
 		}
-		level, typ := binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])
-		d := b[unix.SizeofCmsghdr:n]
 		switch {
 		case level == unix.SOL_SOCKET && typ == unix.SO_TIMESTAMPNS && len(d) >= 16:
-			stamp := int64(binary.NativeEndian.Uint64(d))*1e9 + int64(binary.NativeEndian.Uint64(d[8:]))
-			r.Age = age(stamp)
+			r.Age = age(stamp(d))
 		case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(d) >= 12:
 			r.Index = int(int32(binary.NativeEndian.Uint32(d)))
 		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(d) >= 20:
@@ -224,12 +222,29 @@ func (s *Socket) control(r *Received, b []byte) {
 		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_HOPLIMIT && len(d) >= 4:
 			r.TTL = int(int32(binary.NativeEndian.Uint32(d)))
 		}
-		n = (n + 7) &^ 7
-		if n > len(b) {
-			return
-		}
-		b = b[n:]
 	}
+}
+
+// controlMessage takes the first message off ancillary data. d is nil when there is
+// none, rest when it was the last.
+func controlMessage(b []byte) (level, typ uint32, d, rest []byte) {
+	if len(b) < unix.SizeofCmsghdr {
+		return 0, 0, nil, nil
+	}
+	n := int(binary.NativeEndian.Uint64(b))
+	if n < unix.SizeofCmsghdr || n > len(b) {
+		return 0, 0, nil, nil
+	}
+	level, typ, d = binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:]), b[unix.SizeofCmsghdr:n]
+	if n = (n + 7) &^ 7; n <= len(b) {
+		rest = b[n:]
+	}
+	return level, typ, d, rest
+}
+
+// stamp reads a struct timespec, in nanoseconds.
+func stamp(d []byte) int64 {
+	return int64(binary.NativeEndian.Uint64(d))*1e9 + int64(binary.NativeEndian.Uint64(d[8:]))
 }
 
 // maxAge bounds the age of a packet: a wall clock that was set while it

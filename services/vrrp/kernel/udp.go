@@ -132,16 +132,15 @@ func (u *UDP) Receive() (d Datagram, ok bool) {
 
 // control reads the ancillary data without allocating.
 func (u *UDP) control(r *Datagram, b []byte) {
-	for len(b) >= unix.SizeofCmsghdr {
-		n := int(binary.NativeEndian.Uint64(b))
-		if n < unix.SizeofCmsghdr || n > len(b) {
+	for b != nil {
+		var level, typ uint32
+		var d []byte
+		if level, typ, d, b = controlMessage(b); d == nil {
 			return
 		}
-		level, typ := binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])
-		d := b[unix.SizeofCmsghdr:n]
 		switch {
 		case level == unix.SOL_SOCKET && typ == unix.SO_TIMESTAMPNS && len(d) >= 16:
-			r.Age = age(int64(binary.NativeEndian.Uint64(d))*1e9 + int64(binary.NativeEndian.Uint64(d[8:])))
+			r.Age = age(stamp(d))
 		case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(d) >= 12:
 			r.Index = int(int32(binary.NativeEndian.Uint32(d)))
 			r.Dst = netip.AddrFrom4([4]byte(d[8:12]))
@@ -153,11 +152,6 @@ func (u *UDP) control(r *Datagram, b []byte) {
 		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_HOPLIMIT && len(d) >= 4:
 			r.TTL = int(int32(binary.NativeEndian.Uint32(d)))
 		}
-		n = (n + 7) &^ 7
-		if n > len(b) {
-			return
-		}
-		b = b[n:]
 	}
 }
 
