@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"ballast/configs/bind"
 	"ballast/configs/check"
 	"ballast/configs/model"
+	"ballast/configs/printable"
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
@@ -92,29 +91,12 @@ func inspect(name string, text []byte, opts Options, cache *bind.Cache) Report {
 	})
 	problems = bounded(slices.Compact(problems), name)
 	for i := range problems {
-		problems[i].Text, problems[i].Fix = printable(problems[i].Text), printable(problems[i].Fix)
+		problems[i].Text, problems[i].Fix = printable.Escaped(problems[i].Text), printable.Escaped(problems[i].Fix)
 	}
 	return Report{
 		Config: bound.Config, Problems: problems,
 		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
 	}
-}
-
-// printable keeps a stranger's bytes from reaching a terminal as they are.
-func printable(s string) string {
-	odd := func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 }
-	if !strings.ContainsFunc(s, odd) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if odd(r) {
-			fmt.Fprintf(&b, `\u%04x`, r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }
 
 // bounded shortens a long list of problems: errors stay first in line, and the

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/console/cli"
 	"ballast/console/line"
 )
@@ -161,23 +162,13 @@ func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Res
 	defer t.setCancel(nil)
 	r := s.Run(ctx, text)
 	if t.edit != nil {
-		r.Out, r.Err = visible(r.Out), visible(r.Err)
+		// A configuration is shown as it was committed, and somebody may have pasted
+		// anything. A session without a terminal gets it as it is.
+		r.Out = printable.Text(r.Out)
 	}
 	io.WriteString(t.out, r.Out)
 	io.WriteString(t.err, r.Err)
 	return r
-}
-
-// visible takes out what a terminal would obey: a configuration is shown as it
-// was committed, and somebody may have pasted anything. A session without a
-// terminal gets it as it is.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 func (t *terminal) oneShot(ctx context.Context, text string) int {

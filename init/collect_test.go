@@ -12,7 +12,9 @@ func TestPaceOfTheCollector(t *testing.T) {
 			t.Errorf("%d bytes: %d, want %d", live, got, want)
 		}
 	}
-	if !slices.ContainsFunc(metrics.All(), func(d metrics.Description) bool { return d.Name == "/gc/heap/live:bytes" && d.Kind == metrics.KindUint64 }) {
+	if !slices.ContainsFunc(metrics.All(), func(d metrics.Description) bool {
+		return d.Name == "/gc/heap/live:bytes" && d.Kind == metrics.KindUint64
+	}) {
 		t.Error("this Go does not tell the size of the live heap")
 	}
 	for _, s := range services {

@@ -13,10 +13,12 @@ import (
 	"ballast/services/ipc/status"
 )
 
+var errNoData = errors.New("nothing can be sent to this session; use SSH, for example: ssh admin@BOX commit < keepalived.conf")
+
 // read takes a configuration from the user and makes it the candidate.
 func (c *call) read(ctx context.Context, override bool) error {
 	if c.s.Data == nil {
-		return errors.New("nothing can be sent to this session")
+		return errNoData
 	}
 	running, err := c.running(ctx)
 	if err != nil {
@@ -24,7 +26,7 @@ func (c *call) read(ctx context.Context, override bool) error {
 	}
 	text, err := c.s.Data(ctx, "configuration")
 	if err != nil {
-		return err
+		return fmt.Errorf("the configuration was not read, nothing changes: %w", err)
 	}
 	if strings.TrimSpace(text) == "" {
 		return usagef("nothing was sent; the configuration is expected on standard input, for example: ssh admin@BOX commit < keepalived.conf")
@@ -59,7 +61,7 @@ func load(ctx context.Context, c *call) (string, error) {
 	override := false
 	for _, a := range c.args {
 		if _, err := pick(a, []string{"override"}); err != nil {
-			return "", usagef("load %s: %v", printable(a), err)
+			return "", usagef("load %s %w", shown(a), err)
 		}
 		override = true
 	}
@@ -123,7 +125,7 @@ func commit(ctx context.Context, c *call) (string, error) {
 	for i := 0; i < len(c.args); i++ {
 		word, err := pick(c.args[i], []string{"comment", "force", "override"})
 		if err != nil {
-			return "", usagef("commit %s: %v", printable(c.args[i]), err)
+			return "", usagef("commit %s %w", shown(c.args[i]), err)
 		}
 		switch word {
 		case "force":
@@ -131,9 +133,9 @@ func commit(ctx context.Context, c *call) (string, error) {
 		case "override":
 			override = true
 		case "comment":
-			comment = printable(strings.Join(c.args[i+1:], " "))
+			comment = shown(strings.Join(c.args[i+1:], " "))
 			if comment == "" {
-				return "", usagef("commit comment wants a text")
+				return "", usagef("commit comment wants a text, for example: commit comment second pool")
 			}
 			i = len(c.args)
 		}
@@ -170,7 +172,7 @@ func unknownIfEmpty(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	return printable(s)
+	return shown(s)
 }
 
 func (c *call) committed(res status.CommitResult) (string, error) {
@@ -182,7 +184,7 @@ func (c *call) committed(res status.CommitResult) (string, error) {
 		b.WriteString(show.Problems(res.Problems))
 	}
 	for _, name := range sortedKeys(res.Warnings) {
-		fmt.Fprintf(&b, "warning: %s: %s\n", name, printable(res.Warnings[name]))
+		fmt.Fprintf(&b, "warning: %s: %s\n", name, shown(res.Warnings[name]))
 	}
 	fmt.Fprintf(&b, "committed: generation %d runs, applied in %v\n", res.Generation, res.Took.Round(time.Millisecond))
 	return b.String(), nil
@@ -232,37 +234,37 @@ func filePut(ctx context.Context, c *call) (string, error) {
 	if len(c.args) == 2 {
 		m, err := strconv.ParseUint(c.args[1], 8, 32)
 		if err != nil || m > 0o777 {
-			return "", usagef("%q is not a mode; want octal permission bits, for example 755", printable(c.args[1]))
+			return "", usagef("%q is not a mode; want octal permission bits, for example 755", shown(c.args[1]))
 		}
 		f.Mode = uint32(m)
 	}
 	if c.s.Data == nil {
-		return "", errors.New("nothing can be sent to this session")
+		return "", errNoData
 	}
 	text, err := c.s.Data(ctx, "file")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the content of %s was not read, nothing is stored: %w", shown(f.Path), err)
 	}
 	f.Content = []byte(text)
 	if err := c.change(ctx, "file-put", f, nil); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s stored, %d bytes\n", printable(f.Path), len(f.Content)), nil
+	return fmt.Sprintf("%s stored, %d bytes\n", shown(f.Path), len(f.Content)), nil
 }
 
 func fileDelete(ctx context.Context, c *call) (string, error) {
 	if len(c.args) != 1 {
-		return "", usagef("file delete PATH; see \"file list\"")
+		return "", usagef("file delete PATH, for example: file delete /etc/keepalived/check.sh; see \"file list\"")
 	}
 	if err := c.change(ctx, "file-delete", status.File{Path: c.args[0]}, nil); err != nil {
 		return "", err
 	}
-	return printable(c.args[0]) + " deleted\n", nil
+	return shown(c.args[0]) + " deleted\n", nil
 }
 
 func resign(ctx context.Context, c *call) (string, error) {
 	if len(c.args) > 1 {
-		return "", usagef("resign takes one instance name at most")
+		return "", usagef("resign [INSTANCE] takes one name at most, for example: resign VI_1")
 	}
 	name := strings.Join(c.args, "")
 	if err := c.verb(ctx, "vrrp", "resign", status.Resign{By: c.s.author(), Instance: name}, nil); err != nil {
@@ -283,7 +285,7 @@ func maintenance(ctx context.Context, c *call) (string, error) {
 	if len(c.args) == 1 {
 		var err error
 		if word, err = pick(c.args[0], []string{"on", "off"}); err != nil {
-			return "", usagef("maintenance %s: %v", printable(c.args[0]), err)
+			return "", usagef("maintenance %s %w", shown(c.args[0]), err)
 		}
 	}
 	switch word {
@@ -295,7 +297,7 @@ func maintenance(ctx context.Context, c *call) (string, error) {
 	case "off":
 		return resume(ctx, c)
 	}
-	return "", usagef("maintenance on|off")
+	return "", usagef("maintenance on|off: \"on\" keeps this box backup, also over a reboot, until \"off\"")
 }
 
 func restart(ctx context.Context, c *call) (string, error) {
@@ -305,17 +307,17 @@ func restart(ctx context.Context, c *call) (string, error) {
 	case 3:
 		n, err := strconv.Atoi(c.args[2])
 		if _, perr := pick(c.args[1], []string{"signal"}); perr != nil || err != nil || n < 1 || n > 64 {
-			return "", usagef("restart SERVICE [signal N], for example: restart ipvs signal 9")
+			return "", usagef("restart SERVICE [signal N] with N from 1 to 64, for example: restart ipvs signal 9")
 		}
 		r.Signal = n
 	default:
-		return "", usagef("restart SERVICE [signal N]; see \"show processes\"")
+		return "", usagef("restart SERVICE [signal N], for example: restart ipvs; see \"show processes\"")
 	}
 	r.Service = c.args[0]
 	if err := c.verb(ctx, "init", "restart", r, nil); err != nil {
 		return "", err
 	}
-	return printable(r.Service) + " told to stop; init starts it again\n", nil
+	return shown(r.Service) + " told to stop; init starts it again\n", nil
 }
 
 func reboot(ctx context.Context, c *call) (string, error) {
@@ -328,7 +330,7 @@ func poweroff(ctx context.Context, c *call) (string, error) {
 
 func (c *call) leave(ctx context.Context, verb, question, done string) (string, error) {
 	if c.s.Ask != nil && !c.s.Ask(ctx, question) {
-		return "", errors.New("not done")
+		return "", fmt.Errorf("not done: %s goes on only at the answer y", verb)
 	}
 	if err := c.verb(ctx, "init", verb, nil, nil); err != nil {
 		return "", err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ballast/configs"
+	"ballast/configs/printable"
 	"ballast/services/ipc"
 )
 
@@ -130,7 +131,7 @@ type Result struct {
 func (s *Session) Run(ctx context.Context, line string) Result {
 	statements, err := parse(line)
 	if err != nil {
-		return Result{Err: err.Error() + "\n", Code: Usage}
+		return Result{Err: printable.Text(err.Error()) + "\n", Code: Usage}
 	}
 	var r Result
 	for _, st := range statements {
@@ -172,15 +173,15 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 		// What is not a command may be anything, a pasted password too: it is
 		// not logged.
 		s.audit("unknown command", errors.New("not a command"))
-		return Result{Err: err.Error() + "\n", Code: code(err)}
+		return Result{Err: printable.Text(err.Error()) + "\n", Code: code(err)}
 	}
 	c.args = args
 	if c.json && !cmd.json {
-		err = usagef("%s has no --json form", cmd.name())
+		err = usagef("%s has no --json form: leave it out", cmd.name())
 	}
 	var out string
 	if err == nil && cmd.role > s.Role {
-		err = fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s", cmd.name(), cmd.role, printable(s.User), s.Role)
+		err = fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s; an administrator can give it (block users)", cmd.name(), cmd.role, shown(s.User), s.Role)
 	}
 	if err == nil {
 		out, err = cmd.run(ctx, c)
@@ -196,7 +197,7 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 	}
 	r := Result{Out: out, Code: code(err), Exit: errors.Is(err, errExit)}
 	if err != nil && !r.Exit {
-		r.Err = err.Error() + "\n"
+		r.Err = printable.Text(err.Error()) + "\n"
 	}
 	return r
 }
@@ -236,7 +237,7 @@ func (s *Session) audit(what string, err error) {
 			result = fmt.Sprintf("%d errors", r.errors)
 		}
 	}
-	s.Log(fmt.Sprintf("%s from %s: %s: %s", printable(s.User), printable(s.Address), printable(what), printable(result)))
+	s.Log(fmt.Sprintf("%s from %s: %s: %s", shown(s.User), shown(s.Address), shown(what), shown(result)))
 }
 
 func (s *Session) now() time.Time {
@@ -293,7 +294,7 @@ func (c *call) explain(service string, err error) error {
 	case errors.As(err, &refused):
 		return err
 	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted")
+		return fmt.Errorf("interrupted: what %s was asked may be done all the same", service)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s does not answer in time; see \"show processes\" and \"show log %s\"", service, service)
 	}

@@ -120,7 +120,10 @@ func TestLines(t *testing.T) {
 		{View, "show vrrp | match backup | count", OK, "1\n", ""},
 		{View, "show vrrp | except VI_ | last 1", OK, "Instance", ""},
 		{View, "show vrrp | matc", Usage, "", "| match wants a text"},
-		{View, "show vrrp | sort", Usage, "", "possible is: count, except, json, last, match"},
+		{View, "show vrrp | sort", Usage, "", "is not known here; possible: count, except, json, last, match"},
+		{View, "show vrrp | count 5", Usage, "", `| count takes nothing after it, not "5"`},
+		{View, `help "open`, Usage, "", "the quote at character 6 is not closed"},
+		{View, "show vrrp \u202eIV\x9b", Failed, "", `there is no instance "?IV?"; there are: VI_1, VI_2`},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
 		{View, "show", Usage, "", "show is incomplete; possible: bfd, configuration, fifos, files, health, heartbeat"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
@@ -135,7 +138,7 @@ func TestLines(t *testing.T) {
 		{Operate, "show configuration", OK, "auth_pass ********", ""},
 		{Admin, "show configuration", OK, "auth_pass secret", ""},
 		{View, "show configuration --json", OK, "auth_pass ********", ""},
-		{View, "show configuration zero", Usage, "", "number of a generation"},
+		{View, "show configuration zero", Usage, "", `"zero" is not the number of a generation; "show history"`},
 		{View, "show log vrrp 5 x", Usage, "", "show log [SERVICE] [LINES]"},
 		{View, "commit", Failed, "", "permission denied: it needs role admin, ann has role view"},
 		{Operate, "reboot", Failed, "", "permission denied"},
@@ -143,8 +146,8 @@ func TestLines(t *testing.T) {
 		{Admin, "commit", Failed, "", "nothing is loaded"},
 		{Admin, "load; commit", OK, "warning: net: eth9 is not there\ncommitted: generation 4", ""},
 		{Admin, "load override; commit comment x y", OK, "committed", ""},
-		{Admin, "load sideways", Usage, "", "possible is: override"},
-		{Admin, "commit sideways", Usage, "", "possible is: comment, force, override"},
+		{Admin, "load sideways", Usage, "", "is not known here; possible: override"},
+		{Admin, "commit sideways", Usage, "", "is not known here; possible: comment, force, override"},
 		{Admin, "commit comment", Usage, "", "wants a text"},
 		{Admin, "load --json", Usage, "", "load has no --json form"},
 		{Admin, "rollback x", Usage, "", "number of a generation"},
@@ -160,8 +163,8 @@ func TestLines(t *testing.T) {
 		{Operate, "weight 10.0.0.21 heavy", Usage, "", `"heavy" is not a weight; want 0`},
 		{Operate, "drain web1", Usage, "", `"web1" is not a real server; write its address`},
 		{Operate, "drain 10.0.0.21 from x", Usage, "", "drain SERVER [of VIRTUAL]"},
-		{Operate, "enable", Usage, "", "enable SERVER"},
-		{Operate, "track-file load many", Usage, "", `"many" is not a whole number`},
+		{Operate, "enable", Usage, "", "enable SERVER [of VIRTUAL], for example: enable 10.0.0.5:80"},
+		{Operate, "track-file load many", Usage, "", `track-file load: "many" is not a whole number; for example: track-file load 50`},
 		{View, "explain vrrp VI_1", OK, "VI_1 is MASTER", ""},
 		{View, "explain vrrp VI_9", Failed, "", `there is no instance "VI_9"; there are: VI_1, VI_2`},
 		{View, "explain server 10.0.0.99", Failed, "", "ipvs does not answer"},
@@ -263,7 +266,7 @@ func TestCommitIsNotCancelled(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.verbs["conf history"] = func(any) (any, error) { return nil, context.Canceled }
-	if r := s.Run(ctx, "show history"); r.Err != "interrupted\n" {
+	if r := s.Run(ctx, "show history"); r.Err != "interrupted: what conf was asked may be done all the same\n" {
 		t.Errorf("%+v", r)
 	}
 }

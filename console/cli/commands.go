@@ -156,12 +156,12 @@ func unknown(list []*command, words []string, i int, role Role) error {
 	what := "is incomplete"
 	if i < len(words) {
 		if found := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, words[i]) }); len(found) > 1 {
-			return usagef("%q could be any of: %s", printable(words[i]), strings.Join(found, ", "))
+			return usagef("%q could be any of: %s", shown(words[i]), strings.Join(found, ", "))
 		}
 		if fixed == "" {
-			return usagef("%q is not a command; possible: %s", printable(words[i]), strings.Join(names, ", "))
+			return usagef("%q is not a command; possible: %s", shown(words[i]), strings.Join(names, ", "))
 		}
-		what = fmt.Sprintf("does not take %q", printable(words[i]))
+		what = fmt.Sprintf("does not take %q", shown(words[i]))
 	}
 	switch {
 	case len(names) == 0:
@@ -247,7 +247,7 @@ func help(_ context.Context, c *call) (string, error) {
 		fmt.Fprintf(&b, "  %-42s %s\n", cmd.usage(), cmd.help)
 	}
 	if b.Len() == 0 {
-		return "", usagef("there is no command %q", printable(prefix))
+		return "", usagef("there is no command %q for role %s; \"help\" lists all", shown(prefix), c.s.Role)
 	}
 	if prefix == "" {
 		b.WriteString("Words may be shortened while they stay unique. \"--json\" after a show command gives\n" +

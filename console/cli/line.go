@@ -1,10 +1,12 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"ballast/configs/printable"
 )
 
 // MaxLine bounds one command line, in bytes.
@@ -16,14 +18,12 @@ type statement struct {
 	filters [][]string
 }
 
-var errQuote = errors.New("a quote is not closed")
-
 // parse splits a line into statements at ";", each into words and filters at
 // "|". Quotes "…" keep blanks, ";" and "|" together; a backslash inside them
 // takes the next character as it is. "#" or "!" at the start makes a comment.
 func parse(line string) ([]statement, error) {
 	if len(line) > MaxLine {
-		return nil, fmt.Errorf("the command has %d characters; at most %d are possible", len(line), MaxLine)
+		return nil, fmt.Errorf("the command has %d bytes; at most %d are possible. A configuration or a file goes in with \"load\" and \"file put\"", len(line), MaxLine)
 	}
 	if t := strings.TrimSpace(line); strings.HasPrefix(t, "#") || strings.HasPrefix(t, "!") {
 		return nil, nil
@@ -31,7 +31,7 @@ func parse(line string) ([]statement, error) {
 	var out []statement
 	segments := [][]string{nil}
 	var word strings.Builder
-	inWord, quoted := false, false
+	inWord, quoted, opened := false, false, 0
 	endWord := func() {
 		if inWord {
 			last := len(segments) - 1
@@ -54,7 +54,7 @@ func parse(line string) ([]statement, error) {
 			i++
 			word.WriteByte(line[i])
 		case c == '"':
-			quoted, inWord = !quoted, true
+			quoted, inWord, opened = !quoted, true, i
 		case quoted:
 			word.WriteByte(c)
 		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
@@ -70,7 +70,7 @@ func parse(line string) ([]statement, error) {
 		}
 	}
 	if quoted {
-		return nil, errQuote
+		return nil, fmt.Errorf("the quote at character %d is not closed; a quote that is meant as such is written \\\" between quotes", utf8.RuneCountInString(line[:opened])+1)
 	}
 	endStatement()
 	return out, nil
@@ -86,7 +86,7 @@ func apply(filter []string, text string) (string, error) {
 	}
 	name, err := pick(filter[0], filterNames)
 	if err != nil {
-		return "", usagef("| %s: %v", printable(filter[0]), err)
+		return "", usagef("| %s %w", shown(filter[0]), err)
 	}
 	lines := strings.SplitAfter(text, "\n")
 	if n := len(lines); n > 0 && lines[n-1] == "" {
@@ -94,7 +94,13 @@ func apply(filter []string, text string) (string, error) {
 	}
 	arg := strings.Join(filter[1:], " ")
 	switch name {
-	case "count":
+	case "count", "json":
+		if arg != "" {
+			return "", usagef("| %s takes nothing after it, not %q", name, shown(arg))
+		}
+		if name == "json" { // the command saw to it
+			return text, nil
+		}
 		return strconv.Itoa(len(lines)) + "\n", nil
 	case "match", "except":
 		if arg == "" {
@@ -108,14 +114,12 @@ func apply(filter []string, text string) (string, error) {
 			}
 		}
 		return b.String(), nil
-	case "last":
-		n, err := strconv.Atoi(arg)
-		if err != nil || n < 1 {
-			return "", usagef("| last wants a number of lines, for example: | last 20")
-		}
-		return strings.Join(lines[max(0, len(lines)-n):], ""), nil
 	}
-	return text, nil // json: the command saw to it
+	n, err := strconv.Atoi(arg)
+	if err != nil || n < 1 {
+		return "", usagef("| last wants a number of lines, for example: | last 20")
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], ""), nil
 }
 
 // pick finds the one name that word abbreviates.
@@ -133,28 +137,17 @@ func pick(word string, names []string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fmt.Errorf("possible is: %s", strings.Join(names, ", "))
+		return "", fmt.Errorf("is not known here; possible: %s", strings.Join(names, ", "))
 	}
 	return "", fmt.Errorf("could be any of: %s", strings.Join(found, ", "))
 }
 
-// printable makes what a user typed safe to show and to log.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0xfffd {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return s
-}
+// shown makes what a user typed, or a service said, safe to show and to log.
+func shown(s string) string { return printable.Short(printable.Line(s), 200) }
 
 // usageError makes a command end with status 2.
-type usageError struct{ text string }
+type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.text }
+func (e *usageError) Error() string { return e.err.Error() }
 
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }

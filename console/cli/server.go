@@ -21,15 +21,15 @@ func server(text string) (netip.Addr, uint16, error) {
 	}
 	ap, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return netip.Addr{}, 0, usagef("%q is not a real server; write its address, with :PORT when only that one is meant", printable(text))
+		return netip.Addr{}, 0, usagef("%q is not a real server; write its address, with :PORT when only that one is meant", shown(text))
 	}
 	return ap.Addr(), ap.Port(), nil
 }
 
-// orderArgs reads "SERVER [of VIRTUAL]".
+// orderArgs reads "SERVER [of VIRTUAL]"; usage is told when it is something else.
 func orderArgs(args []string, usage string) (o status.ServerOrder, err error) {
 	if len(args) != 1 && len(args) != 3 {
-		return o, usagef("%s; for example: %s", usage, "drain 10.0.0.5:80 of [10.0.0.100]:tcp:80")
+		return o, usagef("%s", usage)
 	}
 	if len(args) == 3 {
 		if _, err := pick(args[1], []string{"of"}); err != nil {
@@ -43,9 +43,9 @@ func orderArgs(args []string, usage string) (o status.ServerOrder, err error) {
 
 // order makes the command that gives one order about a real server.
 func order(action string) func(context.Context, *call) (string, error) {
-	usage := action + " SERVER [of VIRTUAL]"
+	usage := fmt.Sprintf("%[1]s SERVER [of VIRTUAL], for example: %[1]s 10.0.0.5:80 of [10.0.0.100]:tcp:80", action)
 	if action == status.OrderWeight {
-		usage = "weight SERVER N [of VIRTUAL]"
+		usage = "weight SERVER N [of VIRTUAL], for example: weight 10.0.0.5:80 5 of [10.0.0.100]:tcp:80"
 	}
 	return func(ctx context.Context, c *call) (string, error) {
 		args := c.args
@@ -56,7 +56,7 @@ func order(action string) func(context.Context, *call) (string, error) {
 			}
 			n, err := strconv.ParseUint(args[1], 10, 31)
 			if err != nil {
-				return "", usagef("%q is not a weight; want 0…2147483647", printable(args[1]))
+				return "", usagef("%q is not a weight; want 0…2147483647", shown(args[1]))
 			}
 			weight, args = int(n), slices.Delete(slices.Clone(args), 1, 2)
 		}
@@ -179,14 +179,14 @@ func noInstance(name string, st status.VRRP) error {
 		names = append(names, v.Name)
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("there is no instance %q: no vrrp_instance is configured", printable(name))
+		return fmt.Errorf("there is no instance %q: the running configuration has no vrrp_instance", shown(name))
 	}
-	return fmt.Errorf("there is no instance %q; there are: %s", printable(name), strings.Join(names, ", "))
+	return fmt.Errorf("there is no instance %q; there are: %s", shown(name), strings.Join(names, ", "))
 }
 
 func explainServer(ctx context.Context, c *call) (string, error) {
 	if len(c.args) != 1 {
-		return "", usagef("explain server ADDRESS[:PORT]")
+		return "", usagef("explain server ADDRESS[:PORT], for example: explain server 10.0.0.5:80")
 	}
 	addr, port, err := server(c.args[0])
 	if err != nil {
@@ -203,7 +203,7 @@ func explainServer(ctx context.Context, c *call) (string, error) {
 	list := c.journal(ctx, status.JournalQuery{Object: "[" + addr.String() + "]:", Limit: 400}, ring{"health", h.Transitions}, ring{"ipvs", st.Transitions})
 	text, ok := show.ExplainServer(st, h, addr, port, list, c.s.now())
 	if !ok {
-		return "", fmt.Errorf("no virtual server has the real server %s; see \"show health\"", printable(c.args[0]))
+		return "", fmt.Errorf("no virtual server has the real server %s; see \"show health\"", shown(c.args[0]))
 	}
 	return text, nil
 }
@@ -238,12 +238,12 @@ func trackFile(ctx context.Context, c *call) (string, error) {
 	}
 	n, err := strconv.Atoi(c.args[1])
 	if err != nil {
-		return "", usagef("%q is not a whole number", printable(c.args[1]))
+		return "", usagef("track-file %s: %q is not a whole number; for example: track-file %[1]s 50", shown(c.args[0]), shown(c.args[1]))
 	}
 	if err := c.verb(ctx, "notify", "track-file", status.TrackValue{Name: c.args[0], Value: n}, nil); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is %d\n", printable(c.args[0]), n), nil
+	return fmt.Sprintf("%s is %d\n", shown(c.args[0]), n), nil
 }
 
 // What can be completed.

@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"strings"
 
+	"ballast/configs/printable"
 	"ballast/console/show"
 	"ballast/services/ipc/status"
 )
 
-// indented prints a value as JSON for people and for jq.
+// indented prints a value as JSON for people and for jq; a real server's words
+// may be in it.
 func indented(v any) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -21,26 +23,7 @@ func indented(v any) (string, error) {
 	if err := e.Encode(v); err != nil {
 		return "", fmt.Errorf("json: %w", err)
 	}
-	return escaped(b.String()), nil
-}
-
-// escaped writes the control characters that JSON leaves as they are (DEL and
-// the C1 set, which some terminals obey) as escapes: a real server's words may
-// be in a state.
-func escaped(s string) string {
-	control := func(r rune) bool { return r >= 0x7f && r < 0xa0 }
-	if strings.IndexFunc(s, control) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if control(r) {
-			fmt.Fprintf(&b, "\\u%04x", r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
+	return printable.JSON(b.String()), nil
 }
 
 // raw prints the state of a service as it is.
@@ -54,7 +37,7 @@ func raw(ctx context.Context, c *call, service string) (string, error) {
 
 func showVRRP(ctx context.Context, c *call) (string, error) {
 	if len(c.args) > 1 {
-		return "", usagef("show vrrp takes one instance name at most")
+		return "", usagef("show vrrp [INSTANCE] takes one instance name at most, for example: show vrrp VI_1")
 	}
 	if c.json && len(c.args) == 0 {
 		return raw(ctx, c, "vrrp")
@@ -182,7 +165,7 @@ func generation(args []string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(args[0], 10, 64)
 	if err != nil || n == 0 || len(args) > 1 {
-		return 0, usagef("want the number of a generation; see \"show history\"")
+		return 0, usagef("%q is not the number of a generation; \"show history\" lists them", shown(strings.Join(args, " ")))
 	}
 	return n, nil
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"ballast/configs/printable"
 )
 
 // Errors that end a line without one.
@@ -257,7 +259,7 @@ func (e *Editor) runeFrom(ctx context.Context, b byte) (rune, error) {
 		p = append(p, c)
 	}
 	r, _ := utf8.DecodeRune(p)
-	if r >= 0x80 && r < 0xa0 {
+	if !printable.Rune(r) {
 		r = utf8.RuneError
 	}
 	return r, nil
@@ -375,6 +377,7 @@ func (e *Editor) draw() {
 func (e *Editor) ReadText(ctx context.Context, limit int) (string, error) {
 	var text strings.Builder
 	var line []byte
+	echoed := 0 // how much of line is on the screen
 	afterCR := false
 	for {
 		b, err := e.byte(ctx)
@@ -404,7 +407,10 @@ func (e *Editor) ReadText(ctx context.Context, limit int) (string, error) {
 			if n := len(line); n > 0 {
 				_, size := utf8.DecodeLastRune(line)
 				line = line[:n-size]
-				e.write("\b \b")
+				if echoed > len(line) {
+					echoed = len(line)
+					e.write("\b \b")
+				}
 			}
 			continue
 		case cr, lf:
@@ -414,11 +420,14 @@ func (e *Editor) ReadText(ctx context.Context, limit int) (string, error) {
 			}
 			text.Write(line)
 			text.WriteByte('\n')
-			line = line[:0]
+			line, echoed = line[:0], 0
 		default:
 			line = append(line, b)
-			if b >= ' ' || b == tab {
-				e.write(string([]byte{b}))
+			// What is pasted may come from anywhere: it is shown by whole characters.
+			for echoed < len(line) && utf8.FullRune(line[echoed:]) {
+				_, size := utf8.DecodeRune(line[echoed:])
+				e.write(printable.Text(string(line[echoed : echoed+size])))
+				echoed += size
 			}
 		}
 		if text.Len()+len(line) > limit {

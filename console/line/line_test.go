@@ -165,6 +165,23 @@ func TestReadText(t *testing.T) {
 	}
 }
 
+// What is pasted may come from anywhere: the echo does not obey it.
+func TestPasteOnScreen(t *testing.T) {
+	const keys = "é\x1b[2J\u009b2J\x9bx\u202e\xe2\x82\ny\xe2\x7f\x7f.\n"
+	in := make(chan byte, len(keys))
+	for i := range len(keys) {
+		in <- keys[i]
+	}
+	var out bytes.Buffer
+	got, err := New(in, &out).ReadText(context.Background(), 100)
+	if want := "é\x1b[2J\u009b2J\x9bx\u202e\xe2\x82\n"; got != want || err != nil {
+		t.Errorf("read %q, %v, want %q", got, err, want)
+	}
+	if want := "é?[2J?2J?x?\r\ny\b \b.\r\n"; out.String() != want {
+		t.Errorf("screen %q, want %q", out.String(), want)
+	}
+}
+
 func TestContextEndsALine(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -27,21 +28,21 @@ func ExplainVRRP(st status.VRRP, name string, journal []status.Entry, now time.T
 	v := st.Instances[i]
 	var b strings.Builder
 	f := facts{&b}
-	fmt.Fprintf(&b, "%s is %s for %s (since %s)\n", clean(v.Name), v.State, Age(v.Since, now), v.Since.UTC().Format("2006-01-02 15:04:05.000 UTC"))
-	f.say("Because", "%s", clean(v.Reason))
+	fmt.Fprintf(&b, "%s is %s for %s (since %s)\n", printable.Line(v.Name), v.State, Age(v.Since, now), v.Since.UTC().Format("2006-01-02 15:04:05.000 UTC"))
+	f.say("Because", "%s", printable.Line(v.Reason))
 	for _, fault := range v.Faults {
-		f.say("Held by", "%s", clean(fault))
+		f.say("Held by", "%s", printable.Line(fault))
 	}
 	if st.Resigned && v.State != status.VRRPMaster {
 		by := ""
 		if st.ResignedBy != "" {
-			by = " by " + clean(st.ResignedBy)
+			by = " by " + printable.Line(st.ResignedBy)
 		}
 		f.say("Held by", "resigned%s, until \"resume\"", by)
 	}
 	for _, g := range st.Groups {
 		if slices.Contains(g.Instances, v.Name) {
-			f.say("Group", "moves with %s as sync group %s, which is %s for %s", clean(strings.Join(others(g.Instances, v.Name), ", ")), clean(g.Name), g.State, Age(g.Since, now))
+			f.say("Group", "moves with %s as sync group %s, which is %s for %s", printable.Line(strings.Join(others(g.Instances, v.Name), ", ")), printable.Line(g.Name), g.State, Age(g.Since, now))
 		}
 	}
 	evidence(f, v, now)
@@ -50,7 +51,7 @@ func ExplainVRRP(st status.VRRP, name string, journal []status.Entry, now time.T
 	if h := st.Heartbeat; h != nil {
 		for _, r := range h.Routers {
 			if h.Up && r.Instance == v.Name {
-				f.say("Peer", "says over the heartbeat: %s, priority %d", clean(r.State), r.Priority)
+				f.say("Peer", "says over the heartbeat: %s, priority %d", printable.Line(r.State), r.Priority)
 			}
 		}
 		if !h.Up {
@@ -77,10 +78,10 @@ func evidence(f facts, v status.VRRPInstance, now time.Time) {
 		f.say("Heard", "no advertisement of another router since the start")
 	}
 	if e.Rejected != "" {
-		f.say("Rejected", "%s ago from %s: %s", Age(e.RejectedAt, now), e.RejectedFrom, clean(e.Rejected))
+		f.say("Rejected", "%s ago from %s: %s", Age(e.RejectedAt, now), e.RejectedFrom, printable.Line(e.Rejected))
 	}
 	if v.State == status.VRRPMaster && e.Takeover != "" {
-		text := clean(e.Takeover)
+		text := printable.Line(e.Takeover)
 		if e.FirstGARP > 0 {
 			text += fmt.Sprintf("; first gratuitous ARP %v after the decision", e.FirstGARP.Round(time.Microsecond))
 		}
@@ -96,9 +97,9 @@ func sum(v status.VRRPInstance) string {
 		if !t.Up {
 			word = "DOWN"
 		}
-		what := t.Kind + " " + clean(t.Name) + " " + word
+		what := t.Kind + " " + printable.Line(t.Name) + " " + word
 		if t.Detail != "" {
-			what += " (" + clean(t.Detail) + ")"
+			what += " (" + printable.Line(t.Detail) + ")"
 		}
 		if t.Weight != 0 {
 			text += fmt.Sprintf(", %s (weight %d)", what, t.Weight)
@@ -175,7 +176,7 @@ func explainReal(b *strings.Builder, st status.IPVS, v status.VirtualServerHealt
 			order = &st.Orders[i]
 		}
 	}
-	fmt.Fprintf(b, "%s of %s\n", addrPort(r.Addr, r.Port), clean(v.Name))
+	fmt.Fprintf(b, "%s of %s\n", addrPort(r.Addr, r.Port), printable.Line(v.Name))
 	f.say("Traffic", "%s", gets(dests))
 	if order != nil {
 		text := order.Action
@@ -198,10 +199,10 @@ func explainReal(b *strings.Builder, st status.IPVS, v status.VirtualServerHealt
 	for _, c := range r.Checks {
 		f.say("Check", "%s, probed %s", checkText(c, addrPort(r.Addr, r.Port)), probed(c, now))
 		if c.Up && !c.Failed.IsZero() {
-			f.say("", "failed last %s ago: %s", Age(c.Failed, now), clean(c.FailedDetail))
+			f.say("", "failed last %s ago: %s", Age(c.Failed, now), printable.Line(c.FailedDetail))
 		}
 		if c.Answer != "" {
-			f.say("", "it answered: %s", clean(c.Answer))
+			f.say("", "it answered: %s", printable.Line(c.Answer))
 		}
 		if c.Shared > 1 {
 			f.say("", "one probe serves %d checks of the configuration", c.Shared)
@@ -212,7 +213,7 @@ func explainReal(b *strings.Builder, st status.IPVS, v status.VirtualServerHealt
 		if d.Tunnel != "" {
 			fwd += " " + d.Tunnel
 		}
-		f.say("Kernel", "%s, weight %d, %d active and %d inactive connections", clean(fwd), d.Weight, d.Active, d.Inactive)
+		f.say("Kernel", "%s, weight %d, %d active and %d inactive connections", printable.Line(fwd), d.Weight, d.Active, d.Inactive)
 	}
 	if !v.QuorumUp {
 		f.say("Quorum", "lost: weight %d of %d; the sorry server, where there is one, answers", v.Weight, v.Quorum)
@@ -239,7 +240,7 @@ func orNobody(s string) string {
 	if s == "" {
 		return "somebody"
 	}
-	return clean(s)
+	return printable.Line(s)
 }
 
 func probed(c status.CheckHealth, now time.Time) string {
@@ -260,7 +261,7 @@ func Orders(list []status.Order, now time.Time) string {
 		if o.Action == status.OrderWeight {
 			what += fmt.Sprintf(" %d", o.Weight)
 		}
-		rows = append(rows, []string{addrPort(o.Addr, o.Port), what, Age(o.Since, now), orNobody(o.By), clean(o.VirtualServer)})
+		rows = append(rows, []string{addrPort(o.Addr, o.Port), what, Age(o.Since, now), orNobody(o.By), printable.Line(o.VirtualServer)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -22,9 +23,9 @@ func IPVS(st status.IPVS, h status.Health, now time.Time) string {
 	b.WriteString("Prot LocalAddress:Port Scheduler Flags\n")
 	fmt.Fprintf(&b, "  -> %-21s %-7s %-6s %-10s %-9s  %s\n", "RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn", "Health")
 	for _, s := range sorted(st.Services) {
-		b.WriteString(service(s) + " " + clean(s.Scheduler))
+		b.WriteString(service(s) + " " + printable.Line(s.Scheduler))
 		if len(s.Flags) > 0 {
-			b.WriteString(" (" + clean(strings.Join(s.Flags, ",")) + ")")
+			b.WriteString(" (" + printable.Line(strings.Join(s.Flags, ",")) + ")")
 		}
 		if s.Persistence > 0 {
 			fmt.Fprintf(&b, " persistent %d", int(s.Persistence.Seconds()))
@@ -48,7 +49,7 @@ func IPVS(st status.IPVS, h status.Health, now time.Time) string {
 		for _, d := range dests(s) {
 			fwd := forwards[d.Forward]
 			if fwd == "" {
-				fwd = clean(d.Forward)
+				fwd = printable.Line(d.Forward)
 			}
 			line := fmt.Sprintf("  -> %-21s %-7s %-6d %-10d %-9d  %s", addrPort(d.Addr, d.Port), fwd, d.Weight, d.Active, d.Inactive, verdict(s, d, h, now))
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
@@ -58,7 +59,7 @@ func IPVS(st status.IPVS, h status.Health, now time.Time) string {
 		fmt.Fprintf(&b, "! %d real servers are not as configured: \"show orders\"\n", n)
 	}
 	for _, d := range st.Daemons {
-		fmt.Fprintf(&b, "%s sync daemon (mcast=%s, syncid=%d)\n", clean(d.Role), clean(d.Interface), d.ID)
+		fmt.Fprintf(&b, "%s sync daemon (mcast=%s, syncid=%d)\n", printable.Line(d.Role), printable.Line(d.Interface), d.ID)
 	}
 	return b.String()
 }
@@ -211,7 +212,7 @@ func Connections(conns []status.Conn) string {
 	rows := [][]string{{"pro", "expire", "state", "source", "virtual", "destination"}}
 	for _, c := range conns {
 		e := int(c.Expires.Seconds())
-		rows = append(rows, []string{clean(c.Protocol), fmt.Sprintf("%02d:%02d", e/60, e%60), clean(c.State), c.Client.String(), c.Virtual.String(), c.Dest.String()})
+		rows = append(rows, []string{printable.Line(c.Protocol), fmt.Sprintf("%02d:%02d", e/60, e%60), printable.Line(c.State), c.Client.String(), c.Virtual.String(), c.Dest.String()})
 	}
 	table(&b, "", rows)
 	return b.String()
@@ -259,7 +260,7 @@ func Health(h status.Health, filter string, now time.Time) string {
 		if filter != "" && len(rows) == 1 {
 			continue
 		}
-		fmt.Fprintf(&b, "%s  %s (weight %d, needs %d)\n", clean(v.Name), quorum, v.Weight, v.Quorum)
+		fmt.Fprintf(&b, "%s  %s (weight %d, needs %d)\n", printable.Line(v.Name), quorum, v.Weight, v.Quorum)
 		table(&b, "  ", rows)
 	}
 	if b.Len() == 0 {
@@ -271,7 +272,7 @@ func Health(h status.Health, filter string, now time.Time) string {
 func checkText(c status.CheckHealth, self string) string {
 	text := c.Kind
 	if c.Target != "" && c.Target != self {
-		text += " " + clean(c.Target)
+		text += " " + printable.Line(c.Target)
 	}
 	switch {
 	case !c.Known:
@@ -285,7 +286,7 @@ func checkText(c status.CheckHealth, self string) string {
 		text += " in " + c.Took.Round(100*time.Microsecond).String()
 	}
 	if c.Detail != "" {
-		text += ": " + clean(c.Detail)
+		text += ": " + printable.Line(c.Detail)
 	}
 	if c.Up && c.Retries > 0 && c.Detail != "" {
 		text += fmt.Sprintf(" (%d retries left)", c.Retries)

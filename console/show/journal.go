@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -16,19 +17,19 @@ func Journal(list []status.Entry) string {
 	}
 	var b strings.Builder
 	for _, e := range list {
-		fmt.Fprintf(&b, "%s %-7s %s\n", e.Time.UTC().Format("Jan _2 15:04:05.000"), clean(e.Service), transition(e.Transition))
+		fmt.Fprintf(&b, "%s %-7s %s\n", e.Time.UTC().Format("Jan _2 15:04:05.000"), printable.Line(e.Service), transition(e.Transition))
 	}
 	return b.String()
 }
 
 func transition(t status.Transition) string {
-	text := clean(t.Object) + ": "
+	text := printable.Line(t.Object) + ": "
 	if t.From != "" {
-		text += clean(t.From) + " -> "
+		text += printable.Line(t.From) + " -> "
 	}
-	text += clean(t.To)
+	text += printable.Line(t.To)
 	if t.Reason != "" {
-		text += ": " + clean(t.Reason)
+		text += ": " + printable.Line(t.Reason)
 	}
 	return text
 }
@@ -40,12 +41,12 @@ func lately(b *strings.Builder, list []status.Entry, now time.Time) {
 	}
 	b.WriteString("\n  Last changes\n")
 	for _, e := range list[max(0, len(list)-10):] {
-		text := clean(e.To)
+		text := printable.Line(e.To)
 		if e.From != "" {
-			text = clean(e.From) + " -> " + text
+			text = printable.Line(e.From) + " -> " + text
 		}
 		if e.Reason != "" {
-			text += ": " + clean(e.Reason)
+			text += ": " + printable.Line(e.Reason)
 		}
 		label := fmt.Sprintf("    %-11s ", Age(e.Time, now)+" ago")
 		wrapped(b, label, strings.Fields(text))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -28,7 +29,7 @@ func Heartbeat(st status.VRRP, now time.Time) string {
 		if !p.Up {
 			state = "DOWN"
 		}
-		dev := clean(p.Interface)
+		dev := printable.Line(p.Interface)
 		if dev == "" {
 			dev = "-"
 		}
@@ -40,7 +41,7 @@ func Heartbeat(st status.VRRP, now time.Time) string {
 		b.WriteString("\n")
 		rows = [][]string{{"Instance", "At the peer", "Priority"}}
 		for _, r := range h.Routers {
-			rows = append(rows, []string{clean(r.Instance), clean(r.State), strconv.Itoa(r.Priority)})
+			rows = append(rows, []string{printable.Line(r.Instance), printable.Line(r.State), strconv.Itoa(r.Priority)})
 		}
 		table(&b, "", rows)
 	}
@@ -54,7 +55,7 @@ func BFD(st status.VRRP, now time.Time) string {
 	}
 	rows := [][]string{{"Session", "Neighbor", "State", "For", "Interval", "Detect", "Sent", "Received"}}
 	for _, s := range st.BFD {
-		rows = append(rows, []string{clean(s.Name), s.Neighbor.String(), clean(s.State), Age(s.Since, now), s.Interval.String(), s.Detect.String(),
+		rows = append(rows, []string{printable.Line(s.Name), s.Neighbor.String(), printable.Line(s.State), Age(s.Since, now), s.Interval.String(), s.Detect.String(),
 			strconv.FormatUint(s.Sent, 10), strconv.FormatUint(s.Received, 10)})
 	}
 	var t strings.Builder
@@ -64,7 +65,7 @@ func BFD(st status.VRRP, now time.Time) string {
 	for i, s := range st.BFD {
 		b += lines[i+1]
 		if s.Diagnostic != "" && s.State != "Up" {
-			b += "  " + clean(s.Diagnostic) + "\n"
+			b += "  " + printable.Line(s.Diagnostic) + "\n"
 		}
 	}
 	return b

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -37,12 +38,12 @@ func Scripts(st status.Notify, now time.Time) string {
 		if !r.Last.IsZero() {
 			took = r.Took.Round(100 * time.Microsecond).String()
 		}
-		rows = append(rows, []string{clean(r.Name), state, since(r.Last, now), took, clean(r.Detail)})
+		rows = append(rows, []string{printable.Line(r.Name), state, since(r.Last, now), took, printable.Line(r.Detail)})
 	}
 	section(rows)
 	rows = [][]string{{"Track file", "Value", "Changed", "Remark"}}
 	for _, f := range st.Files {
-		rows = append(rows, []string{clean(f.Name), strconv.Itoa(f.Value), since(f.Last, now), clean(f.Detail)})
+		rows = append(rows, []string{printable.Line(f.Name), strconv.Itoa(f.Value), since(f.Last, now), printable.Line(f.Detail)})
 	}
 	section(rows)
 	rows = [][]string{{"Process", "State", "Count", "Changed", "Remark"}}
@@ -51,22 +52,22 @@ func Scripts(st status.Notify, now time.Time) string {
 		if p.OK {
 			state = "OK"
 		}
-		remark := clean(p.Detail)
+		remark := printable.Line(p.Detail)
 		if !p.Since.IsZero() {
 			remark = strings.TrimPrefix(remark+"; a delay runs for "+Age(p.Since, now), "; ")
 		}
-		rows = append(rows, []string{clean(p.Name), state, strconv.Itoa(p.Count), since(p.Last, now), remark})
+		rows = append(rows, []string{printable.Line(p.Name), state, strconv.Itoa(p.Count), since(p.Last, now), remark})
 	}
 	section(rows)
 	var lines []string
 	if st.Startup != "" {
-		lines = append(lines, "startup_script: "+clean(st.Startup))
+		lines = append(lines, "startup_script: "+printable.Line(st.Startup))
 	}
 	if st.MailSent+st.MailFailed > 0 {
 		lines = append(lines, fmt.Sprintf("mail: %d sent, %d failed", st.MailSent, st.MailFailed))
 	}
 	if st.LastMailError != "" {
-		lines = append(lines, "! last fault of mail: "+clean(st.LastMailError))
+		lines = append(lines, "! last fault of mail: "+printable.Line(st.LastMailError))
 	}
 	if st.Dropped > 0 {
 		lines = append(lines, fmt.Sprintf("! %d notify scripts found no room in their queue and did not run", st.Dropped))
@@ -95,14 +96,14 @@ func FIFOs(st status.Notify) string {
 	b.WriteString(applied(st.Applied))
 	rows := [][]string{{"Pipe", "Written", "Waiting", "Dropped", "Reader"}}
 	for _, f := range st.FIFOs {
-		reader := clean(f.Reader)
+		reader := printable.Line(f.Reader)
 		switch {
 		case f.Error != "":
-			reader = "NO PIPE: " + clean(f.Error)
+			reader = "NO PIPE: " + printable.Line(f.Error)
 		case reader == "":
 			reader = "not ours"
 		}
-		rows = append(rows, []string{clean(f.Path), strconv.FormatUint(f.Written, 10), strconv.Itoa(f.Waiting), strconv.FormatUint(f.Dropped, 10), reader})
+		rows = append(rows, []string{printable.Line(f.Path), strconv.FormatUint(f.Written, 10), strconv.Itoa(f.Waiting), strconv.FormatUint(f.Dropped, 10), reader})
 	}
 	table(&b, "", rows)
 	return b.String()

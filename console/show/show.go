@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"ballast/configs/model"
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -39,17 +40,6 @@ func Age(t, now time.Time) string {
 		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 	}
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
-}
-
-// clean makes text that came from elsewhere safe for a terminal: control
-// characters become "?".
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // table lays rows out in columns two blanks apart. The last column is not
@@ -104,7 +94,7 @@ func Problems(ps []model.Problem) string {
 	count := map[model.Severity]int{}
 	for _, p := range ps {
 		count[p.Severity]++
-		b.WriteString(clean(p.String()) + "\n")
+		b.WriteString(printable.Line(p.String()) + "\n")
 	}
 	var sum []string
 	for _, s := range []struct {
@@ -127,7 +117,7 @@ func applied(a status.Applied) string {
 	if a.Error == "" {
 		return ""
 	}
-	return "! configuration not applied in full: " + clean(a.Error) + "\n"
+	return "! configuration not applied in full: " + printable.Line(a.Error) + "\n"
 }
 
 // Log renders log lines, oldest first.
@@ -141,7 +131,7 @@ func Log(lines []status.LogLine) string {
 		case l.Priority == 4:
 			mark = "warning: "
 		}
-		fmt.Fprintf(&b, "%s %-7s %s%s\n", l.Time.UTC().Format("Jan _2 15:04:05.000"), clean(l.Service), mark, clean(l.Text))
+		fmt.Fprintf(&b, "%s %-7s %s%s\n", l.Time.UTC().Format("Jan _2 15:04:05.000"), printable.Line(l.Service), mark, printable.Line(l.Text))
 	}
 	if len(lines) == 0 {
 		return "nothing logged\n"
@@ -157,7 +147,7 @@ func History(gens []status.Generation, now time.Time) string {
 		if g.Running {
 			mark = "*"
 		}
-		rows = append(rows, []string{mark, strconv.FormatUint(g.Generation, 10), Age(g.Time, now), clean(g.Source), clean(g.Author), clean(g.Comment)})
+		rows = append(rows, []string{mark, strconv.FormatUint(g.Generation, 10), Age(g.Time, now), printable.Line(g.Source), printable.Line(g.Author), printable.Line(g.Comment)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
@@ -172,7 +162,7 @@ func Files(files []status.File) string {
 	slices.SortFunc(files, func(a, b status.File) int { return strings.Compare(a.Path, b.Path) })
 	rows := [][]string{{"Mode", "Size", "Path"}}
 	for _, f := range files {
-		rows = append(rows, []string{fmt.Sprintf("%04o", f.Mode), strconv.Itoa(f.Size), clean(f.Path)})
+		rows = append(rows, []string{fmt.Sprintf("%04o", f.Mode), strconv.Itoa(f.Size), printable.Line(f.Path)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
@@ -183,11 +173,11 @@ func Files(files []status.File) string {
 func Version(in status.Init, c status.Conf, now time.Time) string {
 	var b strings.Builder
 	rows := [][]string{
-		{"Ballast", clean(in.Version)},
-		{"Kernel", clean(in.Kernel)},
-		{"Board", clean(in.Board)},
+		{"Ballast", printable.Line(in.Version)},
+		{"Kernel", printable.Line(in.Kernel)},
+		{"Board", printable.Line(in.Board)},
 		{"Up", Age(in.Started, now)},
-		{"Watchdog", clean(in.Watchdog)},
+		{"Watchdog", printable.Line(in.Watchdog)},
 	}
 	if in.MemTotal > 0 {
 		rows = append(rows, []string{"Memory", bytesText(in.MemTotal-in.MemFree) + " used of " + bytesText(in.MemTotal)})
@@ -198,7 +188,7 @@ func Version(in status.Init, c status.Conf, now time.Time) string {
 	if c.Generation > 0 {
 		by := ""
 		if c.Author != "" {
-			by = " by " + clean(c.Author)
+			by = " by " + printable.Line(c.Author)
 		}
 		rows = append(rows, []string{"Configuration", fmt.Sprintf("generation %d, %s%s, %s ago", c.Generation, c.Source, by, Age(c.Time, now))})
 	}
@@ -213,8 +203,8 @@ func Version(in status.Init, c status.Conf, now time.Time) string {
 func Processes(in status.Init, now time.Time) string {
 	rows := [][]string{{"Service", "PID", "State", "For", "Restarts", "RSS", "PSS", "CPU", "Last exit"}}
 	for _, p := range in.Services {
-		rows = append(rows, []string{clean(p.Name), strconv.Itoa(p.PID), p.State, Age(p.Since, now), strconv.Itoa(p.Restarts),
-			bytesText(p.RSS), bytesText(p.PSS), p.CPU.Round(10 * time.Millisecond).String(), clean(p.LastExit)})
+		rows = append(rows, []string{printable.Line(p.Name), strconv.Itoa(p.PID), p.State, Age(p.Since, now), strconv.Itoa(p.Restarts),
+			bytesText(p.RSS), bytesText(p.PSS), p.CPU.Round(10 * time.Millisecond).String(), printable.Line(p.LastExit)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
@@ -233,14 +223,14 @@ func Interfaces(n status.Net) string {
 		if l.Speed > 0 {
 			speed = strconv.Itoa(l.Speed)
 		}
-		rows = append(rows, []string{clean(l.Name), linkState(l), speed, strconv.Itoa(l.MTU), l.MAC, bytesText(l.RxBytes), bytesText(l.TxBytes),
+		rows = append(rows, []string{printable.Line(l.Name), linkState(l), speed, strconv.Itoa(l.MTU), l.MAC, bytesText(l.RxBytes), bytesText(l.TxBytes),
 			strconv.FormatUint(l.RxErrors+l.TxErrors+l.RxDropped+l.TxDropped, 10)})
 	}
 	table(&b, "", rows)
 	rows = rows[:0]
 	for _, l := range links {
 		for i, a := range l.Addresses {
-			name := clean(l.Name)
+			name := printable.Line(l.Name)
 			if i > 0 {
 				name = ""
 			}
@@ -267,7 +257,7 @@ func linkState(l status.Link) string {
 	case !l.Carrier:
 		return "no carrier"
 	case l.Master != "":
-		return "up in " + clean(l.Master)
+		return "up in " + printable.Line(l.Master)
 	}
 	return "up"
 }
@@ -287,16 +277,16 @@ func Routes(n status.Net) string {
 		if r.Dst.IsValid() && r.Dst.Bits() == 0 {
 			dst = "default"
 		}
-		rows = append(rows, []string{dst, via, clean(r.Interface), src, strconv.FormatUint(uint64(r.Metric), 10), r.Origin})
+		rows = append(rows, []string{dst, via, printable.Line(r.Interface), src, strconv.FormatUint(uint64(r.Metric), 10), r.Origin})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
 	for _, m := range n.Missing {
 		group := ""
 		if m.Group != "" {
-			group = " (track_group " + clean(m.Group) + ")"
+			group = " (track_group " + printable.Line(m.Group) + ")"
 		}
-		b.WriteString("! missing" + group + ": " + clean(m.What) + "\n")
+		b.WriteString("! missing" + group + ": " + printable.Line(m.What) + "\n")
 	}
 	return b.String()
 }
@@ -308,7 +298,7 @@ func Marks(n status.Net) string {
 	}
 	rows := [][]string{{"Mark", "Rule", "Packets", "Bytes"}}
 	for _, m := range n.Marks {
-		rows = append(rows, []string{strconv.FormatUint(uint64(m.Mark), 10), clean(m.Rule), strconv.FormatUint(m.Packets, 10), strconv.FormatUint(m.Bytes, 10)})
+		rows = append(rows, []string{strconv.FormatUint(uint64(m.Mark), 10), printable.Line(m.Rule), strconv.FormatUint(m.Packets, 10), strconv.FormatUint(m.Bytes, 10)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -19,7 +20,7 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 	if st.Resigned {
 		by := ""
 		if st.ResignedBy != "" {
-			by = " by " + clean(st.ResignedBy)
+			by = " by " + printable.Line(st.ResignedBy)
 		}
 		if st.Maintenance {
 			b.WriteString("! maintenance" + by + ": held as backup until \"maintenance off\", also over a reboot\n")
@@ -43,7 +44,7 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 	}
 	rows := [][]string{{"Instance", "State", "Since", "Prio", "Master", "Last advert", "Interface", "VRID"}}
 	for _, v := range list {
-		rows = append(rows, []string{clean(v.Name), v.State, Age(v.Since, now), priority(v), master(v), lastAdvert(v, now), clean(v.Interface), strconv.Itoa(int(v.VRID))})
+		rows = append(rows, []string{printable.Line(v.Name), v.State, Age(v.Since, now), priority(v), master(v), lastAdvert(v, now), printable.Line(v.Interface), strconv.Itoa(int(v.VRID))})
 	}
 	var t strings.Builder
 	table(&t, "", rows)
@@ -52,10 +53,10 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 	for i, v := range list {
 		b.WriteString(lines[i+1])
 		if v.Reason != "" {
-			wrapped(&b, "  ", strings.Fields(clean(v.Reason)))
+			wrapped(&b, "  ", strings.Fields(printable.Line(v.Reason)))
 		}
 		for _, f := range v.Faults {
-			wrapped(&b, "  fault: ", strings.Fields(clean(f)))
+			wrapped(&b, "  fault: ", strings.Fields(printable.Line(f)))
 		}
 		if len(v.VIPs) > 0 {
 			wrapped(&b, "  ", vips(v))
@@ -70,7 +71,7 @@ func VRRP(st status.VRRP, name string, now time.Time) (text string, ok bool) {
 		groups := slices.Clone(st.Groups)
 		slices.SortFunc(groups, func(a, b status.VRRPGroup) int { return strings.Compare(a.Name, b.Name) })
 		for _, g := range groups {
-			rows = append(rows, []string{clean(g.Name), g.State, Age(g.Since, now), clean(strings.Join(g.Instances, " "))})
+			rows = append(rows, []string{printable.Line(g.Name), g.State, Age(g.Since, now), printable.Line(strings.Join(g.Instances, " "))})
 		}
 		table(&b, "", rows)
 	}
@@ -120,10 +121,10 @@ func instance(b *strings.Builder, v status.VRRPInstance, now time.Time) {
 		m += fmt.Sprintf(", priority %d", v.MasterPriority)
 	}
 	rows := [][]string{
-		{"Instance", clean(v.Name)},
+		{"Instance", printable.Line(v.Name)},
 		{"State", v.State + " for " + Age(v.Since, now)},
-		{"Why", clean(v.Reason)},
-		{"Router", fmt.Sprintf("VRID %d on %s, VRRPv%d, %s", v.VRID, clean(v.Interface), v.Version, family)},
+		{"Why", printable.Line(v.Reason)},
+		{"Router", fmt.Sprintf("VRID %d on %s, VRRPv%d, %s", v.VRID, printable.Line(v.Interface), v.Version, family)},
 		{"Priority", fmt.Sprintf("%d, effective %d", v.Priority, v.Effective)},
 		{"Master", m},
 		{"Last advertisement", lastAdvert(v, now)},
@@ -137,22 +138,22 @@ func instance(b *strings.Builder, v status.VRRPInstance, now time.Time) {
 		rows = append(rows, []string{label, p.String()})
 	}
 	for _, f := range v.Faults {
-		rows = append(rows, []string{"Fault", clean(f)})
+		rows = append(rows, []string{"Fault", printable.Line(f)})
 	}
 	if v.VMAC != "" {
-		rows = append(rows, []string{"Virtual MAC", "on " + clean(v.VMAC)})
+		rows = append(rows, []string{"Virtual MAC", "on " + printable.Line(v.VMAC)})
 	}
 	for _, t := range v.Trackers {
 		up := "up"
 		if !t.Up {
 			up = "DOWN"
 		}
-		text := fmt.Sprintf("%s %s %s", t.Kind, clean(t.Name), up)
+		text := fmt.Sprintf("%s %s %s", t.Kind, printable.Line(t.Name), up)
 		if t.Weight != 0 {
 			text += fmt.Sprintf(", weight %d", t.Weight)
 		}
 		if t.Detail != "" {
-			text += ": " + clean(t.Detail)
+			text += ": " + printable.Line(t.Detail)
 		}
 		rows = append(rows, []string{"Tracks", text})
 	}

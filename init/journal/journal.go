@@ -12,8 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -82,21 +82,13 @@ func (j *Journal) add(service string, priority int, text string) {
 	j.show(l)
 }
 
-// clean makes text safe for a terminal: a service may log what a stranger sent.
+// clean bounds a line and makes it safe for a terminal: a service may log what
+// a stranger sent.
 func clean(s string) string {
 	if len(s) > MaxLine {
 		s = strings.ToValidUTF8(s[:MaxLine], "") + " ..."
 	}
-	bad := func(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError }
-	if strings.IndexFunc(s, bad) < 0 {
-		return s
-	}
-	return strings.Map(func(r rune) rune {
-		if bad(r) {
-			return '.'
-		}
-		return r
-	}, s)
+	return printable.Line(s)
 }
 
 // Lines returns what a query asks for, oldest first. The service "kernel" is

@@ -31,7 +31,7 @@ func TestWriter(t *testing.T) {
 		{"in pieces", []string{"<", "3>b", "roken", "\n\n", "<6>x"}, []string{"a<3>broken"}},
 		{"no priority", []string{"plain\n", "<9>x\n<4\n"}, []string{"a<6>plain", "a<6><9>x", "a<6><4"}},
 		{"crash", []string{"panic: nil map\n\ngoroutine 1 [running]:\n"}, []string{"a<3>panic: nil map", "a<6>goroutine 1 [running]:"}},
-		{"terminal escapes", []string{"<4>x\x1b[2Jy\u009bz\tok\xff\n"}, []string{"a<4>x.[2Jy.z\tok."}},
+		{"terminal escapes", []string{"<4>x\x1b[2Jy\u009bz\tok\xff\n"}, []string{"a<4>x?[2Jy?z ok?"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -192,24 +192,3 @@ func (c *check) health(held bool) status.CheckHealth {
 	}
 	return h
 }
-
-// printable keeps what an operator can read of an answer.
-func printable(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	out := make([]byte, 0, evidenceSize)
-	for _, c := range b {
-		switch {
-		case len(out) == evidenceSize:
-			return string(out)
-		case c >= 0x20 && c < 0x7f:
-			out = append(out, c)
-		case c == '\n' || c == '\t':
-			out = append(out, ' ')
-		case c != '\r':
-			out = append(out, '.')
-		}
-	}
-	return string(out)
-}

@@ -175,7 +175,7 @@ func TestTrackFile(t *testing.T) {
 	if text, _ := os.ReadFile(path); string(text) != "-200\n" {
 		t.Errorf("%q", text)
 	}
-	if err := c.Call(b.ctx, "track-file", status.TrackValue{Name: "drane", Value: 1}, nil); err == nil || !strings.Contains(err.Error(), "drain") {
+	if err := c.Call(b.ctx, "track-file", status.TrackValue{Name: "drane", Value: 1}, nil); err == nil || !strings.Contains(err.Error(), "track-file drane: the running configuration has no track_file of this name; it has: drain, ") {
 		t.Errorf("a name that is none: %v", err)
 	}
 	if err := c.Call(b.ctx, "track-file", status.TrackValue{Name: "theirs", Value: 1}, nil); err == nil || !strings.Contains(err.Error(), "/run") {
@@ -344,4 +344,12 @@ func FuzzStat(f *testing.F) {
 			t.Errorf("%q: %q %d", b, comm, parent)
 		}
 	})
+}
+
+func TestTrackFileWithoutAny(t *testing.T) {
+	err := (&trackFiles{}).set("load", 5)
+	const want = "track-file load: the running configuration has no track_file; one is added with: track_file load { file /run/load }"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
 }

@@ -415,9 +415,9 @@ func (s *trackFiles) set(name string, value int) error {
 		}
 		s.mu.Unlock()
 		if len(names) == 0 {
-			return fmt.Errorf("track-file %s: the configuration has no track_file", name)
+			return fmt.Errorf("track-file %s: the running configuration has no track_file; one is added with: track_file %[1]s { file /run/%[1]s }", name)
 		}
-		return fmt.Errorf("track-file %s: there is no such track_file; there are %s", name, strings.Join(names, ", "))
+		return fmt.Errorf("track-file %s: the running configuration has no track_file of this name; it has: %s", name, strings.Join(names, ", "))
 	}
 	path := s.list[i].path
 	s.mu.Unlock()

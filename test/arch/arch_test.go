@@ -64,6 +64,7 @@ type rule struct {
 // room's folder and the one below it ("services/vrrp").
 var rules = []rule{
 	{"configs/model", nil, true},
+	{"configs/printable", nil, true},
 	{"configs", []string{"configs"}, false},
 	{"services/ipc", []string{"configs/model", "services/ipc"}, false},
 	// firewall has no process of its own: net is the only writer of nftables.
