@@ -338,6 +338,11 @@ func TestValues(t *testing.T) {
 		},
 			"[192.0.2.1:161 [::1]:1161] [192.0.2.9:162] [192.0.2.0/24 2001:db8::1/128]", planned},
 		{"snmp {\n listen 192.0.2.1\n}\n", nil, nil, "has no community"},
+		{"snmp {\n listen nowhere\n}\n", nil, nil, "has no community"},
+		{"snmp {\n listen nowhere\n}\n", nil, nil, `listen: "nowhere" is no IP address`},
+		{"snmp {\n trap_sink 192.0.2.1 70000\n}\n", nil, nil, "has no community"},
+		{"snmp {\n listen\n}\n", nil, nil, "has no community"},
+		{"snmp {\n listen 192.0.2.1\n community \"\"\n}\n", nil, nil, "has no community"},
 		// the appliance's own
 		{"system {\n host_name a.example\n dns 192.0.2.53 2001:db8::53\n ntp pool.example\n syslog 192.0.2.1 log.example:6514 2001:db8::1\n}\n",
 			func(c model.Config) any { return words(c.System) }, "{a.example [] [192.0.2.53 2001:db8::53] [pool.example] [192.0.2.1:514 log.example:6514 [2001:db8::1]:514]}", "ntp is accepted but not implemented"},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +132,40 @@ func TestTLSVerifyWithoutCA(t *testing.T) {
 	}
 	if n := warned(strings.ReplaceAll(text, "tls_verify\n", "\n")); n != 0 {
 		t.Errorf("%d warnings without tls_verify", n)
+	}
+}
+
+// TestCAWithoutUse: a ca with which nothing is verified is told of where it
+// stands, and one that is used is not.
+func TestCAWithoutUse(t *testing.T) {
+	const ca = "SSL {\n ca /etc/keepalived/ca.pem\n}\n"
+	get := func(lines string) string { return vs("", "SSL_GET {\n "+lines+"\n url {\n path /\n }\n}") }
+	mail := func(lines string) string {
+		return "global_defs {\n smtp_server 10.0.0.9\n " + lines + "\n}\n"
+	}
+	for _, c := range []struct {
+		name, text string
+		told       bool
+	}{
+		{"alone", "", true},
+		{"not verified", get(""), true},
+		{"tls_verify", get("tls_verify\n sni_name a"), false},
+		{"tls_verify off", get("tls_verify off"), true},
+		{"of the second server", get("") + strings.ReplaceAll(get("tls_verify\n sni_name a"), "192.0.2.80", "192.0.2.81"), false},
+		{"mail over TLS", mail("smtp_tls starttls"), false},
+		{"mail without TLS", mail(""), true},
+		{"mail, any certificate", mail("smtp_tls on\n smtp_verify off"), true},
+	} {
+		_, problems := Load("c", []byte(ca+c.text), Options{})
+		told := slices.ContainsFunc(problems, func(p model.Problem) bool {
+			return p.Severity == model.Note && strings.HasPrefix(p.Text, "SSL: nothing is verified with ca") && p.Line == 2 && strings.Contains(p.Fix, "tls_verify")
+		})
+		if told != c.told {
+			t.Errorf("%s: told %v, want %v: %v", c.name, told, c.told, problems)
+		}
+		if slices.ContainsFunc(problems, func(p model.Problem) bool { return !told && p.Line == 2 }) {
+			t.Errorf("%s: a problem at a ca that is used: %v", c.name, problems)
+		}
 	}
 }
 

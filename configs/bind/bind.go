@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ballast/configs/model"
+	"ballast/configs/printable"
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
@@ -302,10 +303,7 @@ func (b *binder) tolerate(k *schema.Keyword, n *syntax.Node, value string) bool 
 }
 
 func quote(s string) string {
-	if len(s) > 40 {
-		s = s[:40] + "…"
-	}
-	return fmt.Sprintf("%q", s)
+	return fmt.Sprintf("%q", printable.Short(s, 40))
 }
 
 // early are the blocks that others name.

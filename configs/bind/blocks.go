@@ -161,7 +161,7 @@ func (b *binder) ssl(n *syntax.Node) {
 			s.Password = l.Arg(0)
 		case "ca":
 			file(&s.CA)
-			b.note(l.Pos, "add tls_verify to SSL_GET to have certificates verified", "the certificate authority counts for checks with tls_verify; keepalived verifies no certificate")
+			b.places["ssl/ca"] = l.Pos
 		case "certificate":
 			file(&s.Certificate)
 		case "key":

@@ -144,7 +144,11 @@ func (b *binder) snmp(n *syntax.Node) {
 			}
 		}
 	}, nil)
-	if s.Community == "" && (len(s.Listen) > 0 || len(s.TrapSinks) > 0) {
+	// A line with a fault counts as well: all faults are told at once. A
+	// community line without a word has been told of.
+	wants := func(l *syntax.Node) bool { return l.Name() == "listen" || l.Name() == "trap_sink" }
+	bare := func(l *syntax.Node) bool { return l.Name() == "community" && len(l.Args()) == 0 }
+	if s.Community == "" && slices.ContainsFunc(n.Children, wants) && !slices.ContainsFunc(n.Children, bare) {
 		b.fail(n.Pos, "add community WORD", "the snmp block has no community")
 	}
 }

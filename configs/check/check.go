@@ -144,7 +144,7 @@ func (k *checker) addresses() {
 // servers checks each virtual server against the others and the instances.
 func (k *checker) servers() {
 	seen := make(map[model.ServiceID]int32, len(k.c.VirtualServers))
-	trustless := false
+	verified, trustless := false, false
 	for i := range k.c.VirtualServers {
 		v := &k.c.VirtualServers[i]
 		for _, id := range v.Services {
@@ -165,7 +165,8 @@ func (k *checker) servers() {
 			if r.Forward == model.NAT && k.carried(r.Addr) {
 				local++
 			}
-			if k.c.SSL.CA == "" && !trustless && verifies(r) {
+			verified = verified || verifies(r)
+			if k.c.SSL.CA == "" && !trustless && verified {
 				trustless = true // one line for all of them: the cure is one
 				k.report(model.Warning, "add SSL { ca /etc/keepalived/ca.pem } with the authority that signed the certificates, or take tls_verify away",
 					fmt.Sprintf("virtual server %s: tls_verify of real server %s trusts no certificate, because no SSL block names a ca: every server with it will be down", v.Name, r.Addr), "vs/"+v.Name)
@@ -176,6 +177,15 @@ func (k *checker) servers() {
 				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), "vs/"+v.Name)
 		}
 	}
+	if k.c.SSL.CA != "" && !verified && !mailVerified(&k.c.Global) {
+		k.report(model.Note, "add tls_verify to an SSL_GET, or delete the line",
+			"SSL: nothing is verified with ca: no SSL_GET has tls_verify, and no mail goes over TLS", "ssl/ca")
+	}
+}
+
+// mailVerified says whether the mail server must show a certificate.
+func mailVerified(g *model.Global) bool {
+	return g.SMTPServer != "" && g.SMTPTLS != "" && !g.SMTPNoVerify
 }
 
 // verifies says whether a check of r has tls_verify.
