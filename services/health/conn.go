@@ -3,11 +3,11 @@ package health
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -62,40 +62,21 @@ func setOptions(fd int, c *model.Check) error {
 		// Pick the source port at connect, when the whole 4-tuple counts.
 		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
-	sa, err := sockaddr(netip.AddrPortFrom(a, c.BindPort))
-	if err != nil {
+	var from rawAddr
+	if err := from.set(netip.AddrPortFrom(a, c.BindPort)); err != nil {
 		return err
 	}
-	if err := unix.Bind(fd, sa); err != nil {
+	if err := errno(unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&from.in6)), from.n)); err != nil {
 		return fmt.Errorf("bindto %s: %w", netip.AddrPortFrom(a, c.BindPort), err)
 	}
 	return nil
 }
 
-func sockaddr(ap netip.AddrPort) (unix.Sockaddr, error) {
-	a := ap.Addr().Unmap()
-	switch {
-	case a.Is4():
-		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(ap.Port())}, nil
-	case a.Is6():
-		sa := &unix.SockaddrInet6{Addr: a.As16(), Port: int(ap.Port())}
-		if z := a.Zone(); z != "" {
-			ifi, err := net.InterfaceByName(z)
-			if err != nil {
-				return nil, fmt.Errorf("address %s: interface %s: %w", a, z, err)
-			}
-			sa.ZoneId = uint32(ifi.Index)
-		}
-		return sa, nil
-	}
-	return nil, errors.New("no address")
-}
-
 // openProbe opens the connected socket of a probe and makes the loop know it.
 // It returns false when the probe has ended with that.
 func (l *loop) openProbe(c *check, kind int, now time.Time) (connected, ok bool) {
-	sa, err := sockaddr(netip.AddrPortFrom(c.spec.Addr, c.spec.Port))
-	if err != nil {
+	var to rawAddr
+	if err := to.set(netip.AddrPortFrom(c.spec.Addr, c.spec.Port)); err != nil {
 		l.finish(c, outcome{local: true, reason: err.Error()}, now)
 		return false, false
 	}
@@ -108,7 +89,7 @@ func (l *loop) openProbe(c *check, kind int, now time.Time) (connected, ok bool)
 	c.edge.fd, c.edge.phase = fd, connecting
 	l.open++
 	l.byFD[int32(fd)] = c
-	err = unix.Connect(fd, sa)
+	err = sysConnect(fd, &to)
 	if err != nil && err != unix.EINPROGRESS {
 		l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
 		return false, false
@@ -122,7 +103,7 @@ func (l *loop) connect(c *check, now time.Time) {
 	switch {
 	case !ok:
 	case connected:
-		l.ready(c, now)
+		l.ready(c, 0, now)
 	case l.poll(c, unix.EPOLL_CTL_ADD, unix.EPOLLOUT, now):
 		l.deadline(c, now)
 	}
@@ -131,10 +112,9 @@ func (l *loop) connect(c *check, now time.Time) {
 // poll says what the loop waits for. It returns false when the probe has ended
 // with that.
 func (l *loop) poll(c *check, op int, events uint32, now time.Time) bool {
-	ev := unix.EpollEvent{Events: events, Fd: int32(c.edge.fd)}
-	err := unix.EpollCtl(l.ep, op, c.edge.fd, &ev)
+	err := l.io.ctl(op, c.edge.fd, events)
 	if err == unix.ENOENT { // connected at once, so not yet known to epoll
-		err = unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, c.edge.fd, &ev)
+		err = l.io.add(c.edge.fd, events)
 	}
 	if err != nil {
 		l.finish(c, outcome{local: true, reason: "epoll: " + err.Error()}, now)
@@ -156,24 +136,25 @@ func (l *loop) closeSocket(c *check) {
 	if c.edge.fd < 0 {
 		return
 	}
-	l.timers.remove(c)
 	delete(l.byFD, int32(c.edge.fd))
-	unix.Close(c.edge.fd) // leaves epoll with it
+	sysClose(c.edge.fd) // leaves epoll with it
 	c.edge.fd = -1
 	l.open--
 }
 
 // ready is called when the socket of a check can go on.
-func (l *loop) ready(c *check, now time.Time) {
+func (l *loop) ready(c *check, events uint32, now time.Time) {
 	switch c.edge.phase {
 	case connecting:
-		e, err := unix.GetsockoptInt(c.edge.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && e != 0 {
-			err = syscall.Errno(e)
-		}
-		if err != nil {
-			l.finish(c, outcome{reason: explain(err)}, now)
-			return
+		if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+			e, err := unix.GetsockoptInt(c.edge.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			if err == nil && e != 0 {
+				err = syscall.Errno(e)
+			}
+			if err != nil {
+				l.finish(c, outcome{reason: explain(err)}, now)
+				return
+			}
 		}
 		if c.spec.Kind == model.TCPCheck {
 			l.finish(c, outcome{ok: true, reason: "connected"}, now)
@@ -206,7 +187,7 @@ func (c *check) dialog(secure bool) dialog.Dialog {
 func (l *loop) say(c *check, more []byte, now time.Time) {
 	c.edge.out = append(c.edge.out, more...)
 	if len(c.edge.out) > 0 {
-		n, err := unix.SendmsgN(c.edge.fd, c.edge.out, nil, nil, unix.MSG_NOSIGNAL)
+		n, err := sysSend(c.edge.fd, c.edge.out)
 		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
 			l.finish(c, outcome{reason: "request: " + explain(err)}, now)
 			return
@@ -230,7 +211,7 @@ func (l *loop) say(c *check, more []byte, now time.Time) {
 // loop from all the others.
 func (l *loop) receive(c *check, now time.Time) {
 	for range 4 {
-		n, err := unix.Read(c.edge.fd, l.buf)
+		n, err := sysRead(c.edge.fd, l.buf)
 		talk := c.edge.talk
 		switch {
 		case err == unix.EAGAIN || err == unix.EINTR:

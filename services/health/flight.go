@@ -23,6 +23,7 @@ type flight struct {
 	port   uint16
 	remote netip.AddrPort // who must answer
 	src    netip.Addr
+	epoch  uint64 // of the routes when src was asked for
 	cookie uint32 // sequence number of the SYN, or in the echo's payload
 	packet []byte
 	tries  int
@@ -68,8 +69,7 @@ func (l *loop) openFlights(use raw.Use, v6 bool) error {
 	}
 	opened, err := f.socks.Listen(use, v6)
 	for _, fd := range opened {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-		if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		if err := l.io.add(fd, unix.EPOLLIN); err != nil {
 			return fmt.Errorf("epoll: %w", err)
 		}
 	}
@@ -121,8 +121,17 @@ func (l *loop) fly(c *check, use raw.Use, proto byte, now time.Time) {
 	if !l.room(c) {
 		return
 	}
-	src, err := l.source(c, dst)
+	f, socks := c.edge.spare, l.flights.socks
+	if f == nil {
+		f = &flight{}
+		c.edge.spare = f
+	}
+	src, err := f.src, error(nil)
+	if f.epoch != socks.Epoch {
+		src, err = l.source(c, dst)
+	}
 	if err != nil {
+		f.epoch = 0
 		o := outcome{local: isOurs(err), away: isAway(err), reason: explain(err)}
 		if o.local {
 			o.reason = err.Error() // with what it is about
@@ -130,12 +139,7 @@ func (l *loop) fly(c *check, use raw.Use, proto byte, now time.Time) {
 		l.finish(c, o, now)
 		return
 	}
-	f := c.edge.spare
-	if f == nil {
-		f = &flight{}
-		c.edge.spare = f
-	}
-	*f = flight{packet: f.packet[:0], proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: src}
+	*f = flight{packet: f.packet[:0], epoch: socks.Epoch, proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: src}
 	l.launch(c, f, nil, now)
 	l.transmit(c, now)
 }
@@ -241,7 +245,6 @@ func (l *loop) waited(c *check, now time.Time) {
 // land forgets a flight.
 func (l *loop) land(c *check) {
 	if f := c.edge.flight; f != nil {
-		l.timers.remove(c)
 		l.flights.release(f.port)
 		c.edge.flight = nil
 	}

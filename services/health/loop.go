@@ -63,7 +63,7 @@ const readSize = 64 << 10
 // a bounded number of workers.
 type loop struct {
 	w     *world
-	ep    int
+	io    *waiter
 	wk    int // eventfd: work in the inbox
 	addrs int // netlink socket for ha_suspend, -1: nobody wants it
 
@@ -72,7 +72,8 @@ type loop struct {
 	waiting []*check // phase queued, oldest first
 	open    int
 	buf     []byte
-	events  []unix.EpollEvent
+	now     time.Time         // of arrive
+	arrive  func(*raw.Packet) // arrived, made once
 
 	mu    sync.Mutex
 	inbox []func(now time.Time)
@@ -92,25 +93,24 @@ type loop struct {
 }
 
 func newLoop(w *world, run runScript) (*loop, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	io, err := newWaiter()
 	if err != nil {
-		return nil, fmt.Errorf("health: epoll: %w", err)
+		return nil, err
 	}
 	wk, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		unix.Close(ep)
+		io.close()
 		return nil, fmt.Errorf("health: eventfd: %w", err)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wk)}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wk, &ev); err != nil {
-		unix.Close(ep)
+	if err := io.add(wk, unix.EPOLLIN); err != nil {
+		io.close()
 		unix.Close(wk)
 		return nil, fmt.Errorf("health: epoll: %w", err)
 	}
 	l := &loop{
-		w: w, ep: ep, wk: wk, addrs: -1, byFD: map[int32]*check{}, buf: make([]byte, readSize),
-		events: make([]unix.EpollEvent, 256), run: run,
+		w: w, io: io, wk: wk, addrs: -1, byFD: map[int32]*check{}, buf: make([]byte, readSize), run: run,
 	}
+	l.arrive = func(p *raw.Packet) { l.arrived(p, l.now) }
 	l.tls, l.misc = newWorkers(maxTLS), newWorkers(maxScripts)
 	return l, nil
 }
@@ -146,43 +146,43 @@ func (l *loop) close() {
 	if l.flights.socks != nil {
 		l.flights.socks.Close()
 	}
-	unix.Close(l.ep)
+	l.io.close()
 	unix.Close(l.wk)
 }
 
 // turn waits for at most the given time for something to do, and does it.
 func (l *loop) turn(most time.Duration) error {
 	now := time.Now()
-	wait := most
-	if c := l.timers.first(); c != nil {
-		wait = min(wait, c.edge.at.Sub(now))
+	until := now.Add(most)
+	if c := l.timers.first(); c != nil && c.edge.at.Before(until) {
+		until = c.edge.at
 	}
-	// Round up: waking before the deadline would spin.
-	ms := int((max(wait, 0) + time.Millisecond - 1) / time.Millisecond)
-	n, err := unix.EpollWait(l.ep, l.events, ms)
-	if err != nil && err != unix.EINTR {
-		return fmt.Errorf("health: epoll: %w", err)
+	events, err := l.io.wait(now, until)
+	if err != nil {
+		return err
 	}
 	now = time.Now()
-	for i := range max(n, 0) {
-		if l.events[i].Fd == int32(l.wk) {
+	for i := range events {
+		fd := events[i].Fd
+		if fd == int32(l.wk) {
 			l.drainInbox(now)
 			continue
 		}
-		if l.events[i].Fd == int32(l.addrs) {
+		if fd == int32(l.addrs) {
 			if err := l.lookAddresses(now); err != nil {
 				return err
 			}
 			continue
 		}
-		if f := l.flights.socks; f != nil && f.Owns(int(l.events[i].Fd)) {
-			f.Read(int(l.events[i].Fd), l.buf, readsAtOnce, func(p *raw.Packet) { l.arrived(p, now) })
+		if f := l.flights.socks; f != nil && f.Owns(int(fd)) {
+			l.now = now
+			f.Read(int(fd), l.buf, readsAtOnce, l.arrive)
 			continue
 		}
 		// The map, not the event, says whose it is: an earlier event of this
 		// round may have closed the descriptor.
-		if c := l.byFD[l.events[i].Fd]; c != nil {
-			l.ready(c, now)
+		if c := l.byFD[fd]; c != nil {
+			l.ready(c, events[i].Events, now)
 		}
 	}
 	for {
@@ -269,12 +269,12 @@ func (l *loop) apply(cfg *model.Config, now time.Time) []error {
 }
 
 // mostEarly bounds how far a probe is moved.
-const mostEarly = 16 * time.Millisecond
+const mostEarly = 32 * time.Millisecond
 
 // early is how much sooner than planned a probe may start, so that one waking
 // starts several: waking costs as much as a probe. It is a small part of the
 // wait, lest a probe that ends at once be begun again in the same turn.
-func (c *check) early() time.Duration { return min(mostEarly, c.edge.wait/64) }
+func (c *check) early() time.Duration { return min(mostEarly, c.edge.wait/32) }
 
 // drop forgets a check and whatever it has open.
 func (l *loop) drop(c *check) {
@@ -363,12 +363,14 @@ func (e *edge) forget() { e.talk, e.asked, e.out, e.own = nil, nil, nil, nil }
 
 // finish ends a probe and sets the timer of the next one.
 func (l *loop) finish(c *check, o outcome, now time.Time) {
+	// The timer of this probe becomes that of the next one, where it is.
 	l.closeSocket(c)
 	l.land(c)
 	own := c.edge.own
 	c.edge.phase = idle
 	c.edge.forget()
 	if c.edge.gone {
+		l.timers.remove(c)
 		return
 	}
 	switch {
@@ -376,6 +378,7 @@ func (l *loop) finish(c *check, o outcome, now time.Time) {
 		o = c.vipOutcome(*own, o)
 	case o.ok && c.via != nil:
 		c.edge.own = &o
+		l.timers.remove(c)
 		l.beginVIP(c, now)
 		return
 	}

@@ -94,8 +94,7 @@ func (l *loop) watchAddresses(now time.Time) error {
 		if err != nil {
 			return err
 		}
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
-		if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		if err := l.io.add(fd, unix.EPOLLIN); err != nil {
 			unix.Close(fd)
 			return fmt.Errorf("health: epoll: %w", err)
 		}

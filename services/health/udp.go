@@ -29,7 +29,7 @@ func (l *loop) ask(c *check, now time.Time) {
 		return
 	}
 	c.edge.phase, c.edge.asked = asking, x
-	if _, err := unix.SendmsgN(c.edge.fd, x.Payload(), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+	if _, err := sysSend(c.edge.fd, x.Payload()); err != nil {
 		l.finish(c, outcome{local: isLocal(err), away: isAway(err), reason: explain(err)}, now)
 		return
 	}
@@ -43,7 +43,7 @@ func (l *loop) ask(c *check, now time.Time) {
 func (l *loop) replied(c *check, now time.Time) {
 	room := min(datagram.ReplyRoom(c.spec), len(l.buf))
 	for range 16 {
-		n, err := unix.Read(c.edge.fd, l.buf[:room])
+		n, err := sysRead(c.edge.fd, l.buf[:room])
 		switch {
 		case err == unix.EAGAIN || err == unix.EINTR:
 			return

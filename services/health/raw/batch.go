@@ -92,7 +92,7 @@ func (s *Sockets) Flush() {
 	}
 	var failed []failure
 	for at := 0; at < o.n; {
-		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(o.fd), uintptr(unsafe.Pointer(&o.hdr[at])), uintptr(o.n-at), unix.MSG_DONTWAIT, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(o.fd), uintptr(unsafe.Pointer(&o.hdr[at])), uintptr(o.n-at), unix.MSG_DONTWAIT, 0, 0)
 		switch e {
 		case 0:
 			at += int(n)
@@ -133,7 +133,7 @@ func (s *Sockets) readBatch(fd int, k listenKey, most int, fn func(*Packet)) {
 		for i := range batchSize {
 			in.hdr[i].hdr.Namelen = unix.SizeofSockaddrInet6
 		}
-		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.hdr[0])), uintptr(min(batchSize, most)), unix.MSG_DONTWAIT, 0, 0)
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.hdr[0])), uintptr(min(batchSize, most)), unix.MSG_DONTWAIT, 0, 0)
 		if e == unix.EINTR {
 			continue
 		}
@@ -142,15 +142,14 @@ func (s *Sockets) readBatch(fd int, k listenKey, most int, fn func(*Packet)) {
 		}
 		for i := range int(n) {
 			b := in.buf[i][:in.hdr[i].n]
-			var p Packet
 			var ok bool
 			if k.v6 {
-				p, ok = ParseTransport(proto, netip.AddrFrom16(in.from[i].Addr), netip.Addr{}, b)
+				s.pkt, ok = ParseTransport(proto, netip.AddrFrom16(in.from[i].Addr), netip.Addr{}, b)
 			} else {
-				p, ok = Parse(b)
+				s.pkt, ok = Parse(b)
 			}
 			if ok {
-				fn(&p)
+				fn(&s.pkt)
 			}
 		}
 		if int(n) < batchSize {

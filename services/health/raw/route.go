@@ -53,9 +53,11 @@ func (s *Sockets) stale(buf []byte) {
 		}
 	}
 	clear(s.routes)
+	s.Epoch++
 	// A socket stays bound to the interface of its time: one of the same name
 	// that was made anew since, a VLAN or a bond, is another.
 	s.Flush()
+	s.lastFD = -1
 	for k, fd := range s.send {
 		if k.iface != "" {
 			unix.Close(fd)

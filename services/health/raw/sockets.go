@@ -84,15 +84,22 @@ type Sockets struct {
 
 	listen map[listenKey]int
 	use    map[int]listenKey
+	heard  [Wire + 1][2]bool // what Listen has done, by use and family
 	send   map[sendKey]int
+	last   sendKey // of send, and its descriptor; -1: none
+	lastFD int
 	wire   int // AF_PACKET socket to send with, -1: none yet
 
 	routes map[routeKey]Route
 	events int // netlink socket that says when routes are stale, -1: none yet
 	nl     *netlink.Conn
 
+	// Epoch is another one, never 0, after each change that may have moved a route.
+	Epoch uint64
+
 	out *outbox // nil: nothing was ever sent, or read
 	in  *inbox
+	pkt Packet // that fn of Read sees
 	sa4 unix.SockaddrInet4
 	sa6 unix.SockaddrInet6
 
@@ -104,7 +111,7 @@ type Sockets struct {
 func New(p Ports) *Sockets {
 	return &Sockets{
 		Ports: p, ID: uint16(rand.Uint32()), listen: map[listenKey]int{}, use: map[int]listenKey{},
-		send: map[sendKey]int{}, wire: -1, routes: map[routeKey]Route{}, events: -1,
+		send: map[sendKey]int{}, lastFD: -1, Epoch: 1, wire: -1, routes: map[routeKey]Route{}, events: -1,
 	}
 }
 
@@ -129,6 +136,13 @@ func (s *Sockets) Close() {
 // Listen makes sure that answers of a kind are heard. It returns the
 // descriptors that are new, for the caller to poll.
 func (s *Sockets) Listen(u Use, v6 bool) (opened []int, err error) {
+	family := 0
+	if v6 {
+		family = 1
+	}
+	if s.heard[u][family] {
+		return nil, nil
+	}
 	need := []listenKey{{u, v6}}
 	if u != Echo { // errors come by ICMP
 		need = append(need, listenKey{Echo, v6})
@@ -152,6 +166,7 @@ func (s *Sockets) Listen(u Use, v6 bool) (opened []int, err error) {
 		s.events = fd
 		opened = append(opened, fd)
 	}
+	s.heard[u][family] = true
 	return opened, nil
 }
 
@@ -160,6 +175,7 @@ func (s *Sockets) Listen(u Use, v6 bool) (opened []int, err error) {
 func (s *Sockets) Unlisten(u Use, v6 bool) {
 	k := listenKey{u, v6}
 	if fd, ok := s.listen[k]; ok {
+		s.heard = [Wire + 1][2]bool{}
 		unix.Close(fd)
 		delete(s.listen, k)
 		delete(s.use, fd)
@@ -330,8 +346,9 @@ func (s *Sockets) Read(fd int, buf []byte, most int, fn func(*Packet)) {
 		if err != nil {
 			return
 		}
-		if p, ok := Parse(buf[:n]); ok {
-			fn(&p)
+		var ok bool
+		if s.pkt, ok = Parse(buf[:n]); ok {
+			fn(&s.pkt)
 		}
 	}
 }
@@ -355,14 +372,18 @@ func (s *Sockets) Send(b []byte, dst netip.Addr, mark uint32, iface string) erro
 
 // sender is the socket to send with, opened when it is needed first.
 func (s *Sockets) sender(k sendKey) (int, error) {
-	if fd, ok := s.send[k]; ok {
-		return fd, nil
+	if s.lastFD >= 0 && s.last == k {
+		return s.lastFD, nil
 	}
-	fd, err := openSend(k)
-	if err != nil {
-		return -1, err
+	fd, ok := s.send[k]
+	if !ok {
+		var err error
+		if fd, err = openSend(k); err != nil {
+			return -1, err
+		}
+		s.send[k] = fd
 	}
-	s.send[k] = fd
+	s.last, s.lastFD = k, fd
 	return fd, nil
 }
 
