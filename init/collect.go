@@ -2,25 +2,33 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
 // A small heap is collected often, because the box counts its megabytes. A
 // large one, of a table of thousands of virtual servers, is not: each collection
-// reads all of it, and would be most of what one changed weight costs. The
-// soft limit of the service bounds it all the same.
+// reads all of it, and would be most of what one changed weight costs. Nor is
+// one that grows: while a large configuration is loaded, each collection finds
+// that next to nothing is garbage. The soft limit of the service bounds it all
+// the same.
 const (
 	largeHeap = 16 * mib
 	largeGC   = 300
-	heapLook  = 2 * time.Second
+	// growingHeap is the live heap from which on growth counts; the pace of a
+	// growing one lets it become largeHeap and more before the next look.
+	growingHeap = 3 * mib
+	heapLook    = 2 * time.Second
 )
 
-// tuneCollector follows the size of the live heap with the collector's pace.
+// tuneCollector follows the size of the live heap with the collector's pace: at
+// the end of each collection, and now and then.
 func tuneCollector(ctx context.Context, small int) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	now := small
+	c := &collector{small: small, now: small}
+	afterCollection(ctx, func() { c.look(true) })
 	for t := time.NewTicker(heapLook); ; {
 		select {
 		case <-ctx.Done():
@@ -28,13 +36,54 @@ func tuneCollector(ctx context.Context, small int) {
 			return
 		case <-t.C:
 		}
-		metrics.Read(live)
-		if want := pace(live[0].Value.Uint64(), small); want != now {
-			debug.SetGCPercent(want)
-			now = want
-		}
+		c.look(false)
 	}
 }
+
+// afterCollection calls f at the end of each collection until ctx ends.
+func afterCollection(ctx context.Context, f func()) {
+	// An object that nobody refers to is finalized by the collection that finds
+	// that out.
+	type sentinel struct{ _ [16]byte }
+	var arm func(*sentinel)
+	arm = func(*sentinel) {
+		if ctx.Err() == nil {
+			f()
+			runtime.SetFinalizer(&sentinel{}, arm)
+		}
+	}
+	runtime.SetFinalizer(&sentinel{}, arm)
+}
+
+// collector is the pace of the collector.
+type collector struct {
+	mu         sync.Mutex
+	small, now int
+	live       uint64 // after the collection before
+}
+
+// look sets the pace; done says that a collection is just over.
+func (c *collector) look(done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	live := sample[0].Value.Uint64()
+	want := pace(live, c.small)
+	if done {
+		if grows(c.live, live) {
+			want = largeGC
+		}
+		c.live = live
+	}
+	if want != c.now {
+		debug.SetGCPercent(want)
+		c.now = want
+	}
+}
+
+// grows reports whether a live heap is on its way to a large one.
+func grows(before, live uint64) bool { return live >= growingHeap && live > before+before/8 }
 
 // pace is GOGC for a live heap of so many bytes.
 func pace(live uint64, small int) int {
