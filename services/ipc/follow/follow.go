@@ -67,6 +67,9 @@ type Update struct {
 	Rest bool
 	// Servers is how many virtual servers there are, whatever the Need.
 	Servers int
+	// List are the virtual servers, in the order of the file: one that did not
+	// change is the very same value as before.
+	List []*model.VirtualServer
 }
 
 // Conf calls fn with the configuration of conf, now and after each change,
@@ -81,6 +84,7 @@ func Conf(ctx context.Context, client *ipc.Client, fn func(Update)) error {
 type Follower struct {
 	client *ipc.Client
 	need   Need
+	lean   bool
 
 	mu       sync.Mutex
 	now      *held // what fn got last; nil: nothing yet
@@ -91,7 +95,9 @@ type Follower struct {
 // held is a configuration that a reader has.
 type held struct {
 	token   string
-	conf    status.Conf
+	conf    status.Conf // without virtual servers
+	list    []*model.VirtualServer
+	values  []model.VirtualServer // the same, for a follower that is not lean
 	servers int
 
 	base  string // token of what delta compares with
@@ -100,6 +106,14 @@ type held struct {
 
 // New returns a follower. client is one of conf.
 func New(client *ipc.Client, need Need) *Follower { return &Follower{client: client, need: need} }
+
+// Lean makes the follower tell virtual servers as Update.List only, and leave
+// the list of the configuration empty: ten thousand are megabytes to copy, of
+// which mostly one is new.
+func (f *Follower) Lean() *Follower {
+	f.lean = true
+	return f
+}
 
 // Run is Conf for this follower.
 func (f *Follower) Run(ctx context.Context, fn func(Update)) error {
@@ -132,7 +146,7 @@ func (f *Follower) next(ctx context.Context, news status.ConfNews, raw []byte) (
 	f.mu.Unlock()
 	switch {
 	case news.Token == "": // somebody who publishes a status.Conf as it is
-		return decodeConf(raw, f.need)
+		return f.made(decodeConf(raw, f.need))
 	case prepared != nil && prepared.token == news.Token:
 		h := *prepared
 		h.conf = news.Conf(h.conf.Config)
@@ -145,7 +159,7 @@ func (f *Follower) next(ctx context.Context, news status.ConfNews, raw []byte) (
 func (f *Follower) take(next *held) Update {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := compare(f.now, next)
+	u := f.compare(f.now, next)
 	f.now = next
 	f.drop()
 	return u
@@ -173,7 +187,15 @@ func (f *Follower) fetch(ctx context.Context, base *held, want string) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	return patched(base, b, f.need)
+	return f.made(patched(base, b, f.need))
+}
+
+// made adds what a follower that is not lean wants.
+func (f *Follower) made(h *held, err error) (*held, error) {
+	if err == nil && !f.lean {
+		h.values = copies(h.list)
+	}
+	return h, err
 }
 
 // keep is how long a configuration that was prepared and then refused by
@@ -200,13 +222,13 @@ func (f *Follower) Prepare(check func(ctx context.Context, u Update) error) ipc.
 		if arg.Token != "" {
 			h, err = f.fetch(ctx, now, arg.Token)
 		} else {
-			h, err = decodeConf(body, f.need)
+			h, err = f.made(decodeConf(body, f.need))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("prepare: %w", err)
 		}
 		h.conf.Generation = arg.Generation
-		if err := check(ctx, compare(now, h)); err != nil {
+		if err := check(ctx, f.compare(now, h)); err != nil {
 			return nil, err
 		}
 		if arg.Token != "" {
@@ -227,23 +249,36 @@ func (f *Follower) Prepare(check func(ctx context.Context, u Update) error) ipc.
 }
 
 // compare says what is new in next.
-func compare(now, next *held) Update {
-	u := Update{Conf: next.conf, Servers: next.servers}
+func (f *Follower) compare(now, next *held) Update {
+	u := Update{Conf: next.conf, Servers: next.servers, List: next.list}
+	u.Conf.Config.VirtualServers = next.values
 	if now == nil {
 		u.All, u.Rest = true, true
-		for i := range next.conf.Config.VirtualServers {
-			u.Changed = append(u.Changed, next.conf.Config.VirtualServers[i].Name)
+		u.Changed = make([]string, 0, len(next.list))
+		for _, v := range next.list {
+			u.Changed = append(u.Changed, v.Name)
 		}
 		return u
 	}
 	d := next.delta
 	if d == nil || next.base != now.token {
-		d = difference(now.conf.Config.VirtualServers, next.conf.Config.VirtualServers)
+		d = difference(copies(now.list), copies(next.list))
 	}
 	u.Changed, u.Removed = d.changed, d.removed
-	u.Rest = d.moved || now.servers != next.servers && len(next.conf.Config.VirtualServers) == 0 ||
-		!sameRest(&now.conf.Config, &next.conf.Config)
+	u.Rest = d.moved || now.servers != next.servers && len(next.list) == 0 || !sameRest(&now.conf.Config, &next.conf.Config)
 	return u
+}
+
+// copies are virtual servers one after the other in memory.
+func copies(list []*model.VirtualServer) []model.VirtualServer {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]model.VirtualServer, len(list))
+	for i, v := range list {
+		out[i] = *v
+	}
+	return out
 }
 
 // decodeConf decodes a status.Conf or status.Prepare in JSON.
@@ -283,6 +318,11 @@ func decodeConf(raw []byte, need Need) (*held, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	list := h.conf.Config.VirtualServers
+	h.conf.Config.VirtualServers = nil
+	for i := range list {
+		h.list = append(h.list, &list[i])
 	}
 	return h, nil
 }

@@ -159,10 +159,10 @@ func FuzzPatch(f *testing.F) {
 	f.Add([]byte("{\"token\":\"a\",\"base\":\"b\",\"need\":\"whole\",\"servers\":3,\"runs\":[[0,2],[-1,1]]}\n{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		base := &held{token: "b"}
-		base.conf.Config.VirtualServers = []model.VirtualServer{{Name: "x"}, {Name: "y"}}
+		base.list = []*model.VirtualServer{{Name: "x"}, {Name: "y"}}
 		h, err := patched(base, b, Whole)
-		if err == nil && len(h.conf.Config.VirtualServers) != h.servers {
-			t.Fatalf("%d virtual servers, said to be %d", len(h.conf.Config.VirtualServers), h.servers)
+		if err == nil && len(h.list) != h.servers {
+			t.Fatalf("%d virtual servers, said to be %d", len(h.list), h.servers)
 		}
 	})
 }

@@ -36,19 +36,19 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 	if err := json.Unmarshal(line, &h); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	var old model.Config
+	var old []*model.VirtualServer
+	var c model.Config
 	switch {
 	case h.Token == "" || h.Need != need:
 		return nil, errors.New("configuration: the answer is none")
 	case h.Base != "" && (base == nil || base.token != h.Base):
 		return nil, fmt.Errorf("configuration: a patch on %q, which is not here", h.Base)
 	case h.Base != "":
-		old = base.conf.Config
+		old, c = base.list, base.conf.Config
 	case h.Rest == nil:
 		return nil, errors.New("configuration: a patch on nothing lacks a part")
 	}
 	out := &held{token: h.Token, servers: h.Servers}
-	c := old
 	if h.Rest != nil {
 		c = *h.Rest
 	}
@@ -62,8 +62,8 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 	}
 	total := 0
 	for _, r := range h.Runs {
-		if r[1] < 1 || r[0] < -1 || r[0] >= 0 && (r[0] > len(old.VirtualServers) || r[1] > len(old.VirtualServers)-r[0]) {
-			return nil, fmt.Errorf("configuration: no run %v in %d virtual servers", r, len(old.VirtualServers))
+		if r[1] < 1 || r[0] < -1 || r[0] >= 0 && (r[0] > len(old) || r[1] > len(old)-r[0]) {
+			return nil, fmt.Errorf("configuration: no run %v in %d virtual servers", r, len(old))
 		}
 		if total += r[1]; total > h.Servers {
 			return nil, errors.New("configuration: the answer has more virtual servers than it says")
@@ -72,10 +72,10 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 	if need != Head && total != h.Servers {
 		return nil, errors.New("configuration: the answer has fewer virtual servers than it says")
 	}
-	p := patch{old: old.VirtualServers, met: make([]bool, len(old.VirtualServers))}
+	p := patch{old: old, met: make([]bool, len(old))}
 	if total > 0 {
 		// More than the bytes can hold is not made room for.
-		p.list = make([]model.VirtualServer, 0, min(total, len(p.old)+len(body)))
+		p.list = make([]*model.VirtualServer, 0, min(total, len(p.old)+len(body)))
 	}
 	for _, r := range h.Runs {
 		if r[0] >= 0 {
@@ -88,16 +88,20 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 			p.copy(r[0], r[1])
 			continue
 		}
-		for range r[1] {
-			var v model.VirtualServer
-			if err := read(&v); err != nil {
-				return nil, err
+		for n := r[1]; n > 0; {
+			// Some at a time: a piece of memory stays as long as one of them does.
+			some := make([]model.VirtualServer, min(n, 32))
+			for i := range some {
+				if err := read(&some[i]); err != nil {
+					return nil, err
+				}
+				p.add(&some[i])
 			}
-			p.add(&v)
+			n -= len(some)
 		}
 	}
 	p.finish()
-	c.VirtualServers = p.list
+	out.list = p.list
 	out.conf = h.Conf(c)
 	if h.Base != "" {
 		out.base, out.delta = h.Base, &p.delta
@@ -127,7 +131,7 @@ func (h *header) reader(body []byte) (func(*model.VirtualServer) error, error) {
 // new in it.
 type patch struct {
 	delta
-	old, list []model.VirtualServer
+	old, list []*model.VirtualServer
 	met       []bool         // of old: it, or another one under its name, is in list
 	left      map[string]int // those of old that are in no run, by name
 	last      int            // of old, met last
@@ -164,13 +168,13 @@ func (p *patch) add(v *model.VirtualServer) {
 		p.met[i] = true
 		p.moved = p.moved || i < p.last
 		p.last = i
-		if sameServer(&p.old[i], v) {
+		if sameServer(p.old[i], v) {
 			p.list = append(p.list, p.old[i])
 			return
 		}
 	}
 	p.changed = append(p.changed, v.Name)
-	p.list = append(p.list, *v)
+	p.list = append(p.list, v)
 }
 
 func (p *patch) finish() {
