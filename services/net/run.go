@@ -58,7 +58,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	if err != nil {
 		return err
 	}
-	s := &service{env: env, k: k, fw: fw, srv: ipc.NewServer("net"), config: make(chan status.Conf, 1), kick: make(chan struct{}, 1)}
+	s := &service{env: env, k: k, fw: fw, srv: ipc.NewServer("net"), config: make(chan confNews, 1), kick: make(chan struct{}, 1)}
 	s.leases = newLeases(env.Log, s.trigger)
 
 	events, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR |
@@ -73,7 +73,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	if err := s.observe(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
-	conf := follow.New(env.Dir.Client("conf"), follow.Slim)
+	conf := follow.New(env.Dir.Client("conf"), follow.Slim).Lean()
 	s.srv.Handle("prepare", conf.Prepare(s.prepare), ipc.UIDConf)
 	s.srv.Handle("renew", s.renew, ipc.UIDConsole)
 
@@ -82,11 +82,14 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	g.Go(func() error { return s.listen(ctx, events) })
 	g.Go(func() error {
 		err := conf.Run(ctx, func(u follow.Update) {
+			n := newsOf(&u, s.sloppy)
+			s.sloppy = n.sloppy()
 			select {
-			case <-s.config:
+			case before := <-s.config: // not taken yet
+				n.same = n.same && before.same
 			default:
 			}
-			s.config <- u.Conf
+			s.config <- n
 		})
 		if ctx.Err() != nil {
 			return nil
@@ -104,10 +107,11 @@ type service struct {
 	fw     *firewall.Table
 	srv    *ipc.Server
 	leases *leases
-	config chan status.Conf
+	config chan confNews
 	kick   chan struct{}
+	sloppy bool // what the follower of the configuration said last
 
-	conf  *status.Conf // nil: none yet
+	conf  *status.Conf // nil: none yet; of its virtual servers, see confNews
 	facts Facts
 	marks []status.MarkCount
 
@@ -121,6 +125,29 @@ type service struct {
 	carrier  map[string]bool // as last told
 	said     map[string]bool // faults that were logged and still hold
 }
+
+// confNews is what net has use for in an update of the configuration.
+type confNews struct {
+	conf status.Conf // of its virtual servers at most one, that makes it sloppy
+	same bool        // nothing that concerns net is new
+}
+
+// newsOf reads an update; sloppy is what the configuration before was.
+func newsOf(u *follow.Update, sloppy bool) confNews {
+	n := confNews{conf: u.Conf}
+	// Of ten thousand virtual servers only this is asked: does one choose by the
+	// client's address (Sysctls)?
+	for _, v := range u.List {
+		if hashes(v) {
+			n.conf.Config.VirtualServers = []model.VirtualServer{*v}
+			break
+		}
+	}
+	n.same = !u.All && !u.Rest && n.sloppy() == sloppy
+	return n
+}
+
+func (n *confNews) sloppy() bool { return len(n.conf.Config.VirtualServers) > 0 }
 
 // trigger asks for a pass. It never blocks.
 func (s *service) trigger() {
@@ -169,8 +196,15 @@ func (s *service) loop(ctx context.Context) error {
 		case <-tick.C:
 		case <-s.kick:
 			soon(max(debounce, time.Until(rested)))
-		case c := <-s.config:
-			s.conf = &c
+		case n := <-s.config:
+			done := s.conf != nil && s.applied.Config == s.conf.Generation
+			s.conf = &n.conf
+			if n.same && done {
+				// Nothing of ours is new: what the last pass said still holds, and the next one is seconds away.
+				s.applied.Config = n.conf.Generation
+				s.publish()
+				continue
+			}
 			soon(0)
 		case <-pass.C:
 			start := time.Now()
@@ -295,6 +329,9 @@ func (s *service) report(faults []string) {
 // prepare is the verb: can this configuration be applied here? The dump is its
 // own, since it runs beside the main loop.
 func (s *service) prepare(_ context.Context, u follow.Update) error {
+	if !u.All && !u.Rest {
+		return nil // virtual servers are nothing that the kernel could refuse here
+	}
 	k, err := OpenKernel()
 	if err != nil {
 		return err

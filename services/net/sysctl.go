@@ -76,9 +76,10 @@ func Sysctls(c model.Config, links []Link) []Sysctl {
 
 	vs := "net/ipv4/vs/"
 	sloppy := "0"
-	for _, v := range c.VirtualServers {
-		if v.Scheduler == "sh" || v.Scheduler == "mh" {
+	for i := range c.VirtualServers {
+		if hashes(&c.VirtualServers[i]) {
 			sloppy = "1"
+			break
 		}
 	}
 	set(vs+"conntrack", "0")
@@ -95,6 +96,10 @@ func Sysctls(c model.Config, links []Link) []Sysctl {
 	set(vs+"sync_retries", "1")
 	return out
 }
+
+// hashes tells whether a virtual server chooses by the client's address, as it
+// does on the other box: a connection may then be taken over in its middle.
+func hashes(v *model.VirtualServer) bool { return v.Scheduler == "sh" || v.Scheduler == "mh" }
 
 // sysctlPath is the file of a key. A key holds names of interfaces, which the
 // kernel keeps free of slashes.
