@@ -175,6 +175,11 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	})
 	tasks.Go(func() {
 		conf.Run(life, func(u follow.Update) {
+			if !u.All && !u.Rest {
+				// Nothing but virtual servers, which are others' business.
+				s.ask(life, func() { s.gen, s.dirty = u.Conf.Generation, true })
+				return
+			}
 			if s.ask(life, func() { s.apply(u.Conf.Generation, &u.Conf.Config, u.Servers) }) == nil {
 				env.Ready()
 				settleMemory()
@@ -259,6 +264,9 @@ func progress(ctx context.Context, s *service, env *ipc.Env) {
 // verbs registers what others may ask for.
 func (s *service) verbs(srv *ipc.Server, env *ipc.Env, conf *follow.Follower) {
 	srv.Handle("prepare", conf.Prepare(func(ctx context.Context, u follow.Update) error {
+		if !u.All && !u.Rest {
+			return nil
+		}
 		var names []string
 		if err := s.ask(ctx, func() { names = s.linkNames() }); err != nil {
 			return err
