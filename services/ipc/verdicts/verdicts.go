@@ -9,6 +9,7 @@
 package verdicts
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
@@ -26,21 +28,21 @@ import (
 
 // Server is what is known about one virtual server.
 type Server struct {
-	Name     string `json:"n"`
-	QuorumUp bool   `json:"q,omitempty"`
-	Real     []Real `json:"r"`
+	Name     string
+	QuorumUp bool
+	Real     []Real
 }
 
 // Real is the verdict on one real server.
 type Real struct {
-	Addr  netip.Addr `json:"a"`
-	Port  uint16     `json:"p,omitempty"` // model.RealServer.ConfPort
-	Alive bool       `json:"u,omitempty"`
+	Addr  netip.Addr
+	Port  uint16 // model.RealServer.ConfPort
+	Alive bool
 	// Settled is set when the verdict rests on a probe: one check at least has
 	// spoken, and one that failed if the verdict is down. A health process that
 	// has just started says what it assumes.
-	Settled bool `json:"s,omitempty"`
-	Weight  int  `json:"w"` // -1: as configured
+	Settled bool
+	Weight  int // -1: as configured
 }
 
 // settled is Real.Settled of a verdict.
@@ -56,18 +58,11 @@ func settled(r *status.RealServerHealth) bool {
 	return false
 }
 
-// Of leaves the detail out.
-func Of(v *status.VirtualServerHealth) Server {
-	s := Server{Name: v.Name, QuorumUp: v.QuorumUp, Real: make([]Real, len(v.Real))}
-	for i := range v.Real {
-		r := &v.Real[i]
-		s.Real[i] = Real{r.Addr.Unmap(), r.Port, r.Alive, settled(r), r.Weight}
-	}
-	return s
-}
-
 // same reports whether two states are the same verdict.
 func same(a, b *status.VirtualServerHealth) bool {
+	if a.QuorumUp == b.QuorumUp && len(a.Real) == len(b.Real) && unsafe.SliceData(a.Real) == unsafe.SliceData(b.Real) {
+		return true // the very same in memory: health tells anew only what is new
+	}
 	return a.QuorumUp == b.QuorumUp && slices.EqualFunc(a.Real, b.Real, func(x, y status.RealServerHealth) bool {
 		return x.Addr == y.Addr && x.Port == y.Port && x.Alive == y.Alive && x.Weight == y.Weight && settled(&x) == settled(&y)
 	})
@@ -157,27 +152,39 @@ func (p *Published) Summary() any {
 	return status.HealthNews{Applied: p.health.Applied, Transitions: p.health.Transitions, Verdicts: p.token()}
 }
 
-// answer is what a reader gets.
+// answer is what a reader gets: this in JSON on a line, and behind it the
+// virtual servers, packed (pack.go).
 type answer struct {
-	Token   string   `json:"token"`
-	Base    string   `json:"base,omitempty"` // what it is a patch on; empty: these are all
-	Config  uint64   `json:"config"`
-	Servers []Server `json:"servers"`
+	Token  string `json:"token"`
+	Base   string `json:"base,omitempty"` // what it is a patch on; empty: these are all
+	Config uint64 `json:"config"`
+	Count  int    `json:"count"` // of virtual servers
 }
 
 // Patch implements ipc.Patcher.
 func (p *Published) Patch(_ ipc.Peer, q url.Values) ([]byte, error) {
-	a := answer{Token: p.token(), Config: p.health.Config, Servers: []Server{}}
+	a := answer{Token: p.token(), Config: p.health.Config}
 	have := p.known(q.Get("have"))
 	if have > 0 {
 		a.Base = q.Get("have")
 	}
+	isNew := func(i int) bool { return have == 0 || p.since[i] > have }
 	for i := range p.health.Servers {
-		if have == 0 || p.since[i] > have {
-			a.Servers = append(a.Servers, Of(&p.health.Servers[i]))
+		if isNew(i) {
+			a.Count++
 		}
 	}
-	return json.Marshal(a)
+	line, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	out := append(slices.Grow(line, 1+64*a.Count), '\n')
+	for i := range p.health.Servers {
+		if isNew(i) {
+			out = pack(out, &p.health.Servers[i])
+		}
+	}
+	return out, nil
 }
 
 // known is the number in a token that a patch can be made on, 0: none.
@@ -233,12 +240,17 @@ func fetch(ctx context.Context, c *ipc.Client, n status.HealthNews, have string)
 
 // decode reads an answer.
 func decode(b []byte, have string) (Update, string, error) {
+	line, packed, _ := bytes.Cut(b, []byte{'\n'})
 	var a answer
-	if err := json.Unmarshal(b, &a); err != nil {
+	if err := json.Unmarshal(line, &a); err != nil {
 		return Update{}, "", fmt.Errorf("verdicts: %w", err)
 	}
 	if a.Token == "" || a.Base != "" && a.Base != have {
 		return Update{}, "", fmt.Errorf("verdicts: a patch on %q, which is not here", a.Base)
 	}
-	return Update{Config: a.Config, All: a.Base == "", Servers: a.Servers}, a.Token, nil
+	servers, err := unpack(packed, a.Count)
+	if err != nil {
+		return Update{}, "", fmt.Errorf("verdicts: %w", err)
+	}
+	return Update{Config: a.Config, All: a.Base == "", Servers: servers}, a.Token, nil
 }

@@ -165,3 +165,36 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestPack: every field arrives, and nothing that is cut short is taken.
+func TestPack(t *testing.T) {
+	v := status.VirtualServerHealth{Name: "[10.0.0.2]:tcp:80", QuorumUp: true, Real: []status.RealServerHealth{
+		{Addr: netip.MustParseAddr("10.0.0.1"), Port: 80, Alive: true, Weight: -1},
+		{Addr: netip.MustParseAddr("::ffff:10.0.0.2"), Port: 65535, Weight: 0},
+		{Addr: netip.MustParseAddr("2001:db8::1"), Weight: 1<<31 - 1, Checks: []status.CheckHealth{{}}},
+		{Addr: netip.MustParseAddr("fe80::1%eth0"), Port: 1, Alive: true, Weight: 7},
+	}}
+	want := []Server{{Name: v.Name, QuorumUp: true, Real: []Real{
+		{Addr: netip.MustParseAddr("10.0.0.1"), Port: 80, Alive: true, Settled: true, Weight: -1},
+		{Addr: netip.MustParseAddr("10.0.0.2"), Port: 65535, Settled: true},
+		{Addr: netip.MustParseAddr("2001:db8::1"), Weight: 1<<31 - 1},
+		{Addr: netip.MustParseAddr("fe80::1%eth0"), Port: 1, Alive: true, Settled: true, Weight: 7},
+	}}, {Name: "empty"}}
+	one := pack(nil, &v)
+	b := pack(one, &status.VirtualServerHealth{Name: "empty"})
+	got, err := unpack(b, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[1].Real = nil; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	for n := range b {
+		if _, err := unpack(b[:n], 2); err == nil {
+			t.Errorf("%d bytes of %d are taken", n, len(b))
+		}
+	}
+	if _, err := unpack(b, 1); err == nil {
+		t.Error("more than was said is taken")
+	}
+}
