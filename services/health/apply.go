@@ -11,11 +11,10 @@ import (
 // validate reports every fault that would keep a configuration from being
 // checked as it is written. Of a large one that differs little from the one
 // before only what differs is looked at; nil: everything.
-func validate(cfg *model.Config, differs func(name string) bool) []error {
+func validate(list []*model.VirtualServer, differs func(name string) bool) []error {
 	var errs []error
 	seen := map[key]bool{}
-	for i := range cfg.VirtualServers {
-		vs := &cfg.VirtualServers[i]
+	for _, vs := range list {
 		if differs != nil && !differs(vs.Name) {
 			continue
 		}
@@ -40,21 +39,25 @@ func validate(cfg *model.Config, differs func(name string) bool) []error {
 //
 // Virtual servers that are the very same value as before are not built again:
 // of 10,000 mostly one has changed.
-func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check, errs []error) {
+func (w *world) apply(g *model.Global, list []*model.VirtualServer, now time.Time) (added, removed []*check, errs []error) {
 	b := builder{w: w, now: now, old: w.servers}
-	w.global = cfg.Global
+	w.global = *g
 	w.round++
-	w.servers = make([]*virtualServer, 0, len(cfg.VirtualServers))
-	for i := range cfg.VirtualServers {
-		conf := &cfg.VirtualServers[i]
-		was := b.find(conf.Name, i)
+	w.servers = make([]*virtualServer, 0, len(list))
+	var built []*virtualServer
+	for i, conf := range list {
+		was := b.find(conf, i)
 		if was != nil && was.same(conf) {
 			was.conf = conf
 			b.keep(was)
 			w.servers = append(w.servers, was)
 			continue
 		}
-		w.servers = append(w.servers, b.build(conf, was))
+		vs := b.build(conf, was)
+		w.servers, built = append(w.servers, vs), append(built, vs)
+	}
+	if len(w.servers) != len(b.old) || b.moved {
+		w.places, w.shown = nil, nil
 	}
 	if b.used != len(w.checks) {
 		for id, c := range w.checks {
@@ -71,16 +74,27 @@ func (w *world) apply(cfg *model.Config, now time.Time) (added, removed []*check
 		w.seq = max(w.seq, w.before.Seq)
 		w.before = nil
 	}
-	// Checks may have come or gone: look at everybody once.
-	for _, vs := range w.servers {
+	for _, c := range w.checks {
+		if len(c.users) != c.shared { // which is shown
+			c.stale()
+		}
+	}
+	// Those that were built are looked at once: checks may have come or gone.
+	w.many = &many{}
+	for _, vs := range built {
 		for _, r := range vs.real {
-			if first && cfg.Global.RSInitNotifies && r.alive && !r.known {
+			if first && g.RSInitNotifies && r.alive && !r.known {
 				r.known = true
 				w.tell(r.object(), kindReal, stateInit, stateUp, "starts up, not yet probed (rs_init_notifies)", now)
 			}
 			w.judge(r, "", now)
 		}
 		w.judgeVirtual(vs, "", now)
+	}
+	w.many.end(w.summed)
+	w.many = nil
+	if len(built) > 0 || len(w.servers) != len(b.old) {
+		w.news = true
 	}
 	return b.added, removed, b.errs
 }
@@ -92,6 +106,7 @@ type builder struct {
 	old   []*virtualServer
 	index map[string]*virtualServer // of old, once a place in the list does not help
 	ident map[key]*check            // of the checks before, once one is new
+	moved bool                      // one is at another place than before
 	used  int                       // checks that somebody wants
 	bfds  []*check                  // of them, those that other services tell
 	files []*check
@@ -101,9 +116,13 @@ type builder struct {
 }
 
 // find is a virtual server before: mostly it stood at the same place.
-func (b *builder) find(name string, i int) *virtualServer {
-	if i < len(b.old) && b.old[i].conf.Name == name {
+func (b *builder) find(conf *model.VirtualServer, i int) *virtualServer {
+	if i < len(b.old) && (b.old[i].conf == conf || b.old[i].conf.Name == conf.Name) {
 		return b.old[i]
+	}
+	b.moved = true
+	if len(b.old) == 0 {
+		return nil
 	}
 	if b.index == nil {
 		b.index = make(map[string]*virtualServer, len(b.old))
@@ -111,30 +130,28 @@ func (b *builder) find(name string, i int) *virtualServer {
 			b.index[vs.conf.Name] = vs
 		}
 	}
-	return b.index[name]
+	return b.index[conf.Name]
 }
 
 // same says whether conf is what it was: who follows the configuration gets the
 // very same list of real servers when nothing in the virtual server differs.
 func (vs *virtualServer) same(conf *model.VirtualServer) bool {
+	if conf == vs.conf {
+		return vs.whole
+	}
 	if len(conf.Real) == 0 || len(conf.Real) != len(vs.conf.Real) || &conf.Real[0] != &vs.conf.Real[0] {
 		return false
 	}
 	if was := vs.conf; was.Quorum != conf.Quorum || was.Hysteresis != conf.Hysteresis || was.HASuspend != conf.HASuspend || len(was.Services) != len(conf.Services) {
 		return false
 	}
-	for _, r := range vs.real {
-		if len(r.checks) != len(r.conf.Checks) { // one could not be built
-			return false
-		}
-	}
-	return true
+	return vs.whole
 }
 
 // use enters a real server with a check, in the order of the configuration.
 func (b *builder) use(c *check, r *realServer, spec *model.Check) {
 	if c.round != b.w.round {
-		c.round, c.spec, c.users = b.w.round, spec, c.users[:0]
+		c.round, c.spec, c.shared, c.users = b.w.round, spec, len(c.users), c.users[:0]
 		b.used++
 		if c.via != nil {
 			b.vias++
@@ -160,24 +177,31 @@ func (b *builder) keep(vs *virtualServer) {
 // build makes a virtual server anew, with what is known from before.
 func (b *builder) build(conf *model.VirtualServer, was *virtualServer) *virtualServer {
 	w := b.w
-	before := map[realKey]*realServer{}
+	var before map[realKey]*realServer
 	if was != nil {
+		before = make(map[realKey]*realServer, len(was.real))
 		for _, r := range was.real {
 			before[realKey{conf.Name, r.conf.Addr, r.conf.ConfPort}] = r
 		}
 	}
-	vs := &virtualServer{conf: conf}
+	vs := &virtualServer{conf: conf, stale: true, whole: true, real: make([]*realServer, 0, len(conf.Real))}
 	total := 0
+	all := make([]realServer, len(conf.Real))
 	for j := range conf.Real {
 		rs := &conf.Real[j]
-		at := realKey{conf.Name, rs.Addr, rs.ConfPort}
-		r := &realServer{vs: vs, conf: rs, since: b.now, order: w.orders[at]}
-		was := before[at]
+		r := &all[j]
+		*r = realServer{vs: vs, conf: rs, since: b.now}
+		var was *realServer
+		if len(before)+len(w.orders) > 0 {
+			at := realKey{conf.Name, rs.Addr, rs.ConfPort}
+			r.order, was = w.orders[at], before[at]
+		}
 		for k := range rs.Checks {
 			spec := &rs.Checks[k]
 			c, err := b.check(spec, conf, rs)
 			if err != nil {
 				b.errs = append(b.errs, fmt.Errorf("virtual server %s: %w", conf.Name, err))
+				vs.whole = false
 				continue
 			}
 			b.use(c, r, spec)
@@ -200,7 +224,7 @@ func (b *builder) build(conf *model.VirtualServer, was *virtualServer) *virtualS
 		vs.q.up, vs.known = was.q.up, was.known
 		vs.suspended = was.suspended
 	} else if w.before != nil {
-		vs.q.up, vs.known = w.before.Quorums[conf.Name]
+		vs.q.up, vs.known = w.before.quorums[conf.Name]
 	}
 	return vs
 }

@@ -48,7 +48,7 @@ func TestApplyOne(t *testing.T) {
 		cfg.VirtualServers[i].Real[1].Checks[0] = cfg.VirtualServers[0].Real[0].Checks[0]
 	}
 	w := newWorld()
-	added, _, _ := w.apply(cfg, t0)
+	added, _, _ := applyTo(w, cfg, t0)
 	if len(added) != 2*n-2 {
 		t.Fatalf("%d checks", len(added))
 	}
@@ -58,7 +58,7 @@ func TestApplyOne(t *testing.T) {
 	lines(w, &seen)
 	before := append([]*virtualServer{}, w.servers...)
 	next := reweigh(cfg, 7, 5)
-	added, removed, errs := w.apply(next, t0)
+	added, removed, errs := applyTo(w, next, t0)
 	if len(added)+len(removed)+len(errs) != 0 {
 		t.Errorf("added %d, removed %d, %v", len(added), len(removed), errs)
 	}
@@ -80,7 +80,7 @@ func TestApplyOne(t *testing.T) {
 	// One goes from the middle: the others move up and stay.
 	last := reweigh(next, 3, 1)
 	last.VirtualServers = append(last.VirtualServers[:3:3], last.VirtualServers[4:]...)
-	_, removed, _ = w.apply(last, t0)
+	_, removed, _ = applyTo(w, last, t0)
 	if len(removed) != 2 || len(w.servers) != n-1 || w.servers[3] != before[4] {
 		t.Errorf("%d checks removed, %d virtual servers", len(removed), len(w.servers))
 	}
@@ -105,12 +105,12 @@ func BenchmarkApplyOne(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer l.close()
-			l.apply(cfg, time.Now())
+			applyIn(l, cfg, time.Now())
 			b.ReportAllocs()
 			began := cpu(unix.RUSAGE_SELF)
 			for i := 0; b.Loop(); i++ {
 				cfg = reweigh(cfg, 5000, 2+i%7)
-				if errs := l.apply(cfg, time.Now()); errs != nil {
+				if errs := applyIn(l, cfg, time.Now()); errs != nil {
 					b.Fatal(errs)
 				}
 				if what != "apply" {
@@ -138,7 +138,7 @@ func TestWarmup(t *testing.T) {
 				cfg.VirtualServers[i].Real[k].Checks[0].Warmup = warmup
 			}
 		}
-		if errs := l.apply(cfg, t0); errs != nil {
+		if errs := applyIn(l, cfg, t0); errs != nil {
 			t.Fatal(errs)
 		}
 		if len(l.timers) != 2*n {
@@ -161,4 +161,21 @@ func TestWarmup(t *testing.T) {
 			}
 		}
 	}
+}
+
+// listOf is the list of virtual servers as package follow gives it.
+func listOf(cfg *model.Config) []*model.VirtualServer {
+	var out []*model.VirtualServer
+	for i := range cfg.VirtualServers {
+		out = append(out, &cfg.VirtualServers[i])
+	}
+	return out
+}
+
+func applyTo(w *world, cfg *model.Config, now time.Time) (added, removed []*check, errs []error) {
+	return w.apply(&cfg.Global, listOf(cfg), now)
+}
+
+func applyIn(l *loop, cfg *model.Config, now time.Time) []error {
+	return l.apply(cfg, listOf(cfg), now)
 }

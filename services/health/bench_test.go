@@ -34,7 +34,7 @@ func BenchmarkTCP(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer l.close()
-		l.apply(configOf(spec[:]...), time.Now())
+		applyIn(l, configOf(spec[:]...), time.Now())
 		measure(b, func() {
 			for w.probes < uint64(b.N) {
 				if err := l.turn(time.Second); err != nil {
@@ -54,7 +54,7 @@ func BenchmarkTCP(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer l.close()
-		l.apply(configOf(half[:]...), time.Now())
+		applyIn(l, configOf(half[:]...), time.Now())
 		measure(b, func() {
 			for w.probes < uint64(b.N) {
 				if err := l.turn(time.Second); err != nil {

@@ -24,6 +24,7 @@ type check struct {
 	m      machine
 	users  []*realServer
 	round  uint64 // the last apply that had a use for it
+	shared int    // how many users it had before that
 
 	weight int  // last weight of a dynamic MISC_CHECK, -1: none
 	adds   int  // what a FILE_CHECK adds to the configured weight
@@ -95,6 +96,13 @@ func (k key) in(vs *model.VirtualServer, r *model.RealServer, c *model.Check) ke
 	}
 	sum := sha256.Sum256(b)
 	return key(sum[:16])
+}
+
+// stale makes the next state tell anew of those who use the check.
+func (c *check) stale() {
+	for _, r := range c.users {
+		r.vs.stale = true
+	}
 }
 
 func newCheck(spec *model.Check, vs *model.VirtualServer, rs *model.RealServer) (*check, error) {

@@ -135,7 +135,7 @@ func probeAll(t testing.TB, run runScript, checks ...model.Check) []*check {
 		t.Fatal(err)
 	}
 	defer l.close()
-	if errs := l.apply(configOf(checks...), time.Now()); errs != nil {
+	if errs := applyIn(l, configOf(checks...), time.Now()); errs != nil {
 		t.Fatal(errs)
 	}
 	end := time.Now().Add(20 * time.Second)
@@ -397,7 +397,7 @@ func TestNoLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.apply(configOf(testCheck(model.TCPCheck, silent), testCheck(model.HTTPGet, quiet), testCheck(model.SSLGet, quiet),
+		applyIn(l, configOf(testCheck(model.TCPCheck, silent), testCheck(model.HTTPGet, quiet), testCheck(model.SSLGet, quiet),
 			model.Check{Kind: model.MiscCheck, DelayLoop: time.Hour, MiscTimeout: time.Hour}), time.Now())
 		for range 3 {
 			l.turn(10 * time.Millisecond)
@@ -436,7 +436,7 @@ func TestSharedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	l.apply(cfg, time.Now())
+	applyIn(l, cfg, time.Now())
 	for w.probes == 0 {
 		if err := l.turn(time.Second); err != nil {
 			t.Fatal(err)

@@ -59,7 +59,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	}
 	defer l.close()
 	srv := ipc.NewServer("health")
-	conf := follow.New(env.Dir.Client("conf"), follow.Whole)
+	conf := follow.New(env.Dir.Client("conf"), follow.Whole).Lean()
 	srv.Handle("prepare", conf.Prepare(prepare), ipc.UIDConf)
 	served := make(chan error, 1)
 	go func() {
@@ -72,10 +72,10 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	p := &publisher{srv: srv, book: verdicts.NewBook()}
 	w.told = logTransition(env.Log)
 	w.failed = func(text string) { env.Log.Warn(text) }
+	w.summed = func(text string) { env.Log.Info(text) }
 	mem := openMemory(env.Data, env.Log)
 	w.before = mem.load()
 	p.publish(w, time.Now())
-	unsaved := false // used by the loop alone
 	others := newWatches(env.Dir, l)
 	defer others.close()
 	watched := make(chan struct{})
@@ -84,7 +84,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 		conf.Run(ctx, func(u follow.Update) {
 			c := u.Conf
 			l.post(func(now time.Time) {
-				errs := l.apply(&c.Config, now)
+				errs := l.apply(&c.Config, u.List, now)
 				others.adjust(ctx)
 				p.applied = status.Applied{Config: c.Generation}
 				if err := errors.Join(errs...); err != nil {
@@ -92,7 +92,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 					env.Log.Error(err.Error())
 				}
 				p.publish(w, now)
-				l.changed, l.touched, unsaved = false, false, true // all that is told by now
+				l.changed, l.touched = false, false // all that is told by now
 				env.Ready()
 			})
 		})
@@ -108,19 +108,16 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 		now := time.Now()
 		if p.wait(l, now) <= 0 {
 			p.publish(w, now)
-			unsaved = unsaved || l.changed
+			w.news = w.news || l.changed
 			l.changed, l.touched = false, false
 		}
-		if unsaved && now.Sub(mem.last) >= saveGap {
-			mem.save(w, now)
-			unsaved = false
-		}
+		mem.keep(w, now)
 		if now.Sub(progress) >= progressGap {
 			progress = now
 			env.Progress()
 		}
 	}
-	if unsaved {
+	if w.news {
 		mem.save(w, time.Now())
 	}
 	<-watched
@@ -137,7 +134,7 @@ func prepare(_ context.Context, u follow.Update) error {
 		}
 		differs = func(name string) bool { return names[name] }
 	}
-	errs := validate(&u.Conf.Config, differs)
+	errs := validate(u.List, differs)
 	if _, err := loadMaterial(&u.Conf.Config.SSL); err != nil {
 		errs = append(errs, err)
 	}

@@ -229,14 +229,14 @@ func (l *loop) drainInbox(now time.Time) {
 }
 
 // apply takes a new configuration.
-func (l *loop) apply(cfg *model.Config, now time.Time) []error {
+func (l *loop) apply(cfg *model.Config, list []*model.VirtualServer, now time.Time) []error {
 	var errs []error
 	if m, err := loadMaterial(&cfg.SSL); err != nil {
 		errs = append(errs, err)
 	} else {
 		l.material = m
 	}
-	added, removed, errs2 := l.w.apply(cfg, now)
+	added, removed, errs2 := l.w.apply(&cfg.Global, list, now)
 	errs = append(errs, errs2...)
 	for _, c := range removed {
 		l.drop(c)

@@ -21,11 +21,29 @@ type memory struct {
 	boot string
 	log  *slog.Logger
 	last time.Time
-	bad  bool // the failure was logged
+	due  time.Time // when what is new is written at the latest; zero: nothing is
+	bad  bool      // the failure was logged
 }
 
-// saveGap bounds how often the file is written.
-const saveGap = time.Second
+// The file is written at most every saveGap, and saveWait after the first thing
+// that is new: those who wait for a verdict come first.
+const (
+	saveGap  = time.Second
+	saveWait = 250 * time.Millisecond
+)
+
+// keep saves when it is time to.
+func (m *memory) keep(w *world, now time.Time) {
+	switch {
+	case !w.news:
+	case m.due.IsZero():
+		if m.due = m.last.Add(saveGap); m.due.Before(now.Add(saveWait)) {
+			m.due = now.Add(saveWait)
+		}
+	case !now.Before(m.due):
+		m.save(w, now)
+	}
+}
 
 // remembered is the file.
 type remembered struct {
@@ -34,7 +52,11 @@ type remembered struct {
 	Checks  map[string]bool `json:"checks"`
 	Weights map[string]int  `json:"weights,omitempty"` // of dynamic scripts
 	Adds    map[string]int  `json:"adds,omitempty"`    // of files
-	Quorums map[string]bool `json:"quorums"`           // by name of the virtual server
+	// Up and Down are virtual servers, by name.
+	Up   []string `json:"up,omitempty"`
+	Down []string `json:"down,omitempty"`
+
+	quorums map[string]bool // of Up and Down
 }
 
 func openMemory(dir string, log *slog.Logger) *memory {
@@ -64,12 +86,20 @@ func (m *memory) load() *remembered {
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot != m.boot || r.Boot == "" {
 		return nil
 	}
+	r.quorums = make(map[string]bool, len(r.Up)+len(r.Down))
+	for _, n := range r.Down {
+		r.quorums[n] = false
+	}
+	for _, n := range r.Up {
+		r.quorums[n] = true
+	}
 	return &r
 }
 
 // save writes what w knows. It is not synced to the disk: it need not survive
 // the kernel.
 func (m *memory) save(w *world, now time.Time) {
+	w.news, m.due = false, time.Time{}
 	if m.path == "" {
 		return
 	}
@@ -87,7 +117,7 @@ func (m *memory) save(w *world, now time.Time) {
 }
 
 func (w *world) remember(boot string) *remembered {
-	r := &remembered{Boot: boot, Seq: w.seq, Checks: map[string]bool{}, Weights: map[string]int{}, Adds: map[string]int{}, Quorums: map[string]bool{}}
+	r := &remembered{Boot: boot, Seq: w.seq, Checks: map[string]bool{}, Weights: map[string]int{}, Adds: map[string]int{}}
 	for _, c := range w.checks {
 		if !c.m.known {
 			continue
@@ -102,7 +132,11 @@ func (w *world) remember(boot string) *remembered {
 		}
 	}
 	for _, vs := range w.servers {
-		r.Quorums[vs.conf.Name] = vs.q.up
+		if vs.q.up {
+			r.Up = append(r.Up, vs.conf.Name)
+		} else {
+			r.Down = append(r.Down, vs.conf.Name)
+		}
 	}
 	return r
 }

@@ -17,7 +17,7 @@ func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	cfg := configOf(tcpCheck(1, false), tcpCheck(2, true), tcpCheck(3, true), tcpCheck(4, false))
 	w := newWorld()
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	probe(w, 1, false) // dead
 	probe(w, 2, true)  // alpha, has proved itself
 	probe(w, 3, false) // alpha, dead; 4 is not probed yet
@@ -27,7 +27,7 @@ func TestCrash(t *testing.T) {
 	again := newWorld()
 	again.before = openMemory(dir, slog.New(slog.DiscardHandler)).load()
 	seen := w.seq
-	again.apply(cfg, t0)
+	applyTo(again, cfg, t0)
 	wantLines(t, again, &seen)
 	for i, want := range []bool{false, true, false, true} {
 		if r := again.servers[0].real[i]; r.alive != want {
@@ -66,7 +66,7 @@ func TestCrashWeights(t *testing.T) {
 	script.Command.Argv, script.Dynamic = []string{"/bin/x"}, true
 	cfg := configOf(file, script)
 	w := newWorld()
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	for _, c := range w.checks {
 		w.result(c, outcome{ok: true, weight: 7, adds: -30}, t0)
 	}
@@ -74,7 +74,7 @@ func TestCrashWeights(t *testing.T) {
 	openMemory(dir, slog.New(slog.DiscardHandler)).save(w, t0)
 	again := newWorld()
 	again.before = openMemory(dir, slog.New(slog.DiscardHandler)).load()
-	again.apply(cfg, t0)
+	applyTo(again, cfg, t0)
 	for i, r := range again.servers[0].real {
 		if got, want := r.dynamic(), w.servers[0].real[i].dynamic(); got != want || want < 0 {
 			t.Errorf("%s: weight %d after a restart, %d before", r.name(), got, want)

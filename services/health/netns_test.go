@@ -198,7 +198,7 @@ func TestHalfOpenInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	l.apply(configOf(c), time.Now())
+	applyIn(l, configOf(c), time.Now())
 	g := w.checks[keyOf(&c)]
 	until := func(what string) {
 		t.Helper()
@@ -250,7 +250,7 @@ func TestHalfOpenAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	l.apply(configOf(c), time.Now())
+	applyIn(l, configOf(c), time.Now())
 	for _, x := range w.checks {
 		for x.edge.flight == nil {
 			l.turn(10 * time.Millisecond)

@@ -26,7 +26,7 @@ func TestSuspend(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	l.apply(cfg, time.Now())
+	applyIn(l, cfg, time.Now())
 	turn := func(until func() bool) bool {
 		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 			if until() {
@@ -74,7 +74,7 @@ func TestSuspend(t *testing.T) {
 	}
 	// A mark has no address: it is never suspended.
 	cfg.VirtualServers[0].Services[0] = model.ServiceID{Mark: 3}
-	l.apply(cfg, time.Now())
+	applyIn(l, cfg, time.Now())
 	if w.servers[0].suspended {
 		t.Error("a firewall mark waits for an address")
 	}

@@ -21,7 +21,10 @@ const bfdPatience = 10 * time.Second
 // news.
 func (l *loop) tell(c *check, o outcome, now time.Time) {
 	if o.local {
-		c.detail = o.reason
+		if c.detail != o.reason {
+			c.detail = o.reason
+			c.stale()
+		}
 		return
 	}
 	if c.m.known && c.m.up == o.ok && c.detail == o.reason && (!c.added || c.adds == o.adds) {

@@ -143,7 +143,7 @@ func TestOrders(t *testing.T) {
 	w := newWorld()
 	var seen uint64
 	cfg := configOf(tcpCheck(1, false), tcpCheck(2, false))
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	lines(w, &seen)
 	o := func(i int, action string, weight int) status.Order {
 		return status.Order{VirtualServer: "[10.0.0.2]:tcp:80", Addr: netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), Port: 80, Action: action, Weight: weight, By: "ann"}
@@ -160,7 +160,7 @@ func TestOrders(t *testing.T) {
 	// Probes go on, and a reload keeps the orders.
 	probe(w, 1, false)
 	wantLines(t, w, &seen, "[10.0.1.1]:tcp:80 of [10.0.0.2]:tcp:80: UP -> DOWN: TCP_CHECK: connection refused")
-	w.apply(configOf(tcpCheck(1, false), tcpCheck(2, false)), t0)
+	applyTo(w, configOf(tcpCheck(1, false), tcpCheck(2, false)), t0)
 	if h := w.state(status.Applied{}).Servers[0]; !h.Real[0].Disabled || !h.Real[1].Disabled || h.QuorumUp {
 		t.Errorf("%+v", h)
 	}
@@ -169,7 +169,7 @@ func TestOrders(t *testing.T) {
 	script.Command.Argv, script.Dynamic = []string{"/bin/x"}, true
 	measured := configOf(script)
 	m := newWorld()
-	m.apply(measured, t0)
+	applyTo(m, measured, t0)
 	r := m.servers[0].real[0]
 	m.result(r.checks[0], outcome{ok: true, weight: 7}, t0)
 	m.order([]status.Order{{VirtualServer: m.servers[0].conf.Name, Addr: r.conf.Addr, Port: r.conf.ConfPort, Action: status.OrderWeight, Weight: 3}}, t0)
@@ -189,7 +189,7 @@ func TestLogAllFailures(t *testing.T) {
 		c.Retry, c.LogAllFailures = 2, !global
 		cfg := configOf(c)
 		cfg.Global.CheckerLogAllFailures = global
-		w.apply(cfg, t0)
+		applyTo(w, cfg, t0)
 		probe(w, 1, true)
 		for range 4 {
 			probe(w, 1, false)
@@ -207,18 +207,18 @@ func TestInitNotifies(t *testing.T) {
 	var seen uint64
 	cfg := configOf(tcpCheck(1, false), tcpCheck(2, true))
 	cfg.Global.RSInitNotifies = true
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	wantLines(t, w, &seen,
 		"[10.0.1.1]:tcp:80 of [10.0.0.2]:tcp:80: INIT -> UP: starts up, not yet probed (rs_init_notifies)",
 		"[10.0.0.2]:tcp:80: INIT -> UP: live weight 1, quorum 1")
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	wantLines(t, w, &seen)
 }
 
 // TestEvidence: the last failure stays visible when the check is well again.
 func TestEvidence(t *testing.T) {
 	w := newWorld()
-	w.apply(configOf(tcpCheck(1, false)), t0)
+	applyTo(w, configOf(tcpCheck(1, false)), t0)
 	var c *check
 	for _, c = range w.checks {
 	}

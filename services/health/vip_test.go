@@ -36,7 +36,7 @@ func probeVIP(t testing.TB, cfg *model.Config) *check {
 		t.Fatal(err)
 	}
 	defer l.close()
-	if errs := l.apply(cfg, time.Now()); errs != nil {
+	if errs := applyIn(l, cfg, time.Now()); errs != nil {
 		t.Fatal(errs)
 	}
 	for end := time.Now().Add(10 * time.Second); w.probes == 0; {
@@ -160,9 +160,9 @@ func TestWireOnlyWhileWanted(t *testing.T) {
 	for _, want := range []bool{true, false, true} {
 		probes := w.probes
 		if want {
-			l.apply(cfg, time.Now())
+			applyIn(l, cfg, time.Now())
 		} else {
-			l.apply(configOf(tcp), time.Now())
+			applyIn(l, configOf(tcp), time.Now())
 		}
 		for end := time.Now().Add(5 * time.Second); w.probes == probes && time.Now().Before(end); {
 			l.turn(time.Second)
@@ -312,7 +312,7 @@ func TestThroughVIPRefused(t *testing.T) {
 		{model.ServiceID{Addr: netip.MustParseAddr("fd00::1"), Port: 80, Protocol: model.TCP}, model.TUN, "", "of different families"},
 		{model.ServiceID{Addr: a, Port: 80, Protocol: model.TCP}, model.TUN, "vxlan", "tunnel type vxlan"},
 	} {
-		errs := validate(vipConfig(c.id, c.f, model.Tunnel{Type: c.tun}, "10.66.0.2", tcp), nil)
+		errs := validate(listOf(vipConfig(c.id, c.f, model.Tunnel{Type: c.tun}, "10.66.0.2", tcp)), nil)
 		if len(errs) != 1 || !strings.Contains(errs[0].Error(), c.want) {
 			t.Errorf("%v: %v, want %s", c.id, errs, c.want)
 		}

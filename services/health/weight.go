@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"ballast/configs/model"
@@ -50,11 +51,19 @@ func (r *realServer) liveWeight() int {
 
 // order takes what operators told, and returns whether anything changed.
 func (w *world) order(list []status.Order, now time.Time) (changed bool) {
-	w.orders = map[realKey]*status.Order{}
+	if slices.Equal(list, w.ordered) {
+		return false
+	}
+	names := map[string]bool{} // of virtual servers that one of them is about
+	for i := range w.ordered {
+		names[w.ordered[i].VirtualServer] = true
+	}
+	w.ordered, w.orders = list, make(map[realKey]*status.Order, len(list))
 	for i, o := range list {
 		w.orders[realKey{o.VirtualServer, o.Addr, o.Port}] = &list[i]
+		names[o.VirtualServer] = true
 	}
-	for _, vs := range w.servers {
+	for _, vs := range w.named(names) {
 		for _, r := range vs.real {
 			o := w.orders[realKey{vs.conf.Name, r.conf.Addr, r.conf.ConfPort}]
 			if o == r.order || o != nil && r.order != nil && *o == *r.order {
@@ -67,9 +76,32 @@ func (w *world) order(list []status.Order, now time.Time) (changed bool) {
 					why += " by " + o.By
 				}
 			}
-			r.order, changed = o, true
+			r.order, changed, vs.stale = o, true, true
 			w.judgeVirtual(vs, why, now)
 		}
 	}
 	return changed
+}
+
+// named are the virtual servers of these names, in the order of the
+// configuration.
+func (w *world) named(names map[string]bool) []*virtualServer {
+	if w.places == nil {
+		w.places = make(map[string]int, len(w.servers))
+		for i, vs := range w.servers {
+			w.places[vs.conf.Name] = i
+		}
+	}
+	at := make([]int, 0, len(names))
+	for n := range names {
+		if i, ok := w.places[n]; ok {
+			at = append(at, i)
+		}
+	}
+	slices.Sort(at)
+	out := make([]*virtualServer, len(at))
+	for k, i := range at {
+		out[k] = w.servers[i]
+	}
+	return out
 }

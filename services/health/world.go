@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"ballast/configs/model"
@@ -45,7 +46,56 @@ type world struct {
 	booting time.Time               // until then the network may still be on its way
 	global  model.Global
 	orders  map[realKey]*status.Order // what operators told about real servers
+	ordered []status.Order            // the same, as they came
+	places  map[string]int            // of virtual servers in the list, by name; nil: not made yet
 	applied bool                      // a configuration was taken
+	news    bool                      // something to remember over a crash is new
+	many    *many                     // set while transitions may come by the thousand
+	summed  func(text string)         // called for those of them that told was not called for, nil: nobody
+
+	shown []status.VirtualServerHealth // as published last, parallel to servers; nil: nothing to go by
+}
+
+// mostTold is how many transitions of one apply are told one by one.
+const mostTold = 20
+
+// many counts those beyond: the first configuration of a large box brings as
+// many as it has virtual servers.
+type many struct {
+	told  int
+	kinds []manyOf
+}
+
+type manyOf struct {
+	kind, from, to string
+	n              int
+}
+
+// more reports whether one more transition is too many to be told.
+func (m *many) more(kind, from, to string) bool {
+	if m == nil {
+		return false
+	}
+	if m.told++; m.told <= mostTold {
+		return false
+	}
+	for i := range m.kinds {
+		if k := &m.kinds[i]; k.kind == kind && k.from == from && k.to == to {
+			k.n++
+			return true
+		}
+	}
+	m.kinds = append(m.kinds, manyOf{kind, from, to, 1})
+	return true
+}
+
+func (m *many) end(told func(string)) {
+	if told == nil {
+		return
+	}
+	for _, k := range m.kinds {
+		told(fmt.Sprintf("and %d more of kind %s: %s -> %s", k.n, k.kind, k.from, k.to))
+	}
 }
 
 type virtualServer struct {
@@ -55,6 +105,8 @@ type virtualServer struct {
 	real  []*realServer
 
 	suspended bool // ha_suspend, and no address of it is on this box
+	stale     bool // it is not as world.shown has it
+	whole     bool // all its checks could be built
 }
 
 type realServer struct {
@@ -103,6 +155,7 @@ func (r *realServer) verdict() (alive bool, reason string) {
 // The change it made, if any, is in the ring of transitions.
 func (w *world) result(c *check, o outcome, now time.Time) (changed bool, next time.Duration) {
 	w.probes++
+	c.stale()
 	c.last, c.took, c.detail = now, o.took, o.reason
 	if o.local {
 		return false, max(c.spec.DelayLoop, minDelay)
@@ -164,6 +217,7 @@ func (w *world) judge(r *realServer, reason string, now time.Time) {
 		from = stateInit
 	}
 	r.alive, r.known, r.since = alive, true, now
+	r.vs.stale, w.news = true, true
 	if !alive {
 		reason = why
 	}
@@ -183,15 +237,17 @@ func (w *world) judgeVirtual(vs *virtualServer, reason string, now time.Time) {
 	if !vs.known {
 		from = stateInit
 	}
-	vs.known = true
-	text := fmt.Sprintf("live weight %d, quorum %d", weight, vs.q.need)
+	vs.known, vs.stale, w.news = true, true, true
+	var buf [64]byte // not Sprintf: there may be ten thousand of them at once
+	text := strconv.AppendInt(append(buf[:0], "live weight "...), int64(weight), 10)
+	text = strconv.AppendInt(append(text, ", quorum "...), int64(vs.q.need), 10)
 	if vs.q.hysteresis > 0 {
-		text += fmt.Sprintf(", hysteresis %d", vs.q.hysteresis)
+		text = strconv.AppendInt(append(text, ", hysteresis "...), int64(vs.q.hysteresis), 10)
 	}
 	if reason != "" {
-		text += " (" + reason + ")"
+		text = append(append(append(text, " ("...), reason...), ')')
 	}
-	w.tell(vs.conf.Name, kindVirtual, from, stateName(vs.q.up), text, now)
+	w.tell(vs.conf.Name, kindVirtual, from, stateName(vs.q.up), string(text), now)
 }
 
 func (vs *virtualServer) weight() int {
@@ -213,7 +269,7 @@ func (w *world) tell(object, kind, from, to, reason string, now time.Time) {
 	w.seq++
 	t := status.Transition{Seq: w.seq, Time: now, Object: object, Kind: kind, From: from, To: to, Reason: reason}
 	w.ring = append(w.ring, t)
-	if w.told != nil {
+	if w.told != nil && !w.many.more(kind, from, to) {
 		w.told(t)
 	}
 	if len(w.ring) >= 2*status.RingSize {
@@ -226,21 +282,53 @@ func (w *world) tell(object, kind, from, to, reason string, now time.Time) {
 func (w *world) state(applied status.Applied) status.Health {
 	h := status.Health{
 		Applied: applied,
-		Servers: make([]status.VirtualServerHealth, 0, len(w.servers)),
 		Probes:  w.probes,
 		// Only ever appended to behind this length.
 		Transitions: w.ring[max(0, len(w.ring)-status.RingSize):len(w.ring):len(w.ring)],
 	}
-	// One piece of memory for all: a state is built for each thing that changes.
-	reals, checks := 0, 0
+	if w.shown == nil {
+		w.shown = w.show(w.servers)
+		h.Servers = w.shown
+		return h
+	}
+	// Of a large table mostly one has changed; the list before belongs to its readers.
+	var stale []*virtualServer
 	for _, vs := range w.servers {
+		if vs.stale {
+			stale = append(stale, vs)
+		}
+	}
+	if len(stale) > 0 {
+		next := make([]status.VirtualServerHealth, len(w.servers))
+		fresh := w.show(stale)
+		copy(next, w.shown)
+		k := 0
+		for i, vs := range w.servers {
+			if k < len(stale) && vs == stale[k] {
+				next[i] = fresh[k]
+				k++
+			}
+		}
+		w.shown = next
+	}
+	h.Servers = w.shown
+	return h
+}
+
+// show is what is published of virtual servers.
+func (w *world) show(list []*virtualServer) []status.VirtualServerHealth {
+	out := make([]status.VirtualServerHealth, 0, len(list))
+	// One piece of memory for all.
+	reals, checks := 0, 0
+	for _, vs := range list {
 		reals += len(vs.real)
 		for _, r := range vs.real {
 			checks += len(r.checks)
 		}
 	}
 	allReals, allChecks := make([]status.RealServerHealth, 0, reals), make([]status.CheckHealth, 0, checks)
-	for _, vs := range w.servers {
+	for _, vs := range list {
+		vs.stale = false
 		v := status.VirtualServerHealth{Name: vs.conf.Name, QuorumUp: vs.q.up, Weight: vs.weight(), Quorum: vs.q.need}
 		start := len(allReals)
 		for _, r := range vs.real {
@@ -257,7 +345,7 @@ func (w *world) state(applied status.Applied) status.Health {
 			allReals = append(allReals, rs)
 		}
 		v.Real = allReals[start:len(allReals):len(allReals)]
-		h.Servers = append(h.Servers, v)
+		out = append(out, v)
 	}
-	return h
+	return out
 }

@@ -63,7 +63,7 @@ func TestWorld(t *testing.T) {
 	cfg := configOf(tcpCheck(1, false), tcpCheck(2, false))
 	w := newWorld()
 	var seen uint64
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	wantLines(t, w, &seen, "[10.0.0.2]:tcp:80: INIT -> UP: live weight 2, quorum 1")
 	probe(w, 1, true)
 	probe(w, 2, false)
@@ -78,7 +78,7 @@ func TestWorld(t *testing.T) {
 	// A reload with the same checks changes nothing, whatever else changes.
 	again := configOf(tcpCheck(1, false), tcpCheck(2, false))
 	again.VirtualServers[0].Scheduler = "wlc"
-	added, removed, _ := w.apply(again, t0)
+	added, removed, _ := applyTo(w, again, t0)
 	if len(added)+len(removed) != 0 {
 		t.Errorf("added %d, removed %d", len(added), len(removed))
 	}
@@ -87,7 +87,7 @@ func TestWorld(t *testing.T) {
 	// Other timing: the state stays.
 	slow := tcpCheck(1, false)
 	slow.DelayLoop = time.Minute
-	added, removed, _ = w.apply(configOf(slow, tcpCheck(2, false)), t0)
+	added, removed, _ = applyTo(w, configOf(slow, tcpCheck(2, false)), t0)
 	if len(added) != 1 || len(removed) != 1 {
 		t.Errorf("added %d, removed %d", len(added), len(removed))
 	}
@@ -96,7 +96,7 @@ func TestWorld(t *testing.T) {
 	// Another question: up again, and the first failure is enough.
 	other := tcpCheck(1, false)
 	other.ConnectTimeout = time.Second
-	w.apply(configOf(other, tcpCheck(2, false)), t0)
+	applyTo(w, configOf(other, tcpCheck(2, false)), t0)
 	wantLines(t, w, &seen,
 		"[10.0.1.1]:tcp:80 of [10.0.0.2]:tcp:80: DOWN -> UP: no check says otherwise any more",
 		"[10.0.0.2]:tcp:80: DOWN -> UP: live weight 1, quorum 1")
@@ -113,7 +113,7 @@ func TestWorld(t *testing.T) {
 func TestWorldAlpha(t *testing.T) {
 	w := newWorld()
 	var seen uint64
-	w.apply(configOf(tcpCheck(1, true), tcpCheck(2, true)), t0)
+	applyTo(w, configOf(tcpCheck(1, true), tcpCheck(2, true)), t0)
 	wantLines(t, w, &seen, "[10.0.0.2]:tcp:80: INIT -> DOWN: live weight 0, quorum 1")
 	probe(w, 2, false)
 	wantLines(t, w, &seen, "[10.0.1.2]:tcp:80 of [10.0.0.2]:tcp:80: INIT -> DOWN: TCP_CHECK: connection refused")
@@ -127,11 +127,11 @@ func TestWorldAlpha(t *testing.T) {
 	more := tcpCheck(1, true)
 	more.Port = 81
 	cfg.VirtualServers[0].Real[0].Checks = append(cfg.VirtualServers[0].Real[0].Checks, more)
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	wantLines(t, w, &seen)
 	// A new server begins down.
 	third := configOf(tcpCheck(1, true), tcpCheck(2, true), tcpCheck(3, true))
-	w.apply(third, t0)
+	applyTo(w, third, t0)
 	if w.servers[0].real[2].alive {
 		t.Error("a new alpha server must prove itself")
 	}
@@ -143,7 +143,7 @@ func TestWorldAnd(t *testing.T) {
 	second := tcpCheck(2, false)
 	cfg.VirtualServers[0].Real[0].Checks = append(cfg.VirtualServers[0].Real[0].Checks, second)
 	w := newWorld()
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	rs := w.servers[0].real[0]
 	for _, step := range []struct {
 		last byte
@@ -161,7 +161,7 @@ func TestWorldState(t *testing.T) {
 	cfg := configOf(tcpCheck(1, false), tcpCheck(2, false))
 	cfg.VirtualServers[0].Real[1].Weight = 3
 	w := newWorld()
-	w.apply(cfg, t0)
+	applyTo(w, cfg, t0)
 	probe(w, 2, false)
 	got := w.state(status.Applied{Config: 7})
 	addr := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 1, n}) }
@@ -187,7 +187,7 @@ func TestWorldState(t *testing.T) {
 // TestRing: a storm keeps the newest, and what was published stays as it was.
 func TestRing(t *testing.T) {
 	w := newWorld()
-	w.apply(configOf(tcpCheck(1, false)), t0)
+	applyTo(w, configOf(tcpCheck(1, false)), t0)
 	old := w.state(status.Applied{}).Transitions
 	for i := range 5000 {
 		probe(w, 1, i%3 == 0)
@@ -268,7 +268,7 @@ func TestRun(t *testing.T) {
 // server down that nobody looked at.
 func TestBadRegexCountsAsUp(t *testing.T) {
 	w := newWorld()
-	_, _, errs := w.apply(configOf(model.Check{Kind: model.HTTPGet, URLs: []model.URL{{Regex: "("}}}), t0)
+	_, _, errs := applyTo(w, configOf(model.Check{Kind: model.HTTPGet, URLs: []model.URL{{Regex: "("}}}), t0)
 	if len(errs) != 1 || !w.servers[0].real[0].alive {
 		t.Errorf("errors %v, alive %t", errs, w.servers[0].real[0].alive)
 	}
@@ -276,7 +276,7 @@ func TestBadRegexCountsAsUp(t *testing.T) {
 
 func TestStateSize(t *testing.T) {
 	w := newWorld()
-	w.apply(configOf(tcpCheck(1, false)), t0)
+	applyTo(w, configOf(tcpCheck(1, false)), t0)
 	b, err := json.Marshal(w.state(status.Applied{}))
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func TestNetworkComesLate(t *testing.T) {
 	cfg := &model.Config{VirtualServers: []model.VirtualServer{{Name: "v", Quorum: 1, Real: []model.RealServer{
 		{Addr: tcpCheck(5, false).Addr, Port: 80, ConfPort: 80, Weight: 1, Checks: []model.Check{tcpCheck(5, false)}},
 	}}}}
-	added, _, errs := w.apply(cfg, t0)
+	added, _, errs := applyTo(w, cfg, t0)
 	if len(added) != 1 || errs != nil {
 		t.Fatal(added, errs)
 	}
