@@ -79,6 +79,9 @@ func (r *run) programTable(ctx context.Context, t table) error {
 		if _, v, ok := strings.Cut(line, figure.Version); ok {
 			r.report.IPVSAdm = "ipvsadm " + versionWord.FindString(v)
 		}
+		if strings.Contains(line, "of processor time") { // who it went to: no figure, but where to look next
+			r.logf("%s", strings.TrimSpace(line))
+		}
 		_, text, ok := strings.Cut(line, figure.Mark)
 		if !ok {
 			continue

@@ -12,12 +12,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,6 +133,38 @@ func inNamespace(t *testing.T, f func(*testing.T)) {
 	}
 }
 
+// running are the processes of the box, by service.
+var running = map[string]int{}
+
+// clocks is the processor time that each of them has used so far, and this test
+// under "bench".
+func clocks() map[string]time.Duration {
+	out := map[string]time.Duration{}
+	read := func(name string, pid int) {
+		var ts unix.Timespec
+		// MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of posix-timers.h: to the nanosecond, where /proc counts ticks.
+		if unix.ClockGettime(int32(^pid)<<3|2, &ts) == nil {
+			out[name] = time.Duration(ts.Nano())
+		}
+	}
+	for name, pid := range running {
+		read(name, pid)
+	}
+	read("bench", os.Getpid())
+	return out
+}
+
+// spent logs who used the processor since before.
+func spent(t *testing.T, what string, before map[string]time.Duration) {
+	t.Helper()
+	var out []string
+	now := clocks()
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		out = append(out, fmt.Sprintf("%s %.1f", name, (now[name]-before[name]).Seconds()*1000))
+	}
+	t.Logf("%s, ms of processor time: %s", what, strings.Join(out, ", "))
+}
+
 // process starts a service as init does: descriptor 3 its listener, 4 the pipe
 // to init, the environment of the table of services.
 func process(t *testing.T, dir ipc.Dir, data, name string) (stop func()) {
@@ -162,7 +196,9 @@ func process(t *testing.T, dir ipc.Dir, data, name string) (stop func()) {
 	}
 	lf.Close()
 	w.Close()
+	running[name] = cmd.Process.Pid
 	return func() {
+		delete(running, name)
 		cmd.Process.Signal(syscall.SIGKILL)
 		cmd.Wait()
 		r.Close()
@@ -285,6 +321,7 @@ func commit(t *testing.T) {
 	defer cancel()
 	call := func(inKernel, told string, weight int) bool {
 		candidate := status.Candidate{Text: text(weight), Name: "bench.conf", Author: "bench"}
+		before := clocks()
 		start := time.Now()
 		done := make(chan error, 1)
 		go func() {
@@ -297,12 +334,14 @@ func commit(t *testing.T) {
 		}()
 		if becomes(t, "commit", weight) {
 			print(inKernel, time.Since(start))
+			spent(t, inKernel, before)
 		}
 		if err := <-done; err != nil {
 			t.Errorf("commit: %v", err)
 			return false
 		}
 		print(told, time.Since(start))
+		spent(t, told, before)
 		return true
 	}
 	// The first commit finds every process at work.
@@ -324,6 +363,7 @@ func order(ctx context.Context, t *testing.T, dir ipc.Dir) {
 	t.Helper()
 	i := *services - 1
 	real := netip.AddrFrom4([4]byte{10, byte(1 + i/250), byte(i % 250), byte(*servers)})
+	before := clocks()
 	start := time.Now()
 	err := dir.Client("ipvs").Call(ctx, "order", status.ServerOrder{Addr: real, Port: 80, Action: status.OrderWeight, Weight: 3, By: "bench"}, nil)
 	took := time.Since(start)
@@ -332,6 +372,7 @@ func order(ctx context.Context, t *testing.T, dir ipc.Dir) {
 		return
 	}
 	print(figure.Order, took)
+	spent(t, figure.Order, before)
 	start = time.Now()
 	out, err := exec.Command("/bin/ipvsadm", "-e", "-t", last(i).String()+":80", "-r", real.String()+":80", "-g", "-w", "4").CombinedOutput()
 	took = time.Since(start)
