@@ -27,6 +27,8 @@ type flight struct {
 	cookie uint32 // sequence number of the SYN, or in the echo's payload
 	packet []byte
 	tries  int
+	seeks  int          // times that the link-layer address was not known
+	why    string       // it could not be sent so far
 	wire   bool         // through the VIP: sent and heard below the IP layer
 	send   func() error // nil: to the check's own address, with others of the same turn
 	began  time.Time
@@ -204,9 +206,14 @@ func (l *loop) transmit(c *check, now time.Time) {
 	} else {
 		err = l.flights.socks.Queue(f.packet, c.spec.Addr.Unmap(), c.spec.Mark, c.spec.BindInterface, f.port)
 	}
+	if errors.Is(err, raw.ErrNoNeighbor) {
+		l.seek(c, err, now)
+		return
+	}
 	if err != nil && l.unsent(c, err, now) {
 		return
 	}
+	f.why = ""
 	at := f.began.Add(c.spec.ConnectTimeout)
 	if f.tries < len(resend) && f.proto != raw.UDP {
 		if again := now.Add(resend[f.tries]); again.Before(at) {
@@ -216,6 +223,27 @@ func (l *loop) transmit(c *check, now time.Time) {
 	f.tries++
 	l.timers.set(c, at)
 }
+
+// seek waits for the kernel to learn the link-layer address of a server: what
+// was sent to make it learn is on its way. The probe of the server's own address
+// need not have done so: bind_if may have led it over another link.
+func (l *loop) seek(c *check, err error, now time.Time) {
+	f := c.edge.flight
+	pause := min(firstSeek<<min(f.seeks, 10), lastSeek)
+	f.seeks++
+	f.why = err.Error()
+	at := f.began.Add(c.spec.ConnectTimeout)
+	if again := now.Add(pause); again.Before(at) {
+		at = again
+	}
+	l.timers.set(c, at)
+}
+
+// Pauses of seek. The kernel itself asks for an address once a second.
+const (
+	firstSeek = 5 * time.Millisecond
+	lastSeek  = 500 * time.Millisecond
+)
 
 // unsent reports whether a packet that could not be sent ends its probe: where
 // the box is too busy it is sent again later.
@@ -232,6 +260,10 @@ func (l *loop) waited(c *check, now time.Time) {
 	f := c.edge.flight
 	if now.Before(f.began.Add(c.spec.ConnectTimeout)) {
 		l.transmit(c, now)
+		return
+	}
+	if f.why != "" {
+		l.finish(c, outcome{reason: f.why}, now)
 		return
 	}
 	if c.edge.asked != nil {
@@ -306,7 +338,7 @@ func (l *loop) lost(p *raw.Packet, now time.Time) {
 	}
 	f := c.edge.flight
 	if f.proto != p.About.Proto || f.remote.Addr() != p.About.Dst.Addr() ||
-		f.proto == raw.TCP && p.About.Seq != f.cookie || f.proto <= raw.UDP && f.remote.Port() != p.About.Dst.Port() && f.proto != raw.ICMP {
+		f.proto == raw.TCP && p.About.Seq != f.cookie || f.proto == raw.UDP && p.About.Sum != raw.UDPSum(f.packet) || f.proto <= raw.UDP && f.remote.Port() != p.About.Dst.Port() && f.proto != raw.ICMP {
 		return
 	}
 	why := p.Why()
@@ -403,16 +435,22 @@ func (l *loop) beginVIP(c *check, now time.Time) {
 		}
 		c.edge.asked, payload = x, x.Payload()
 	}
-	var mac []byte
-	if v.forward == model.DR {
-		if mac, err = socks.Neighbor(route, v.real); err != nil {
-			fail(err)
-			return
-		}
-	}
 	l.launch(c, f, payload, now)
+	var mac []byte
+	known := false
 	f.send = func() error {
 		if v.forward == model.DR {
+			if !known {
+				if mac, err = socks.Neighbor(route, v.real); errors.Is(err, raw.ErrNoNeighbor) {
+					// Any packet makes the kernel ask for it. The echo's number is
+					// none that a probe has, so that nobody takes the answer.
+					socks.Send(raw.AppendEcho(nil, route.Src, v.real.WithZone(""), socks.ID, 0, nil), v.real, c.spec.Mark, "")
+				}
+				if err != nil {
+					return err
+				}
+				known = true
+			}
 			return socks.SendWire(f.packet, route.Index, mac)
 		}
 		t := raw.Tunnel{Type: v.tunnel.Type, Port: v.tunnel.Port, Csum: v.tunnel.Csum != "" && v.tunnel.Csum != "nocsum"}

@@ -20,6 +20,7 @@ import (
 // own: 10.66.0.1 and fd66::1, 10.66.0.2 and fd66::2.
 type pair struct {
 	director, server netns.NsHandle
+	name             string // of the server's namespace
 }
 
 func must(t testing.TB, args ...string) {
@@ -45,7 +46,7 @@ func newPair(t testing.TB, v6 bool) *pair {
 		must(t, "ip", "-n", n, "addr", "add", fmt.Sprintf("fd66::%d/64", i+1), "dev", "eth0", "nodad")
 		must(t, "ip", "-n", n, "link", "set", "eth0", "up")
 	}
-	p := &pair{}
+	p := &pair{name: s}
 	for name, h := range map[string]*netns.NsHandle{d: &p.director, s: &p.server} {
 		got, err := netns.GetFromName(name)
 		if err != nil {

@@ -42,18 +42,29 @@ func (l *loop) ask(c *check, now time.Time) {
 // the deadline either.
 func (l *loop) replied(c *check, now time.Time) {
 	room := min(datagram.ReplyRoom(c.spec), len(l.buf))
+	var refused error
 	for range 16 {
 		n, err := sysRead(c.edge.fd, l.buf[:room])
 		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN && refused == nil:
+			return
+		case err == unix.EAGAIN:
+			l.finish(c, outcome{reason: explain(refused)}, now)
 			return
 		case err != nil:
-			l.finish(c, outcome{reason: explain(err)}, now)
-			return
+			// The kernel tells an ICMP error before the datagrams that came sooner: an
+			// answer counts, whatever else came after it.
+			refused = err
+			continue
 		}
 		if l.judged(c, l.buf[:n], now) {
 			return
 		}
+	}
+	if refused != nil {
+		l.finish(c, outcome{reason: explain(refused)}, now)
 	}
 }
 

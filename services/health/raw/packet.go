@@ -231,7 +231,17 @@ type Quoted struct {
 	Proto    byte
 	Src, Dst netip.AddrPort
 	Seq      uint32 // TCP
+	Sum      uint16 // UDP: the checksum, which no other payload is likely to have
 	ID, Num  uint16 // echo
+}
+
+// UDPSum is the checksum of a whole UDP packet as AppendUDP made it.
+func UDPSum(b []byte) uint16 {
+	_, _, proto, rest, ok := header(b)
+	if !ok || proto != UDP || len(rest) < udpHead {
+		return 0
+	}
+	return binary.BigEndian.Uint16(rest[6:])
 }
 
 // Parse reads a whole IPv4 or IPv6 packet.
@@ -335,6 +345,7 @@ func quoted(b []byte) (Quoted, bool) {
 		q.Seq = binary.BigEndian.Uint32(rest[4:])
 	case UDP:
 		q.Src, q.Dst = ports(src, dst, rest)
+		q.Sum = binary.BigEndian.Uint16(rest[6:])
 	case ICMP, ICMPv6:
 		q.Src, q.Dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
 		if rest[0] != icmpEcho && rest[0] != icmp6Echo {
