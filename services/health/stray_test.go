@@ -67,7 +67,7 @@ func TestAnswerBeforeError(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.close()
-		l.apply(configOf(spec), time.Now())
+		applyIn(l, configOf(spec), time.Now())
 		c := w.checks[keyOf(&spec)]
 		l.timers.remove(c)
 		l.begin(c, time.Now())
@@ -106,7 +106,7 @@ func TestStrayError(t *testing.T) {
 	}
 	defer l.close()
 	spec := testCheck(model.UDPCheck, netip.MustParseAddrPort("192.0.2.2:53"))
-	l.apply(configOf(spec), time.Now())
+	applyIn(l, configOf(spec), time.Now())
 	c := l.w.checks[keyOf(&spec)]
 	if err := l.openFlights(raw.Wire, false); err != nil {
 		t.Fatal(err)
