@@ -341,7 +341,7 @@ func TestDatagrams(t *testing.T) {
 		{true, "answer NOERROR", ""}, {false, "answer REFUSED", ""}, {false, "connection refused", ""},
 		{false, "no answer within 200ms", ""}, {false, "no answer within 200ms", ""},
 		{true, "nothing refused within 200ms", ""}, {false, "connection refused", ""},
-		{true, "reply of 4 bytes", ""}, {false, "byte 0 of the reply is 0x01, want 0x70", ".nope "}, {false, "no reply within 200ms", ""},
+		{true, "reply of 4 bytes", ""}, {false, "byte 0 of the reply is 0x01, want 0x70", "?nope "}, {false, "no reply within 200ms", ""},
 	} {
 		wantVerdict(t, fmt.Sprint(i), got[i], want.ok, want.why)
 		if !strings.HasPrefix(got[i].fault.answer, want.answer) || !want.ok && got[i].fault.detail != got[i].detail {
