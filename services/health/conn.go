@@ -1,6 +1,7 @@
 package health
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -220,12 +221,12 @@ func (l *loop) receive(c *check, now time.Time) {
 			l.finish(c, broken(talk, explain(err)), now)
 			return
 		case n == 0:
-			l.finish(c, verdict(talk), now)
+			l.conclude(c, now)
 			return
 		}
 		more, done := talk.Hear(l.buf[:n])
 		if done {
-			l.finish(c, verdict(talk), now)
+			l.conclude(c, now)
 			return
 		}
 		if len(more) > 0 {
@@ -240,19 +241,39 @@ func (l *loop) receive(c *check, now time.Time) {
 	}
 }
 
+// conclude ends a probe whose answer is here. A regex over much text would keep
+// all other checks waiting, so it has a goroutine, and they have one for all.
+func (l *loop) conclude(c *check, now time.Time) {
+	talk := c.edge.talk
+	if !dialog.Heavy(talk) {
+		l.finish(c, verdict(talk), now)
+		return
+	}
+	l.closeSocket(c)
+	l.timers.remove(c)
+	c.edge.phase, c.edge.talk = working, nil
+	l.thinks.do(false, func(context.Context) {
+		wakeMonitor()
+		o := verdict(talk)
+		dialog.Release(talk)
+		l.post(func(now time.Time) { l.finish(c, o, now) })
+	})
+}
+
 func verdict(d dialog.Dialog) outcome {
 	ok, reason := d.End()
-	return outcome{ok: ok, reason: reason, answer: d.Evidence()}
+	return outcome{ok: ok, local: dialog.Starved(d), reason: reason, answer: d.Evidence()}
 }
 
 // broken is the outcome of a stream that ended by an error. A dialog that had
 // its verdict before keeps it.
 func broken(d dialog.Dialog, err string) outcome {
-	o := verdict(d)
-	if !o.ok || !dialog.Known(d) {
-		o.ok, o.reason = false, d.Broken(err)
+	if dialog.Known(d) {
+		if o := verdict(d); o.ok {
+			return o
+		}
 	}
-	return o
+	return outcome{reason: d.Broken(err), answer: d.Evidence()}
 }
 
 // isLocal tells errors of our own socket from those that say something about

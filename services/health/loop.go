@@ -28,6 +28,7 @@ type edge struct {
 	talk  dialog.Dialog
 	asked datagram.Exchange
 	own   *outcome // through_vip: the first half went well
+	slow  bool     // the last probe took too long: see workers
 	gone  bool     // removed by a reload while a worker was busy with it
 
 	flight *flight
@@ -84,9 +85,11 @@ type loop struct {
 	flights  flights
 	material *material // of the SSL block
 
-	tls  *workers
-	misc *workers
-	run  runScript
+	tls    *workers
+	misc   *workers
+	thinks *workers
+	cores  tokens
+	run    runScript
 
 	changed bool // a verdict changed since the last publish
 	touched bool // a probe was done since the last publish
@@ -111,7 +114,7 @@ func newLoop(w *world, run runScript) (*loop, error) {
 		w: w, io: io, wk: wk, addrs: -1, byFD: map[int32]*check{}, buf: make([]byte, readSize), run: run,
 	}
 	l.arrive = func(p *raw.Packet) { l.arrived(p, l.now) }
-	l.tls, l.misc = newWorkers(maxTLS), newWorkers(maxScripts)
+	l.tls, l.misc, l.thinks, l.cores = newWorkers(maxTLS), newWorkers(maxScripts), newWorkers(maxThinks), newTokens()
 	return l, nil
 }
 
@@ -140,6 +143,7 @@ func (l *loop) close() {
 	}
 	l.tls.close()
 	l.misc.close()
+	l.thinks.close()
 	if l.addrs >= 0 {
 		unix.Close(l.addrs)
 	}
@@ -282,6 +286,7 @@ func (l *loop) drop(c *check) {
 	l.timers.remove(c)
 	l.closeSocket(c)
 	l.land(c)
+	c.edge.forget()
 }
 
 // due is called when the one timer of a check fires.
@@ -310,6 +315,15 @@ func (c *check) silence(now time.Time) outcome {
 	}
 	ok, reason := d.Stalled(step, patience(c.spec))
 	return outcome{ok: ok, reason: reason, answer: d.Evidence()}
+}
+
+// patient is when a probe has taken so long that the next one has to stand in
+// the queue of the slow ones.
+func (c *check) patient() time.Duration {
+	if c.spec.Kind == model.MiscCheck {
+		return c.scriptLimit()
+	}
+	return c.spec.ConnectTimeout
 }
 
 // patience is how long a whole answer may take. keepalived only limits the
@@ -359,7 +373,12 @@ func (l *loop) begin(c *check, now time.Time) {
 }
 
 // forget drops what belongs to one probe only.
-func (e *edge) forget() { e.talk, e.asked, e.out, e.own = nil, nil, nil, nil }
+func (e *edge) forget() {
+	if e.talk != nil {
+		dialog.Release(e.talk)
+	}
+	e.talk, e.asked, e.out, e.own = nil, nil, nil, nil
+}
 
 // finish ends a probe and sets the timer of the next one.
 func (l *loop) finish(c *check, o outcome, now time.Time) {
@@ -383,6 +402,7 @@ func (l *loop) finish(c *check, o outcome, now time.Time) {
 		return
 	}
 	o.took = now.Sub(c.edge.began)
+	c.edge.slow = o.took >= c.patient()
 	changed, next := l.w.result(c, o, now)
 	l.touched = true
 	l.changed = l.changed || changed

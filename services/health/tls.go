@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -94,9 +95,10 @@ func openKey(b []byte, password string) ([]byte, error) {
 func (l *loop) beginTLS(c *check) {
 	c.edge.phase = working
 	spec, u, talk, mat := c.spec, &c.spec.URLs[c.m.url], c.dialog(true), l.material
-	l.tls.do(func(ctx context.Context) {
+	l.tls.do(c.edge.slow, func(ctx context.Context) {
 		began := time.Now() // time in the queue is ours, not the server's
-		o := probeTLS(ctx, spec, u, talk, mat)
+		o := probeTLS(ctx, l.cores, spec, u, talk, mat)
+		dialog.Release(talk)
 		l.post(func(now time.Time) {
 			c.edge.began = began
 			l.finish(c, o, now)
@@ -108,7 +110,7 @@ func (l *loop) beginTLS(c *check) {
 // are verified with tls_verify only, as keepalived verifies none: the check asks
 // whether the service answers, and real servers carry certificates for the
 // virtual one.
-func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, talk dialog.Dialog, mat *material) outcome {
+func probeTLS(ctx context.Context, cores tokens, spec *model.Check, u *model.URL, talk dialog.Dialog, mat *material) outcome {
 	whole := patience(spec)
 	ctx, cancel := context.WithTimeout(ctx, whole)
 	defer cancel()
@@ -127,7 +129,9 @@ func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, talk dialog.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	conn := tls.Client(raw, tlsConfig(spec, u, mat))
+	cores.take()
+	defer cores.give()
+	conn := tls.Client(politeConn{raw, cores}, tlsConfig(spec, u, mat))
 	step := func() {
 		// Not past the end of patience: AfterFunc has set a deadline long ago then.
 		if end, _ := ctx.Deadline(); ctx.Err() == nil {
@@ -188,13 +192,26 @@ func probeTLS(ctx context.Context, spec *model.Check, u *model.URL, talk dialog.
 	return verdict(talk)
 }
 
+// everySuite are all cipher suites: old servers are still servers.
+var everySuite = sync.OnceValue(func() (ids []uint16) {
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		ids = append(ids, s.ID)
+	}
+	return ids
+})
+
+// curves leave the hybrids out that no quantum computer shall ever break: a probe
+// says nothing that is worth it, their keys cost more than the rest of the
+// handshake, and make the first message so long that some boxes on the way drop it.
+var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
 func tlsConfig(spec *model.Check, u *model.URL, mat *material) *tls.Config {
-	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, SessionTicketsDisabled: true}
+	cfg := &tls.Config{
+		InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, SessionTicketsDisabled: true,
+		CipherSuites: everySuite(), CurvePreferences: curves,
+	}
 	if mat != nil {
 		cfg.Certificates = mat.certificate
-	}
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		cfg.CipherSuites = append(cfg.CipherSuites, s.ID) // old servers are still servers
 	}
 	if spec.HTTP2 {
 		cfg.NextProtos = []string{"h2"}

@@ -152,3 +152,7 @@ func (w *waiter) poll(ordinary bool) (int, error) {
 	}
 	return 0, e
 }
+
+// wakeMonitor is for who computes for long: on one processor Go's monitor, which
+// may be asleep, is what lets the loop in between.
+func wakeMonitor() { unix.Syscall(unix.SYS_GETPID, 0, 0, 0) }

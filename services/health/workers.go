@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -14,19 +15,24 @@ import (
 // another service that lasts as long as the script; neither fits the epoll
 // loop. They get goroutines, bounded in number, that exist only while busy.
 const (
-	maxTLS     = 256 // probes of SSL_GET at one time; about 60 KiB each
-	maxScripts = 32  // scripts of MISC_CHECK at one time
+	maxTLS     = 1024 // probes of SSL_GET at one time; one that waits for a silent server holds about 15 KiB
+	maxScripts = 32   // scripts of MISC_CHECK at one time
+	maxThinks  = 1    // regexes over long answers at one time
 )
 
-// workers runs jobs, at most so many at one time, in the order given.
+// workers runs jobs, at most so many at one time. There are two queues: who
+// took too long the last time stands in one of its own. It has at most three
+// quarters of the places, so that silent servers, however many, do not keep the
+// others from being asked on time; and at least a quarter, so that they are
+// asked at all.
 type workers struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	most   int
 
 	mu    sync.Mutex
-	busy  int
-	queue []func(context.Context)
+	busy  [2]int // ordinary, slow
+	queue [2][]func(context.Context)
 	wg    sync.WaitGroup
 }
 
@@ -35,32 +41,51 @@ func newWorkers(most int) *workers {
 	return &workers{ctx: ctx, cancel: cancel, most: most}
 }
 
-func (p *workers) do(job func(context.Context)) {
+func (p *workers) do(slow bool, job func(context.Context)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() != nil {
 		return
 	}
-	if p.busy >= p.most {
-		p.queue = append(p.queue, job) // at most one entry a check
-		return
+	lane := 0
+	if slow {
+		lane = 1
 	}
-	p.busy++
-	p.wg.Add(1)
-	go p.work(job)
+	p.queue[lane] = append(p.queue[lane], job) // at most one entry a check
+	if job, lane := p.next(); job != nil {
+		p.wg.Add(1)
+		go p.work(job, lane)
+	}
 }
 
-func (p *workers) work(job func(context.Context)) {
+// next takes the job that may begin now, nil: none.
+func (p *workers) next() (job func(context.Context), lane int) {
+	room := p.busy[0]+p.busy[1] < p.most
+	switch {
+	case !room || p.ctx.Err() != nil:
+		return nil, 0
+	case len(p.queue[1]) > 0 && p.busy[1] < max(p.most/4, 1) && (p.most > 1 || len(p.queue[0]) == 0):
+		lane = 1
+	case len(p.queue[0]) > 0:
+	case len(p.queue[1]) > 0 && p.busy[1] < p.most-p.most/4:
+		lane = 1
+	default:
+		return nil, 0
+	}
+	q := p.queue[lane]
+	job, q[0] = q[0], nil
+	p.queue[lane] = q[1:]
+	p.busy[lane]++
+	return job, lane
+}
+
+func (p *workers) work(job func(context.Context), lane int) {
 	defer p.wg.Done()
 	for job != nil {
 		job(p.ctx)
 		p.mu.Lock()
-		job = nil
-		if len(p.queue) > 0 && p.ctx.Err() == nil {
-			job, p.queue = p.queue[0], p.queue[1:]
-		} else {
-			p.busy--
-		}
+		p.busy[lane]--
+		job, lane = p.next()
 		p.mu.Unlock()
 	}
 }
@@ -69,23 +94,50 @@ func (p *workers) work(job func(context.Context)) {
 func (p *workers) close() {
 	p.mu.Lock()
 	p.cancel()
-	p.queue = nil
+	p.queue = [2][]func(context.Context){}
 	p.mu.Unlock()
 	p.wg.Wait()
+}
+
+// tokens are held while TLS computes, not while it waits: a thousand handshakes
+// that go on at one time would keep the loop from its turn.
+type tokens chan struct{}
+
+func newTokens() tokens { return make(tokens, 2) }
+
+func (t tokens) take() { t <- struct{}{} }
+func (t tokens) give() { <-t }
+
+// politeConn gives its token away while it waits for the server. Writing does
+// not wait: what a probe says fits the socket's buffer.
+type politeConn struct {
+	net.Conn
+	cores tokens
+}
+
+func (c politeConn) Read(b []byte) (int, error) {
+	c.cores.give()
+	defer c.cores.take()
+	return c.Conn.Read(b)
 }
 
 // runScript does a MISC_CHECK script through notify, which owns all scripts.
 type runScript func(ctx context.Context, r status.Run) (status.RunResult, error)
 
+// scriptLimit is how long the script of a MISC_CHECK may take.
+func (c *check) scriptLimit() time.Duration {
+	if c.spec.MiscTimeout > 0 {
+		return c.spec.MiscTimeout
+	}
+	return c.spec.DelayLoop
+}
+
 // beginScript hands a MISC_CHECK to a worker.
 func (l *loop) beginScript(c *check) {
 	c.edge.phase = working
 	spec := c.spec
-	run := status.Run{Name: fmt.Sprintf("MISC_CHECK %s %x", target(spec), c.ident), Command: spec.Command, Timeout: spec.MiscTimeout}
-	if run.Timeout <= 0 {
-		run.Timeout = spec.DelayLoop
-	}
-	l.misc.do(func(ctx context.Context) {
+	run := status.Run{Name: fmt.Sprintf("MISC_CHECK %s %x", target(spec), c.ident), Command: spec.Command, Timeout: c.scriptLimit()}
+	l.misc.do(c.edge.slow, func(ctx context.Context) {
 		// The script's own limit is notify's; this one is for a notify that hangs.
 		ctx, cancel := context.WithTimeout(ctx, run.Timeout+5*time.Second)
 		defer cancel()

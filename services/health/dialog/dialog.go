@@ -37,6 +37,10 @@ const (
 	maxHeader = 16 << 10 // bytes of status line and header fields
 	maxRegex  = 1 << 20  // bytes of body that a regex is matched against
 	maxBody   = 64 << 20 // bytes of body read at all
+	maxTexts  = 64 << 20 // bytes of body kept for regexes by all dialogs together
+	// quickRegex is how much a regex may be matched against in passing: a hard
+	// one takes a millisecond for it.
+	quickRegex = 4 << 10
 	// EvidenceSize is the most that Evidence returns.
 	EvidenceSize = 120
 )
@@ -72,4 +76,23 @@ func Silence(step, whole time.Duration) string {
 func Known(d Dialog) bool {
 	s, ok := d.(*smtp)
 	return ok && s.step >= awaitBye
+}
+
+// Heavy says whether End is going to take long: a regex over much text.
+func Heavy(d Dialog) bool {
+	h, ok := d.(interface{ heavy() bool })
+	return ok && h.heavy()
+}
+
+// Starved says that a dialog failed for want of room of our own.
+func Starved(d Dialog) bool {
+	s, ok := d.(interface{ isStarved() bool })
+	return ok && s.isStarved()
+}
+
+// Release gives back what a dialog holds. It is not used any more after that.
+func Release(d Dialog) {
+	if r, ok := d.(interface{ release() }); ok {
+		r.release()
+	}
 }

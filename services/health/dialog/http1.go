@@ -113,7 +113,7 @@ func (a *http1) End() (ok bool, reason string) {
 	default:
 		a.whole()
 	}
-	return a.verdict, a.reason
+	return a.end()
 }
 
 func (a *http1) Stalled(step, whole time.Duration) (bool, string) {

@@ -268,7 +268,7 @@ func (d *http2Get) End() (bool, string) {
 	default:
 		d.fail("connection closed after %d bytes of body, before its end", d.got)
 	}
-	return d.verdict, d.reason
+	return d.end()
 }
 
 func (d *http2Get) Stalled(step, whole time.Duration) (bool, string) {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"ballast/configs/model"
 )
@@ -86,16 +87,18 @@ func (r *Rule) matches(text []byte) bool {
 
 // judge applies a rule to one answer, whatever version of HTTP brought it.
 type judge struct {
-	rule     *Rule
-	inBody   bool
-	status   int
-	length   int64 // Content-Length, -1: none
-	got      int64 // body bytes
-	sum      hash.Hash
-	text     []byte // start of the body, for the regex
-	finished bool
-	verdict  bool
-	reason   string
+	rule      *Rule
+	inBody    bool
+	status    int
+	length    int64 // Content-Length, -1: none
+	got       int64 // body bytes
+	sum       hash.Hash
+	text      []byte // start of the body, for the regex
+	undecided bool   // all is here, and only the regex is still to be asked
+	starved   bool
+	finished  bool
+	verdict   bool
+	reason    string
 }
 
 func (a *judge) fail(format string, args ...any) bool {
@@ -156,7 +159,12 @@ func (a *judge) body(b []byte) bool {
 		a.sum.Write(in)
 	}
 	if a.rule.regex != nil && len(a.text) < maxRegex {
-		a.text = append(a.text, b[:min(len(b), maxRegex-len(a.text))]...)
+		part := b[:min(len(b), maxRegex-len(a.text))]
+		if !a.grow(len(part)) {
+			a.starved = true
+			return a.fail("answers that a regex waits for hold %d MiB already: there is no room for this one", maxTexts>>20)
+		}
+		a.text = append(a.text, part...)
 	}
 	a.got += int64(len(b))
 	if a.got > maxBody {
@@ -173,6 +181,16 @@ func (a *judge) whole() {
 			return
 		}
 	}
+	if a.rule.regex != nil && len(a.text) > quickRegex {
+		a.finished, a.undecided = true, true
+		return
+	}
+	a.decide()
+}
+
+// decide asks the regex.
+func (a *judge) decide() {
+	a.undecided = false
 	if a.rule.regex != nil && a.rule.matches(a.text) == a.rule.noMatch {
 		if a.rule.noMatch {
 			a.fail("regex matches the %d bytes of the body, must not", a.got)
@@ -183,3 +201,42 @@ func (a *judge) whole() {
 	}
 	a.finished, a.verdict, a.reason = true, true, fmt.Sprintf("status %d", a.status)
 }
+
+// end is End for a body that was heard whole.
+func (a *judge) end() (bool, string) {
+	if a.undecided {
+		a.decide()
+	}
+	return a.verdict, a.reason
+}
+
+func (a *judge) heavy() bool {
+	return a.rule.regex != nil && len(a.text) > quickRegex && a.inBody && (a.undecided || !a.finished)
+}
+
+// texts is what all dialogs of the process hold for their regexes: thousands
+// of them run at one time, and each may keep maxRegex.
+var texts atomic.Int64
+
+// grow makes room in text, and says whether there is any.
+func (a *judge) grow(n int) bool {
+	need := len(a.text) + n
+	if need <= cap(a.text) {
+		return true
+	}
+	size := min(max(need, 2*cap(a.text)), maxRegex)
+	more := int64(size - cap(a.text))
+	if texts.Add(more) > maxTexts {
+		texts.Add(-more)
+		return false
+	}
+	a.text = append(make([]byte, 0, size), a.text...)
+	return true
+}
+
+func (a *judge) release() {
+	texts.Add(-int64(cap(a.text)))
+	a.text = nil
+}
+
+func (a *judge) isStarved() bool { return a.starved }
