@@ -109,8 +109,8 @@ func (s *service) announceSelf(r *router) {
 }
 
 // pump sends what is due of all bursts.
-func (s *service) pump() {
-	for _, r := range s.routers {
+func (s *service) pump(list []*router) {
+	for _, r := range list {
 		if due := r.extraDue(); due != 0 && due <= s.now {
 			r.extraAt = s.now
 			s.announceSome(r, 1, 2, r.extra)

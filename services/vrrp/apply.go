@@ -68,6 +68,10 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 		}
 	}
 	s.routers = next
+	for i, r := range next {
+		r.number = i
+		r.arm() // a timer may have come with its words
+	}
 	s.regroup(c.SyncGroups)
 	if s.mate != nil {
 		s.mate.reset()
@@ -176,7 +180,7 @@ func (s *service) dropAltered(r *router, next *model.Instance) {
 
 func (s *service) regroup(list []model.SyncGroup) {
 	old := s.groups
-	s.groups = nil
+	s.groups, s.restive = nil, true
 	for _, r := range s.routers {
 		r.group = nil
 	}

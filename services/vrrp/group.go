@@ -42,6 +42,7 @@ func (g *group) Reconsider(i int) { g.members[i].evaluate() }
 // member hears that a member changed. It is acted on when the step is over.
 func (g *group) member(r *router, why core.Reason) {
 	g.core.Changed(slices.Index(g.members, r), r.st.Phase, why.Code)
+	g.s.restive = true
 }
 
 // faultBeside is what holds the router in fault because of another member.
@@ -68,6 +69,10 @@ func (r *router) ownFaults() []string {
 
 // settleGroups lets groups act on what their members did.
 func (s *service) settleGroups() {
+	if !s.restive {
+		return
+	}
+	s.restive = false
 	for _, g := range s.groups {
 		g.core.Settle(g)
 		g.observe()

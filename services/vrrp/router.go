@@ -22,6 +22,9 @@ type router struct {
 	st   core.State
 
 	timers [core.Timers]time.Duration // 0: off
+	due    time.Duration              // the queue's: no timer is earlier
+	slot   int                        // in the queue, from 1; 0: not in it
+	number int                        // in the configuration
 	fx     []core.Effect
 
 	sock  *sock
@@ -121,6 +124,7 @@ func (r *router) step(ev core.Event) {
 			r.advertise(e.Priority)
 		case core.SetTimer:
 			r.timers[e.Timer] = e.At
+			r.s.queue.sooner(r, e.At)
 		case core.StopTimer:
 			r.timers[e.Timer] = 0
 		case core.AddVIPs:
@@ -136,6 +140,7 @@ func (r *router) step(ev core.Event) {
 			r.sawLowerPriority(why)
 		case core.AskGroup:
 			r.group.core.Asked()
+			r.s.restive = true
 			r.wish = why.String()
 			r.group.takeover = takeover(why.Code)
 		}
@@ -145,6 +150,7 @@ func (r *router) step(ev core.Event) {
 		r.s.dirty = true
 	}
 	if before != r.st.Phase {
+		r.s.queue.sooner(r, r.extraDue())
 		r.changed(before, why)
 	} else if why.Code != core.Nothing {
 		r.remark(why)

@@ -39,6 +39,7 @@ type service struct {
 
 	sweep bool // routes and rules of nobody are looked for
 
+	taken   *kernel.Ring // where packets are received
 	socks   map[sockKey]*sock
 	byFD    map[int]*sock
 	frames  map[int]*kernel.Frames
@@ -58,6 +59,8 @@ type service struct {
 	startup time.Duration // when vrrp_startup_delay and vrrp_delay_after_boot are over
 	gate    gate          // closed: no router goes master yet
 	routers []*router     // in the order of the configuration
+	queue   queue         // of those routers, by their timers
+	restive bool          // a member of a sync group changed since settleGroups
 	groups  []*group
 	held    map[string]string // instance ("": all): who resigned it
 
@@ -91,7 +94,7 @@ type service struct {
 
 func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 	s := &service{
-		log: log, publish: publish, cmds: make(chan func(), 64),
+		log: log, publish: publish, cmds: make(chan func(), 64), taken: kernel.NewRing(),
 		socks: map[sockKey]*sock{}, byFD: map[int]*sock{}, frames: map[int]*kernel.Frames{},
 		scripts: map[string]status.ScriptResult{}, held: map[string]string{}, lost: map[string]string{}, lags: map[string]*lag{},
 		vtrouble: map[string]string{}, pace: map[string]time.Duration{}, vseen: map[int]bool{}, readers: map[int]func(){},
@@ -197,7 +200,8 @@ func (s *service) turn() error {
 	s.now = s.loop.Now()
 	s.turns.Add(1)
 	s.postpone()
-	s.lateness()
+	due := s.queue.take(s.now)
+	s.lateness(due)
 	for _, fd := range ready {
 		if fd == s.watch.FD() {
 			s.stale = s.watch.Drain() || s.stale
@@ -208,7 +212,7 @@ func (s *service) turn() error {
 		}
 	}
 	s.commands()
-	s.fire()
+	s.fire(due)
 	if s.detect != nil {
 		s.detect.turn()
 	}
@@ -219,7 +223,7 @@ func (s *service) turn() error {
 		s.mate.turn()
 	}
 	s.settleGroups()
-	s.pump()
+	s.pump(due)
 	if s.mate != nil {
 		s.mate.finish()
 	}
@@ -250,20 +254,11 @@ func (s *service) commands() {
 // deadline is when the loop must run again.
 func (s *service) deadline() time.Duration {
 	at := s.now + idleTurn
-	for _, r := range s.routers {
-		for _, t := range r.timers {
-			if t != 0 && t < at {
-				at = t
-			}
-		}
+	if due := s.queue.next(); due != 0 {
+		at = min(at, due)
 	}
 	for _, b := range s.bursts {
 		at = min(at, b.next)
-	}
-	for _, r := range s.routers {
-		if due := r.extraDue(); due != 0 {
-			at = min(at, due)
-		}
 	}
 	for _, g := range s.lags {
 		if g.due != 0 {
@@ -281,8 +276,8 @@ func (s *service) deadline() time.Duration {
 
 // lateness counts the timers of the election that this turn finds overdue,
 // before the socket is read and may arm them anew.
-func (s *service) lateness() {
-	for _, r := range s.routers {
+func (s *service) lateness(due []*router) {
+	for _, r := range due {
 		for t, due := range r.timers {
 			if due == 0 || due > s.now {
 				continue
@@ -297,8 +292,8 @@ func (s *service) lateness() {
 
 // fire does the timers that are due. Before a master is called dead, what lies
 // in the socket is read: our lateness is not its death.
-func (s *service) fire() {
-	for _, r := range s.routers {
+func (s *service) fire(due []*router) {
+	for _, r := range due {
 		for t := range r.timers {
 			due := r.timers[t]
 			if due == 0 || due > s.now {
@@ -306,7 +301,8 @@ func (s *service) fire() {
 			}
 			timer := core.Timer(t)
 			if timer == core.TimerDown || timer == core.TimerAdvert {
-				if r.sock != nil {
+				// A master looks once in a turn, be it master of hundreds.
+				if r.sock != nil && (timer == core.TimerDown || r.sock.read != s.turns.Load()) {
 					s.drain(r.sock)
 				}
 				if r.timers[t] != due {

@@ -24,6 +24,7 @@ type sock struct {
 	groups  []netip.Addr
 	routers [256][]*router // by VRID
 	users   int
+	read    uint64 // the turn in which it was read last
 }
 
 // attach gives a router the socket that it needs now, opening it if need be.
@@ -148,8 +149,9 @@ const drainMax = 512
 
 // drain reads what a socket holds.
 func (s *service) drain(k *sock) {
-	for range drainMax {
-		p, ok := k.Receive()
+	k.read = s.turns.Load()
+	for n := 0; n < drainMax || s.taken.Left() > 0; n++ {
+		p, ok := k.Receive(s.taken)
 		if !ok {
 			return
 		}

@@ -192,6 +192,7 @@ func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	src, dst := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	adv := packet.Advert{Version: 3, VRID: 1, Priority: 100, AdvertInt: time.Second}
 	buf := make([]byte, 0, 256)
+	ring := NewRing()
 	n := testing.AllocsPerRun(50, func() {
 		b := packet.AppendIPv4(buf, packet.Protocol, 7, 255, src, dst, adv.Len())
 		b = adv.Append(b, src, dst, false)
@@ -201,7 +202,7 @@ func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 		if _, err := l.Wait(l.Now() + 5*time.Second); err != nil {
 			t.Fatal(err)
 		}
-		p, ok := a.Receive()
+		p, ok := a.Receive(ring)
 		if !ok || p.Src != src || p.Dst != dst || p.TTL != 255 || p.Age < 0 || p.Age > 5*time.Second {
 			t.Fatalf("received %+v, %v", p, ok)
 		}
@@ -244,11 +245,10 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("rule %+v", n)
 		}
 		tap := &Socket{tap: true, ipv6: len(b)%2 == 0}
-		if tap.intact(&Received{}, b) && tap.ipv6 {
+		if tap.intact(&Received{}, &unix.RawSockaddrLinklayer{}, b) && tap.ipv6 {
 			readIPv6(&Received{}, b)
 		}
-		s := &Socket{}
 		var r Received
-		s.control(&r, b)
+		control(&r, b, 0)
 	})
 }

@@ -21,15 +21,13 @@ type Socket struct {
 	tap     bool // a packet socket on a virtual MAC: receives only
 	index   int  // 0: not bound to an interface
 	hops    int  // IPv6: hop limit last set; -2: not set yet
-	buf     [2048]byte
-	oob     [256]byte
 	iov     unix.Iovec
 	hdr     unix.Msghdr
 	from    unix.RawSockaddrInet6
 	sendOOB [64]byte
 }
 
-// Received is one packet. Payload is valid until the next Receive.
+// Received is one packet. Payload is valid until the next Receive into its Ring.
 type Received struct {
 	Src, Dst netip.Addr
 	TTL      int           // hop limit; -1: not told
@@ -166,65 +164,6 @@ func (s *Socket) Join(group netip.Addr) error {
 	return nil
 }
 
-// Receive takes the next packet without waiting. ok is false when there is none.
-func (s *Socket) Receive() (r Received, ok bool) {
-	s.iov.Base = &s.buf[0]
-	s.iov.SetLen(len(s.buf))
-	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.from)), Namelen: unix.SizeofSockaddrInet6, Iov: &s.iov, Control: &s.oob[0]}
-	s.hdr.SetIovlen(1)
-	s.hdr.SetControllen(len(s.oob))
-	n, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
-	if e != 0 {
-		// An error that waits on the socket (ICMP, the interface gone down)
-		// is taken off it by this; the packets behind it come next time.
-		return r, false
-	}
-	r.TTL = -1
-	s.control(&r, s.oob[:min(int(s.hdr.Controllen), len(s.oob))])
-	b := s.buf[:n]
-	if s.tap {
-		if !s.intact(&r, b) {
-			return r, true // nothing to read in this one; there may be more
-		}
-		if s.ipv6 {
-			readIPv6(&r, b)
-			return r, true
-		}
-	}
-	if s.ipv6 {
-		r.Src, r.Payload = netip.AddrFrom16(s.from.Addr), b
-		return r, true
-	}
-	ip, err := packet.DecodeIPv4(b)
-	r.Src, r.Dst, r.TTL, r.Payload, r.IPv4Err = ip.Src, ip.Dst, int(ip.TTL), ip.Payload, err
-	if s.ah && err == nil {
-		r.Packet, r.Payload = b[:min(len(b), packet.IPv4HeaderLen+len(ip.Payload))], ip.Payload[packet.AHLen:]
-	}
-	return r, true
-}
-
-// control reads the ancillary data without allocating.
-func (s *Socket) control(r *Received, b []byte) {
-	for b != nil {
-		var level, typ uint32
-		var d []byte
-		if level, typ, d, b = controlMessage(b); d == nil {
-			return
-		}
-		switch {
-		case level == unix.SOL_SOCKET && typ == unix.SO_TIMESTAMPNS && len(d) >= 16:
-			r.Age = age(stamp(d))
-		case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(d) >= 12:
-			r.Index = int(int32(binary.NativeEndian.Uint32(d)))
-		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(d) >= 20:
-			r.Dst = netip.AddrFrom16([16]byte(d[:16]))
-			r.Index = int(int32(binary.NativeEndian.Uint32(d[16:])))
-		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_HOPLIMIT && len(d) >= 4:
-			r.TTL = int(int32(binary.NativeEndian.Uint32(d)))
-		}
-	}
-}
-
 // controlMessage takes the first message off ancillary data. d is nil when there is
 // none, rest when it was the last.
 func controlMessage(b []byte) (level, typ uint32, d, rest []byte) {
@@ -251,12 +190,12 @@ func stamp(d []byte) int64 {
 // waited must not make it older than a socket buffer keeps anything.
 const maxAge = time.Minute
 
-func age(stamp int64) time.Duration {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil {
-		return 0
-	}
-	d := time.Duration(now.Nano() - stamp)
+// age is how long ago a stamp of the kernel was. The time comes from the vDSO:
+// unix.ClockGettime would be a system call for each packet.
+func age(stamp int64) time.Duration { return ageAt(stamp, time.Now().UnixNano()) }
+
+func ageAt(stamp, now int64) time.Duration {
+	d := time.Duration(now - stamp)
 	if d < 0 || d > maxAge {
 		return 0
 	}
@@ -297,7 +236,7 @@ func (s *Socket) Send(b []byte, src, dst netip.Addr, hops int) error {
 		in.Family, in.Addr = unix.AF_INET, dst.As4()
 		s.hdr.Namelen = unix.SizeofSockaddrInet4
 	}
-	_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
+	_, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT)
 	if e != 0 {
 		return e
 	}

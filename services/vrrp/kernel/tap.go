@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -80,8 +79,7 @@ func (s *Socket) joinTap(group netip.Addr) error {
 
 // intact tells whether a packet socket delivered something to read on: what
 // this box sends passes there too, and nobody has checked the header yet.
-func (s *Socket) intact(r *Received, b []byte) bool {
-	ll := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&s.from))
+func (s *Socket) intact(r *Received, ll *unix.RawSockaddrLinklayer, b []byte) bool {
 	if ll.Pkttype == unix.PACKET_OUTGOING {
 		return false
 	}

@@ -113,7 +113,7 @@ func (u *UDP) Receive() (d Datagram, ok bool) {
 	u.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&u.name)), Namelen: unix.SizeofSockaddrInet6, Iov: &u.iov, Control: &u.oob[0]}
 	u.hdr.SetIovlen(1)
 	u.hdr.SetControllen(len(u.oob))
-	n, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(u.fd), uintptr(unsafe.Pointer(&u.hdr)), unix.MSG_DONTWAIT)
+	n, _, e := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(u.fd), uintptr(unsafe.Pointer(&u.hdr)), unix.MSG_DONTWAIT)
 	if e != 0 {
 		return d, false
 	}
@@ -203,7 +203,7 @@ func (u *UDP) Send(b []byte, to netip.AddrPort, from netip.Addr, index int) erro
 			u.hdr.SetControllen(32)
 		}
 	}
-	_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(u.fd), uintptr(unsafe.Pointer(&u.hdr)), unix.MSG_DONTWAIT)
+	_, _, e := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(u.fd), uintptr(unsafe.Pointer(&u.hdr)), unix.MSG_DONTWAIT)
 	if e != 0 {
 		return e
 	}

@@ -56,7 +56,7 @@ func (b *Box) Words() string {
 }
 
 // Ours starts the vrrp process of the box as init does, with the bench in the
-// place of conf and notify.
+// place of the services that it watches.
 func (n *Net) Ours(index int, binary string, c model.Config) (*Box, error) {
 	dir := n.file(hosts[index])
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -65,7 +65,7 @@ func (n *Net) Ours(index int, binary string, c model.Config) (*Box, error) {
 	b := &Box{net: n, index: index, ours: ipc.Dir(dir), words: &words{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.defers(cancel)
-	for name, state := range map[string]any{"conf": status.Conf{Generation: 1, Config: c}, "notify": nil} {
+	for name, state := range map[string]any{"conf": status.Conf{Generation: 1, Config: c}, "notify": nil, "net": nil, "ipvs": nil} {
 		s := ipc.NewServer(name)
 		s.Publish(state)
 		l, err := net.Listen("unix", b.ours.Path(name))
