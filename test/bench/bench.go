@@ -28,7 +28,7 @@ type Options struct {
 	// Quick is for CI: one run of two failover rows, and the sizes.
 	Quick bool
 	// Only picks groups of rows by name (see Groups); empty: all. "heartbeat",
-	// "addresses" and "instances" need root and no virtual machine.
+	// "death", "addresses" and "instances" need root and no virtual machine.
 	Only []string
 	Log  func(string) // progress, a line at a time
 }
@@ -137,13 +137,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return r.report, err
 		}
 	}
-	if !o.Quick && (r.wants("heartbeat") || r.wants("addresses") || r.wants("instances")) {
+	if !o.Quick && (r.wants("heartbeat") || r.wants("death") || r.wants("addresses") || r.wants("instances")) {
 		if os.Geteuid() == 0 || len(r.Only) > 0 {
 			if err := r.inSpaces(ctx); err != nil {
 				return r.report, err
 			}
 		} else {
-			r.report.Remarks = append(r.report.Remarks, "The rows of routers in network namespaces (heartbeat, addresses, instances) need root and were left out.")
+			r.report.Remarks = append(r.report.Remarks, "The rows of routers in network namespaces (heartbeat, death, addresses, instances) need root and were left out.")
 		}
 	}
 	if r.wants("checks") && !o.Quick {

@@ -455,7 +455,7 @@ func (r *run) inSpaces(ctx context.Context) error {
 	for _, g := range []struct {
 		name string
 		take func(context.Context) error
-	}{{"heartbeat", r.heartbeats}, {"addresses", r.addresses}, {"instances", r.manyInstances}} {
+	}{{"heartbeat", r.heartbeats}, {"death", r.deaths}, {"addresses", r.addresses}, {"instances", r.manyInstances}} {
 		if !r.wants(g.name) {
 			continue
 		}

@@ -16,6 +16,7 @@ var groups = []struct{ name, title string }{
 	{"failover", "Client-seen outage: the longest time between two answered requests"},
 	{"takeover", "The master is killed: from its last advertisement to the first of the other, beside the interval that the protocol asks for"},
 	{"heartbeat", "Client-seen outage at advertisements of 1 s, network namespaces; ours with a heartbeat of 10 ms x 3 on two links"},
+	{"death", "Client-seen outage of a silent death, the heartbeat row's, for its tail: take 100 runs or more"},
 	{"addresses", "A thousand virtual addresses, network namespaces"},
 	{"instances", "Many virtual routers, network namespaces; all daemons at once"},
 	{"checks", "Health checks, in one guest (QEMU -icount shift=1: 2 ns an instruction); keepalived's checker has no half-open check, its TCP check stands beside ours"},

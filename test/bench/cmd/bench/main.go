@@ -4,8 +4,8 @@
 //	bench                     everything, five runs of each figure
 //	bench -n 3                three runs
 //	bench -quick              one run of two rows, and the sizes
-//	bench -only program,size  some groups, see -help; heartbeat, addresses and
-//	                          instances need root and no virtual machine
+//	bench -only program,size  some groups, see -help; heartbeat, death,
+//	                          addresses and instances need root and no virtual machine
 package main
 
 import (
