@@ -56,14 +56,10 @@ func (s *service) announce(r *router, rounds int) {
 // announceSome starts a burst for the addresses on some interfaces: rounds are
 // left of total.
 func (s *service) announceSome(r *router, rounds, total int, on func(index int) bool) {
-	var b *burst
-	for _, old := range s.bursts {
-		if old.r == r {
-			b = old
-		}
-	}
+	b := r.burst
 	if b == nil {
 		b = &burst{r: r}
+		r.burst = b
 		s.bursts = append(s.bursts, b)
 	}
 	b.items = b.items[:0]
@@ -81,21 +77,15 @@ func (s *service) announceSome(r *router, rounds, total int, on func(index int) 
 
 func (s *service) dropBurst(r *router) {
 	r.early = false
-	for _, b := range s.bursts {
-		if b.r == r {
-			b.rounds = 0
-		}
+	if r.burst != nil {
+		r.burst.rounds = 0
 	}
 }
 
 // announced tells whether all addresses of a master have been announced once.
 func (s *service) announced(r *router) bool {
-	for _, b := range s.bursts {
-		if b.r == r && b.rounds == b.total && len(b.items) > 0 {
-			return false
-		}
-	}
-	return true
+	b := r.burst
+	return b == nil || b.rounds != b.total || len(b.items) == 0
 }
 
 // announceSelf sends one for the router's own source address.
@@ -125,6 +115,8 @@ func (s *service) pump(list []*router) {
 		budget -= s.advance(b, budget)
 		if b.rounds > 0 && len(b.items) > 0 {
 			keep = append(keep, b)
+		} else {
+			b.r.burst = nil
 		}
 	}
 	clear(s.bursts[len(keep):])

@@ -185,7 +185,7 @@ func (s *service) regroup(list []model.SyncGroup) {
 		r.group = nil
 	}
 	for _, c := range list {
-		g := &group{s: s, cfg: c, since: s.loop.Time(s.now)}
+		g := &group{s: s, cfg: c, number: len(s.groups) + 1, since: s.loop.Time(s.now)}
 		for _, o := range old {
 			if o.cfg.Name == c.Name {
 				g.state, g.since, g.takeover = o.state, o.since, o.takeover

@@ -13,6 +13,7 @@ import (
 type group struct {
 	s       *service
 	cfg     model.SyncGroup
+	number  int // in the configuration, from 1
 	members []*router
 	state   core.Phase
 	since   time.Time

@@ -38,6 +38,9 @@ type mate struct {
 	now   []heartbeat.Record // of our routers
 	said  []heartbeat.Record // as they were last sent
 	acts  []heartbeat.Action
+
+	saidAt time.Duration // when everything was told last
+
 	in    heartbeat.Message
 	out   heartbeat.Message
 	buf   []byte
@@ -228,12 +231,10 @@ func (m *mate) view() {
 
 // groupNumber is the place of the router's group; 0: it has none.
 func (r *router) groupNumber() int {
-	for i, g := range r.s.groups {
-		if g == r.group {
-			return i + 1
-		}
+	if r.group == nil {
+		return 0
 	}
-	return 0
+	return r.group.number
 }
 
 // drain takes what the sockets hold.
@@ -437,9 +438,18 @@ func (m *mate) pulse() {
 	}
 }
 
+// sayNow tells in the middle of a turn what must not wait for its end. Of many
+// routers that change in one turn not each is worth a word of its own.
+func (m *mate) sayNow() {
+	if len(m.s.routers) <= heartbeat.MaxRecords || m.s.loop.Now() >= m.saidAt+m.cfg.Interval/2 {
+		m.say()
+	}
+}
+
 // say tells the peer everything, now.
 func (m *mate) say() {
 	m.view()
+	m.saidAt = m.s.loop.Now()
 	m.said = append(m.said[:0], m.now...)
 	for from := 0; ; from += heartbeat.MaxRecords {
 		m.send(from)

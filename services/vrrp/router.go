@@ -52,6 +52,7 @@ type router struct {
 	trackers  []status.Tracker
 	trouble   string // addresses that could not be set
 	paths     paths
+	burst     *burst        // announcements on their way; nil: none
 	early     bool          // the first round of announcements is out already
 	extraAt   time.Duration // when garp_extra_if announced last
 
@@ -109,13 +110,13 @@ func (r *router) step(ev core.Event) {
 	r.st, r.fx, why = core.Step(r.st, ev, r.fx[:0])
 	if before == core.Master && r.st.Phase == core.Fault && r.linkGone() && r.s.mate != nil {
 		r.vacant = true
-		r.s.mate.say() // nobody reaches our addresses there: no need to remove them first
+		r.s.mate.sayNow() // nobody reaches our addresses there: no need to remove them first
 	}
 	if before != core.Master && r.st.Phase == core.Master {
 		r.tookOver(why)
 	}
 	if r.claiming = before != core.Master && r.st.Phase == core.Master; r.claiming && r.s.mate != nil {
-		r.s.mate.say() // the peer that is being relieved waits while the addresses are set
+		r.s.mate.sayNow() // the peer that is being relieved waits while the addresses are set
 	}
 	for _, e := range r.fx {
 		switch e.Do {

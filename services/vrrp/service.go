@@ -60,6 +60,7 @@ type service struct {
 	gate    gate          // closed: no router goes master yet
 	routers []*router     // in the order of the configuration
 	queue   queue         // of those routers, by their timers
+	packets int           // advertisements that this turn has read
 	restive bool          // a member of a sync group changed since settleGroups
 	groups  []*group
 	held    map[string]string // instance ("": all): who resigned it
@@ -174,6 +175,14 @@ func (s *service) ask(ctx context.Context, fn func()) error {
 const (
 	idleTurn     = time.Second     // the loop goes round at least this often
 	statsRefresh = 5 * time.Second // how old published counters may be
+
+	// Advertisements of virtual routers that started together come in bursts.
+	// With real-time priority the loop would be awake for each packet, before
+	// the sender has the next one ready; a turn that found several is followed
+	// by a pause, in which the rest of them comes. What the kernel received has
+	// its time of receipt, so nothing is judged otherwise for it.
+	burstOf   = 2
+	burstRest = time.Millisecond
 )
 
 // run is the loop, until ctx ends.
@@ -193,7 +202,12 @@ func (s *service) run(ctx context.Context) error {
 
 // turn waits for what comes next and does it.
 func (s *service) turn() error {
-	ready, err := s.loop.Wait(s.deadline())
+	at := s.deadline()
+	if s.packets >= burstOf {
+		s.loop.Rest(burstRest, at)
+	}
+	s.packets = 0
+	ready, err := s.loop.Wait(at)
 	if err != nil {
 		return err
 	}

@@ -150,11 +150,13 @@ const drainMax = 512
 // drain reads what a socket holds.
 func (s *service) drain(k *sock) {
 	k.read = s.turns.Load()
+	s.taken.Anew()
 	for n := 0; n < drainMax || s.taken.Left() > 0; n++ {
 		p, ok := k.Receive(s.taken)
 		if !ok {
 			return
 		}
+		s.packets++
 		if len(p.Payload) < 2 {
 			continue
 		}

@@ -21,14 +21,14 @@ func TestPeerForgetsTheRouterDuringAHandOver(t *testing.T) {
 		views := []View{{Key: Key{VRID: 1}, Phase: Master, Source: netip.MustParseAddr("192.0.2.1")}}
 		peer, _ := pair(now)
 		peer.Up, peer.Last = true, now
-		peer.Table = []Record{{Key: views[0].Key, Phase: Master}}
+		peer.learn(&Record{Key: views[0].Key, Phase: Master}, 0)
 		var a Agent
 		a.Reset(views)
 		c.begin(&a)
 		if got := a.Decide(now+ms, views, peer, nil); len(got) != 0 {
 			t.Errorf("%s: %+v while the peer works on it", name, got)
 		}
-		peer.Table = nil
+		peer.forget()
 		got := a.Decide(now+2*ms, views, peer, nil)
 		if len(got) != 1 || got[0].Do != c.want || !a.Idle() {
 			t.Errorf("%s: %+v, idle %v, want %d", name, got, a.Idle(), c.want)

@@ -42,15 +42,17 @@ type Peer struct {
 	interval   time.Duration // its own
 	every      time.Duration // ours
 	multiplier int
-	lenient    bool // one detection time more was granted
+	lenient    bool          // one detection time more was granted
+	counts     time.Duration // silence before that does not count
 	started    time.Duration
+	index      map[Key]int // of Table
 }
 
 // NewPeer is a peer of which nothing is known. draw gives random numbers.
 func NewPeer(paths int, every time.Duration, multiplier int, now time.Duration, draw func() uint64) *Peer {
 	return &Peer{
 		Paths: make([]Path, paths), Since: now, own: draw() | 1, draw: draw, challenge: draw() | 1,
-		every: every, multiplier: multiplier, started: now,
+		every: every, multiplier: multiplier, started: now, index: map[Key]int{},
 	}
 }
 
@@ -78,7 +80,7 @@ func (p *Peer) Heard(path int, at time.Duration, m *Message) Verdict {
 			return Unproven
 		}
 		p.epoch, p.seq, p.table, p.challenge = m.Epoch, 0, m.Table, p.draw()|1
-		p.Table = p.Table[:0]
+		p.forget()
 		for i := range p.Paths {
 			p.Paths[i].seq = 0
 		}
@@ -101,12 +103,19 @@ func (p *Peer) Heard(path int, at time.Duration, m *Message) Verdict {
 	}
 	p.seq, p.echo, p.interval = m.Seq, m.Challenge, m.Interval
 	if m.Table != p.table {
-		p.table, p.Table = m.Table, p.Table[:0]
+		p.table = m.Table
+		p.forget()
 	}
 	for i := range m.Records {
 		p.learn(&m.Records[i], i)
 	}
 	return Accepted
+}
+
+// forget begins a new table.
+func (p *Peer) forget() {
+	p.Table = p.Table[:0]
+	clear(p.index)
 }
 
 // learn keeps a record. It usually stands where it stood the last time.
@@ -120,19 +129,18 @@ func (p *Peer) learn(r *Record, hint int) {
 		return
 	}
 	if len(p.Table) < maxTable {
+		p.index[r.Key] = len(p.Table)
 		p.Table = append(p.Table, *r)
 	}
 }
 
-// maxTable is more virtual routers than a box can have on one link.
-const maxTable = 512
+// maxTable is more virtual routers than a box has.
+const maxTable = 8192
 
 // Find returns what the peer said of a router; nil: nothing.
 func (p *Peer) Find(k Key) *Record {
-	for i := range p.Table {
-		if p.Table[i].Key == k {
-			return &p.Table[i]
-		}
+	if i, ok := p.index[k]; ok {
+		return &p.Table[i]
 	}
 	return nil
 }
@@ -143,13 +151,18 @@ func (p *Peer) Suspect(now, ahead time.Duration) bool {
 	return p.Up && now >= p.silentSince()+p.Detect()-ahead
 }
 
-func (p *Peer) silentSince() time.Duration { return p.Last }
+// silentSince is from when on silence counts. What was said before is still
+// the last that was heard, and how long ago that is, is what is told.
+func (p *Peer) silentSince() time.Duration { return max(p.Last, p.counts) }
+
+// due is when a path counts as down.
+func (p *Peer) due(w *Path) time.Duration { return max(w.Last, p.counts) + p.Detect() }
 
 // Deadline is when Expire has to be called next; 0: never.
 func (p *Peer) Deadline(ahead time.Duration) (at time.Duration) {
 	for i := range p.Paths {
-		if w := &p.Paths[i]; w.Up && (at == 0 || w.Last+p.Detect() < at) {
-			at = w.Last + p.Detect()
+		if w := &p.Paths[i]; w.Up && (at == 0 || p.due(w) < at) {
+			at = p.due(w)
 		}
 	}
 	if p.Up && at != 0 {
@@ -168,19 +181,13 @@ func (p *Peer) Expire(now, late time.Duration) (lost bool) {
 		return false
 	}
 	if late > p.Detect()/2 && !p.lenient {
-		p.lenient = true
-		for i := range p.Paths {
-			if w := &p.Paths[i]; w.Up {
-				w.Last = max(w.Last, now)
-			}
-		}
-		p.Last = max(p.Last, now)
+		p.lenient, p.counts = true, now
 		return false
 	}
 	up := false
 	for i := range p.Paths {
 		w := &p.Paths[i]
-		if w.Up && now >= w.Last+p.Detect() {
+		if w.Up && now >= p.due(w) {
 			w.Up, w.Since = false, now
 		}
 		up = up || w.Up

@@ -125,7 +125,8 @@ func TestPathsGoDownEachForItself(t *testing.T) {
 	if bp.Paths[0].Up || !bp.Paths[1].Up {
 		t.Errorf("paths %+v", bp.Paths)
 	}
-	// Our own lateness is not its death, once.
+	// Our own lateness is not its death, once. What was heard last stays true.
+	last := now
 	now += 50 * ms
 	if bp.Expire(now, 20*ms) || !bp.Up {
 		t.Error("called dead by one that slept")
@@ -137,5 +138,8 @@ func TestPathsGoDownEachForItself(t *testing.T) {
 	now += ms
 	if !bp.Expire(now, 0) {
 		t.Error("it must be over now")
+	}
+	if bp.Last != last || bp.Paths[1].Last != last {
+		t.Errorf("heard last %v ago, on the path %v ago, want 80ms", now-bp.Last, now-bp.Paths[1].Last)
 	}
 }

@@ -72,6 +72,14 @@ func (l *Loop) Wake() {
 	unix.Write(l.wake, one[:])
 }
 
+// Rest sleeps, whatever becomes readable meanwhile, but not beyond the deadline.
+func (l *Loop) Rest(d, deadline time.Duration) {
+	if d = min(d, deadline-l.Now()); d > 0 {
+		t := unix.NsecToTimespec(int64(d))
+		unix.Nanosleep(&t, nil)
+	}
+}
+
 // Wait returns the readable descriptors at the deadline at the latest, on the
 // scale of Now. The slice is valid until the next Wait.
 func (l *Loop) Wait(deadline time.Duration) ([]int, error) {

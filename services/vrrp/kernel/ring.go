@@ -27,6 +27,7 @@ type Ring struct {
 
 	of      *Socket // whose packets these are
 	n, next int
+	used    int   // places that the last call of the kernel filled
 	last    bool  // the kernel had no more than these
 	now     int64 // wall clock when they were taken
 }
@@ -48,21 +49,29 @@ func NewRing() *Ring {
 // Left tells how many packets were taken from the kernel and not yet returned.
 func (g *Ring) Left() int { return g.n - g.next }
 
+// Anew makes the next Receive ask the kernel, whatever it said before.
+func (g *Ring) Anew() { g.n, g.next, g.last = 0, 0, false }
+
 // fill takes what the kernel holds for a socket, as far as there is room.
 func (g *Ring) fill(s *Socket) {
-	for i := range g.n { // the others are as they were
+	for i := range g.used { // the others are as they were
 		g.clean(i)
 	}
 	g.of, g.n, g.next, g.last = s, 0, 0, true
 	// Without a word to the Go runtime, which would otherwise wake its monitor:
 	// the call never waits.
 	n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&g.msgs)), ringSize, unix.MSG_DONTWAIT, 0, 0)
+	if e != 0 && e != unix.EAGAIN {
+		// An error that waited on the socket (ICMP, the interface gone down) is
+		// taken off it by this; there may be packets behind it.
+		n, _, e = unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&g.msgs)), ringSize, unix.MSG_DONTWAIT, 0, 0)
+	}
 	if e != 0 {
-		// An error that waits on the socket (ICMP, the interface gone down)
-		// is taken off it by this; the packets behind it come next time.
+		g.used = 0
 		return
 	}
 	g.n, g.last, g.now = int(n), n < ringSize, time.Now().UnixNano()
+	g.used = g.n
 }
 
 // clean makes a place ready for the next packet.
