@@ -254,8 +254,9 @@ func (m *machine) startServices(ctx context.Context) error {
 		spec := supervise.Spec{
 			Name: s.name, UID: s.uid, GID: ipc.GroupBallast, Caps: s.caps,
 			Memory: s.memory * mib, Weight: s.weight, OOM: s.oom, Env: environment, StopTimeout: s.stopTime(), Optional: s.optional,
+			Packets: s.packets,
 		}
-		if s.watched {
+		if s.watched || s.hangs {
 			spec.Hang = 2 * watchdog.Silence
 		}
 		if s.fast {

@@ -23,6 +23,7 @@ import (
 	"ballast/services/notify"
 	"ballast/services/snmp"
 	"ballast/services/vrrp"
+	"ballast/services/vrrp/pacer"
 )
 
 // service is one row of the table of services.
@@ -45,10 +46,12 @@ type service struct {
 	// ordinary ones, and while such a thread waits for a processor, the other may
 	// wait for it.
 	weight   int
-	realtime bool // may run at real-time priority
-	watched  bool // the hardware's watchdog wants its progress
-	fast     bool // never far from its next restart
-	optional bool // runs only while the configuration asks for it
+	realtime uint64 // real-time priority that it may run at; 0: none
+	watched  bool   // the hardware's watchdog wants its progress
+	hangs    bool   // it is started anew when it makes none, and that is all
+	packets  bool   // its socket is not for HTTP
+	fast     bool   // never far from its next restart
+	optional bool   // runs only while the configuration asks for it
 }
 
 const mib = 1 << 20
@@ -66,8 +69,11 @@ var services = []service{
 		memory: 256, soft: 192, gc: 50, oom: -500, files: 1024},
 	{name: "net", run: net.Run, uid: ipc.UIDNet, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
 		memory: 128, soft: 96, gc: 50, oom: -700, files: 1024, watched: true},
+	// Before vrrp: it is there when that process is master again after a crash.
+	{name: "pacer", run: pacer.Run, uid: ipc.UIDPacer,
+		memory: 48, soft: 32, gc: -1, weight: 10000, oom: -950, files: 2048, realtime: pacer.Priority, hangs: true, packets: true, fast: true},
 	{name: "vrrp", run: vrrp.Run, uid: ipc.UIDVRRP, caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
-		memory: 64, soft: 40, gc: -1, weight: 10000, oom: -900, files: 4096, realtime: true, watched: true, fast: true},
+		memory: 64, soft: 40, gc: -1, weight: 10000, oom: -900, files: 4096, realtime: 50, watched: true, fast: true},
 	{name: "ipvs", run: ipvs.Run, uid: ipc.UIDIPVS, caps: []uintptr{unix.CAP_NET_ADMIN},
 		memory: 256, soft: 192, gc: 40, oom: -800, files: 1024, watched: true, fast: true},
 	{name: "health", run: health.Run, uid: ipc.UIDHealth, caps: []uintptr{unix.CAP_NET_RAW},
@@ -135,11 +141,11 @@ func runService(name string) int {
 		}
 	}
 	shedLogged()
-	if !s.realtime {
+	if s.realtime == 0 {
 		go tuneCollector(ctx, s.gc)
 	}
 	defer time.AfterFunc(settled, func() {
-		if !s.realtime { // it collects by itself, with its thread's priority in mind
+		if s.realtime == 0 { // it collects by itself, with its thread's priority in mind
 			debug.FreeOSMemory() // what taking over the first configuration used
 		}
 		shedLogged()
@@ -165,8 +171,8 @@ func (s service) restrict() error {
 	limits := map[int]uint64{
 		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: s.files, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_NICE: 0, unix.RLIMIT_MEMLOCK: 64 << 10,
 	}
-	if s.realtime {
-		limits[unix.RLIMIT_RTPRIO], limits[unix.RLIMIT_NICE] = 50, 40 // its other threads may go to -20
+	if s.realtime > 0 {
+		limits[unix.RLIMIT_RTPRIO], limits[unix.RLIMIT_NICE] = s.realtime, 40 // its other threads may go to -20
 	}
 	for which, n := range limits {
 		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {
@@ -177,9 +183,9 @@ func (s service) restrict() error {
 }
 
 // stopOrder is how the services end: vrrp first, so that the other box takes
-// over while this one still forwards; notify after those whose changes it
-// tells.
-var stopOrder = [][]string{{"vrrp"}, {"health", "ipvs"}, {"notify"}, {"snmp", "console"}, {"net", "conf"}}
+// over while this one still forwards; pacer when there is nobody left to stand
+// in for; notify after those whose changes it tells.
+var stopOrder = [][]string{{"vrrp"}, {"pacer", "health", "ipvs"}, {"notify"}, {"snmp", "console"}, {"net", "conf"}}
 
 // stopTime bounds the stop of one service.
 func (s service) stopTime() time.Duration {

@@ -220,7 +220,8 @@ func vrrpView(render func(*call, status.VRRP) string) func(context.Context, *cal
 				Heartbeat *status.Heartbeat   `json:"heartbeat"`
 				BFD       []status.BFDSession `json:"bfd"`
 				Timers    status.Lateness     `json:"timers"`
-			}{st.Heartbeat, st.BFD, st.Timers})
+				StandIn   status.StandIn      `json:"standIn"`
+			}{st.Heartbeat, st.BFD, st.Timers, st.StandIn})
 		}
 		return render(c, st), nil
 	}
@@ -229,7 +230,7 @@ func vrrpView(render func(*call, status.VRRP) string) func(context.Context, *cal
 var (
 	showHeartbeat = vrrpView(func(c *call, st status.VRRP) string { return show.Heartbeat(st, c.s.now()) })
 	showBFD       = vrrpView(func(c *call, st status.VRRP) string { return show.BFD(st, c.s.now()) })
-	showTimers    = vrrpView(func(_ *call, st status.VRRP) string { return show.Timers(st.Timers) })
+	showTimers    = vrrpView(func(_ *call, st status.VRRP) string { return show.Timers(st.Timers, st.StandIn) })
 )
 
 func trackFile(ctx context.Context, c *call) (string, error) {

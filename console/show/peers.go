@@ -71,8 +71,27 @@ func BFD(st status.VRRP, now time.Time) string {
 	return b
 }
 
-// Timers renders how late the timers of the vrrp process were.
-func Timers(l status.Lateness) string {
+// Timers renders how late the timers of the vrrp process were, and what the
+// pacer did about it.
+func Timers(l status.Lateness, p status.StandIn) string { return ownTimers(l) + standIn(p) }
+
+func standIn(p status.StandIn) string {
+	if !p.Connected {
+		return "no stand-in: the pacer is away\n"
+	}
+	how := "at real-time priority"
+	if !p.RealTime {
+		how = "WITHOUT real-time priority"
+	}
+	b := fmt.Sprintf("the pacer stands in for %d advertisements, %s\nsent by it: %d, when vrrp was at most %v overdue; its own timer was at most %v late\n",
+		p.Watched, how, p.Adverts, p.Late.Round(time.Microsecond), p.OwnLate.Round(time.Microsecond))
+	if p.Failed > 0 {
+		b += fmt.Sprintf("the kernel refused to send %d\n", p.Failed)
+	}
+	return b
+}
+
+func ownTimers(l status.Lateness) string {
 	if l.Count == 0 {
 		return "no timer fired yet\n"
 	}

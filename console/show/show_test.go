@@ -128,6 +128,7 @@ var failover = status.VRRP{
 			{Peer: addr("fd00::12"), Up: true, Since: ago(time.Hour), Last: now, Rejected: 3}, {Peer: addr("192.0.2.9")}},
 		Routers: []status.HeartbeatRouter{{Instance: "VI_1", State: "MASTER", Priority: 150}}},
 	Timers: status.Lateness{Count: 100000, P50: 18 * time.Microsecond, P99: 80 * time.Microsecond, P999: 1700 * time.Microsecond, Max: 2100 * time.Microsecond, RealTime: true},
+	StandIn: status.StandIn{Connected: true, RealTime: true, Watched: 3, Adverts: 12, Failed: 1, Late: 61200 * time.Microsecond, OwnLate: 310400},
 }
 
 var beating = func() status.Heartbeat {
@@ -198,7 +199,7 @@ func TestGolden(t *testing.T) {
 		"scripts-none":     show.Scripts(status.Notify{}, now),
 		"fifos":            show.FIFOs(notified),
 		"fifos-none":       show.FIFOs(status.Notify{}),
-		"timers":           show.Timers(failover.Timers),
+		"timers":           show.Timers(failover.Timers, failover.StandIn),
 		"orders":           show.Orders(ordered.Orders, now),
 		"ipvs-orders":      show.IPVS(ordered, probed, now),
 		"health-orders":    show.Health(probed, "10.0.0.21", now),

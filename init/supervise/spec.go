@@ -17,6 +17,10 @@ type Spec struct {
 	// as root has none of root's capabilities.
 	Caps []uintptr
 
+	// Packets makes its socket one of packets (SOCK_SEQPACKET) in place of one
+	// for HTTP.
+	Packets bool
+
 	Memory int64 // limit of its cgroup in bytes; 0: none
 	// Scripts is the cgroup that the service starts others in; nil: its own.
 	Scripts *Scripts

@@ -113,9 +113,13 @@ func chown(name string, uid, gid uint32, mode os.FileMode) error {
 
 // Listen makes the socket of a service: root's, usable by the group.
 func (s *Supervisor) Listen(name string) (*net.UnixListener, error) {
+	return s.listen("unix", name)
+}
+
+func (s *Supervisor) listen(network, name string) (*net.UnixListener, error) {
 	p := s.cfg.Dir.Path(name)
 	os.Remove(p) // of a run before this one
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: p, Net: network})
 	if err != nil {
 		return nil, fmt.Errorf("supervise: socket of %s: %w", name, err)
 	}
@@ -130,7 +134,11 @@ func (s *Supervisor) Listen(name string) (*net.UnixListener, error) {
 // Add makes everything that a service needs before its first start. All
 // services are added before the first one is started.
 func (s *Supervisor) Add(spec Spec) error {
-	l, err := s.Listen(spec.Name)
+	network := "unix"
+	if spec.Packets {
+		network = "unixpacket"
+	}
+	l, err := s.listen(network, spec.Name)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ const (
 	UIDConsole = 106
 	UIDNotify  = 107
 	UIDSNMP    = 108
+	UIDPacer   = 109
 	UIDScript  = 200 // keepalived_script: what vrrp_script, notify and MISC_CHECK run as
 
 	GroupBallast = 100

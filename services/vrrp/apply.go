@@ -3,6 +3,7 @@ package vrrp
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	}
 	var next, created []*router
 	changed := map[*router]bool{} // its list of addresses
+	altered := map[*router]bool{} // anything at all
 	for i := range c.Instances {
 		m := &c.Instances[i]
 		r := byName[m.Name]
@@ -51,6 +53,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 				r.dropPaths(m)
 				s.dropAltered(r, m)
 			}
+			altered[r] = !reflect.DeepEqual(r.cfg, *m)
 			r.configure(m)
 		} else {
 			r = newRouter(s, m)
@@ -81,9 +84,14 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 			s.startRouter(r)
 			continue
 		}
+		sent := r.stats.AdvertSent
 		r.evaluate()
 		r.reconfigure(changed[r])
+		if altered[r] {
+			s.stand.renew(r, sent)
+		}
 	}
+	s.stand.commit() // those that were master before this process are again by now, or never
 	s.applied = true
 	s.setHeartbeat(c.Heartbeat)
 	s.dropSockets()
@@ -100,13 +108,17 @@ func (s *service) startRouter(r *router) {
 	r.faults = faults
 	c := coreConfig(&r.cfg, r.src, r.group != nil)
 	r.core = c
+	held := s.heldBy(r.cfg.Name) != ""
+	if adopt && (held || len(faults) > 0) {
+		s.stand.commit() // its addresses go now, and nothing may say otherwise
+	}
 	var delay time.Duration
 	if !adopt && s.startup > s.now {
 		delay, r.deafUntil = s.startup-s.now, s.startup
 	}
 	r.step(core.Event{
 		Kind: core.Start, Cfg: &c, Priority: effective, Faulty: len(faults) > 0, Adopt: adopt,
-		Held: s.heldBy(r.cfg.Name) != "", Delay: delay,
+		Held: held, Delay: delay,
 	})
 }
 
@@ -281,6 +293,7 @@ func (s *service) publishState() {
 		v.Instances = append(v.Instances, r.status())
 	}
 	v.Timers = s.late.status(s.realTime)
+	v.StandIn = s.stand.status()
 	for _, g := range s.groups {
 		v.Groups = append(v.Groups, status.VRRPGroup{Name: g.cfg.Name, State: g.state.String(), Since: g.since, Instances: g.cfg.Instances})
 	}

@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		os.Exit(routerProcess(ipc.Dir(dir)))
 	}
+	if dir := os.Getenv(pacerEnv); dir != "" {
+		os.Exit(pacerProcess(ipc.Dir(dir)))
+	}
 	// The tests wait nearly all of their time: more of them than processors.
 	flag.Parse()
 	flag.Set("test.parallel", "8")

@@ -38,6 +38,7 @@ type router struct {
 	buf   []byte
 	ipID  uint16
 
+	stand    []int         // slots of its advertisements at the pacer, by destination
 	key      heartbeat.Key // as the peer box knows it
 	vacant   bool          // was master last and left with priority 0
 	claiming bool          // master, its addresses are being set
@@ -108,6 +109,9 @@ func (r *router) step(ev core.Event) {
 	before, master, priority := r.st.Phase, r.st.MasterAddr, r.st.MasterPriority
 	var why core.Reason
 	r.st, r.fx, why = core.Step(r.st, ev, r.fx[:0])
+	if !r.speaks() {
+		r.s.stand.clear(r) // before anybody hears that we left
+	}
 	if before == core.Master && r.st.Phase == core.Fault && r.linkGone() && r.s.mate != nil {
 		r.vacant = true
 		r.s.mate.sayNow() // nobody reaches our addresses there: no need to remove them first
@@ -227,6 +231,7 @@ func (r *router) lateness(late time.Duration) {
 // advertise sends one advertisement, to the group or to each peer.
 func (r *router) advertise(priority uint8) {
 	if r.sock == nil || !r.src.IsValid() {
+		r.s.stand.clear(r)
 		return
 	}
 	if r.ipID++; r.ipID == 0 {
@@ -240,7 +245,8 @@ func (r *router) advertise(priority uint8) {
 	}
 	r.stats.AdvertSent++
 	if !r.cfg.Unicast {
-		r.send(priority, r.cfg.McastGroup, 255)
+		r.send(0, priority, r.cfg.McastGroup, 255)
+		r.s.stand.trim(r, 1)
 		return
 	}
 	hops := r.cfg.UnicastTTL
@@ -250,14 +256,18 @@ func (r *router) advertise(priority uint8) {
 			hops = -1 // the kernel's default, as keepalived
 		}
 	}
+	n := 0
 	for i := range r.cfg.Peers {
 		if r.cfg.Peers[i].Addr != r.src { // a file that both boxes share may list both
-			r.send(priority, r.cfg.Peers[i].Addr, hops)
+			r.send(n, priority, r.cfg.Peers[i].Addr, hops)
+			n++
 		}
 	}
+	r.s.stand.trim(r, n)
 }
 
-func (r *router) send(priority uint8, dst netip.Addr, hops int) {
+// send sends an advertisement to its n-th destination.
+func (r *router) send(n int, priority uint8, dst netip.Addr, hops int) {
 	a := packet.Advert{
 		Version: uint8(r.cfg.Version), VRID: r.cfg.VRID, Priority: priority, IPv6: r.cfg.IPv6,
 		AdvertInt: r.core.AdvertInt, Addrs: r.addrs, AuthType: authType(&r.cfg),
@@ -272,11 +282,11 @@ func (r *router) send(priority uint8, dst netip.Addr, hops int) {
 		b = packet.AppendIPv4(b, packet.ProtocolAH, r.ipID, uint8(hops), r.src, dst, packet.AHLen+a.Len())
 		b = packet.AppendAH(b, r.src, r.mem.seq)
 	default:
-		n := a.Len()
+		size := a.Len()
 		if r.mem.hmac.signs() {
-			n += packet.TrailerLen
+			size += packet.TrailerLen
 		}
-		b = packet.AppendIPv4(b, packet.Protocol, r.ipID, uint8(hops), r.src, dst, n)
+		b = packet.AppendIPv4(b, packet.Protocol, r.ipID, uint8(hops), r.src, dst, size)
 	}
 	start, sumDst := len(b), dst
 	if r.mem.oldSum && r.cfg.Unicast && !r.cfg.IPv6 {
@@ -293,7 +303,9 @@ func (r *router) send(priority uint8, dst netip.Addr, hops int) {
 	if err := r.transmit(b, dst, hops); err != nil {
 		r.stats.SendErr++
 		r.s.log.limitedRouter(r, "advertisement to %s: %v", dst, err)
+		return // the pacer tries again
 	}
+	r.s.stand.sent(r, n, b, dst, hops)
 }
 
 // bind finds the interface, the source address and the socket.

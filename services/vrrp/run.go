@@ -71,7 +71,7 @@ func collect() {
 	defer func() { collectedAt.Store(allocated()) }()
 	if realtime.tid != 0 {
 		kernel.Normal(realtime.tid)
-		defer kernel.RealTime(realtime.tid)
+		defer kernel.RealTime(realtime.tid, kernel.Priority)
 	}
 	debug.FreeOSMemory()
 }
@@ -154,6 +154,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	}
 	defer s.close()
 	s.held, s.maintenance = loadHeld(env)
+	s.stand.path = env.Dir.Path("pacer")
 
 	srv := ipc.NewServer("vrrp")
 	srv.Publish(&status.VRRP{})
@@ -204,7 +205,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	if tuned.Load() {
 		tasks.Go(func() { tidy(life) })
 	}
-	class, err := kernel.RealTime(0)
+	class, err := kernel.RealTime(0, kernel.Priority)
 	if err != nil {
 		log.info("no real-time scheduling here, going on without: %v", err)
 	} else {

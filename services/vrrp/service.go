@@ -51,6 +51,7 @@ type service struct {
 	pace       map[string]time.Duration // when the next announcement may go, by what is paced together
 
 	readers map[int]func() // further descriptors: what takes what they hold
+	stand   standIn        // the pacer, which sends where this process stalls
 	mate    *mate          // the private heartbeat; nil: off
 	detect  *bfdRoom       // nil: there never was a session
 
@@ -122,10 +123,12 @@ func newService(log *logger, publish func(*status.VRRP)) (*service, error) {
 	}
 	s.now = s.loop.Now()
 	s.started = s.now
+	s.stand.s = s
 	return s, nil
 }
 
 func (s *service) close() {
+	s.stand.close()
 	for _, k := range s.socks {
 		k.Close()
 	}
@@ -189,6 +192,7 @@ const (
 func (s *service) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.loop.Wake)
 	defer stop()
+	s.stand.turn()
 	s.refresh()
 	for ctx.Err() == nil {
 		if err := s.turn(); err != nil {
@@ -242,6 +246,7 @@ func (s *service) turn() error {
 		s.mate.finish()
 	}
 	s.publishState()
+	s.stand.turn()
 	return nil
 }
 
@@ -284,6 +289,9 @@ func (s *service) deadline() time.Duration {
 	}
 	if s.detect != nil {
 		at = min(at, s.detect.due)
+	}
+	if s.stand.due != 0 {
+		at = min(at, s.stand.due)
 	}
 	return at
 }
@@ -413,6 +421,7 @@ func (s *service) refreshTables() bool {
 	}
 	for index, f := range s.frames {
 		if s.byIndex[index] == nil {
+			s.stand.forget(f.FD())
 			f.Close()
 			delete(s.frames, index)
 		}

@@ -129,6 +129,10 @@ func (s *service) dropSockets() {
 		if k.users == 0 {
 			delete(s.socks, key)
 			delete(s.byFD, k.FD())
+			// The pacer may hold the socket a moment longer, and with it what
+			// epoll knows of it.
+			s.loop.Remove(k.FD())
+			s.stand.forget(k.FD())
 			k.Close()
 		}
 	}

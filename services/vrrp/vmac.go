@@ -310,19 +310,26 @@ func (r *router) onVirtualMAC() bool {
 	return r.vlink != nil && !r.cfg.VMAC.IPVLAN && !r.cfg.Unicast
 }
 
-// transmit sends an advertisement; b is its IP packet, of IPv6 the payload
-// only. From a virtual MAC it goes as a frame: no address, route or netfilter
-// rule of the virtual interface can then be in its way.
-func (r *router) transmit(b []byte, dst netip.Addr, hops int) error {
+// outlet is the socket that advertisements leave by. From a virtual MAC they go
+// as frames: no address, route or netfilter rule of the virtual interface can
+// then be in their way.
+func (r *router) outlet() (*sock, *kernel.Link) {
 	switch {
 	case r.vlink == nil || r.cfg.Unicast:
-		return r.sock.Send(b, r.src, dst, hops)
+		return r.sock, nil
 	case r.cfg.VMAC.XmitBase && r.below != nil:
-		return r.below.Send(b, r.src, dst, hops)
+		return r.below, nil
+	case r.cfg.VMAC.IPVLAN:
+		return nil, r.link // it has the same MAC, and hands multicast over later
 	}
-	l := r.vlink
-	if r.cfg.VMAC.IPVLAN {
-		l = r.link // it has the same MAC, and hands multicast over later
+	return nil, r.vlink
+}
+
+// transmit sends an advertisement; b is its IP packet, of IPv6 the payload only.
+func (r *router) transmit(b []byte, dst netip.Addr, hops int) error {
+	k, l := r.outlet()
+	if k != nil {
+		return k.Send(b, r.src, dst, hops)
 	}
 	f, err := r.s.framesOn(l)
 	if err != nil {

@@ -83,6 +83,19 @@ type VRRP struct {
 	BFD         []BFDSession   `json:"bfd,omitempty"`
 	Heartbeat   *Heartbeat     `json:"heartbeat,omitempty"` // nil: not configured
 	Timers      Lateness       `json:"timers"`
+	StandIn     StandIn        `json:"standIn"`
+}
+
+// StandIn is the pacer, which sends the advertisements of a vrrp process that
+// stands still. Figures are since the pacer started.
+type StandIn struct {
+	Connected bool          `json:"connected"`
+	RealTime  bool          `json:"realTime"`
+	Watched   int           `json:"watched"` // advertisements that it would send in vrrp's place, one a destination
+	Adverts   uint64        `json:"adverts"` // that it has sent
+	Failed    uint64        `json:"failed,omitempty"`
+	Late      time.Duration `json:"late"`    // longest that vrrp was overdue when one was sent
+	OwnLate   time.Duration `json:"ownLate"` // worst lateness of its own timer
 }
 
 // Lateness is how late the timers of the vrrp process fired since it started.

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// rtPriority is keepalived's own default for its real-time class.
-	rtPriority = 50
+	// Priority in the real-time class is keepalived's own default.
+	Priority = 50
 	// nicest is the strongest claim outside that class.
 	nicest = -20
 )
@@ -18,19 +18,19 @@ const (
 // RealTime puts a thread of this process, locked to its goroutine, into
 // SCHED_FIFO, or SCHED_RR where that is refused. 0 is the calling thread.
 // Children do not inherit it.
-func RealTime(tid int) (string, error) {
-	err := schedule(tid, unix.SCHED_FIFO)
+func RealTime(tid int, priority uint32) (string, error) {
+	err := schedule(tid, unix.SCHED_FIFO, priority)
 	if err == nil {
-		return "SCHED_FIFO 50", nil
+		return fmt.Sprintf("SCHED_FIFO %d", priority), nil
 	}
-	if schedule(tid, unix.SCHED_RR) == nil {
-		return "SCHED_RR 50", nil
+	if schedule(tid, unix.SCHED_RR, priority) == nil {
+		return fmt.Sprintf("SCHED_RR %d", priority), nil
 	}
 	return "", fmt.Errorf("real-time scheduling: %w", err)
 }
 
-func schedule(tid int, policy uint32) error {
-	return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: rtPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
+func schedule(tid int, policy, priority uint32) error {
+	return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 }
 
 // Help gives all threads of this process the highest niceness. They share locks

@@ -27,6 +27,14 @@ func AppendIPv4(b []byte, proto uint8, id uint16, ttl uint8, src, dst netip.Addr
 	return b
 }
 
+// ClearID sets the id in an IPv4 header without options to 0. A raw socket gives
+// it an id of its own then; in a frame 0 does as well, for nothing fragments it.
+func ClearID(b []byte) {
+	h := b[:IPv4HeaderLen]
+	h[4], h[5], h[10], h[11] = 0, 0, 0, 0
+	binary.BigEndian.PutUint16(h[10:], fold(add(0, h)))
+}
+
 // IPv4 is what a receiver needs of an IPv4 header.
 type IPv4 struct {
 	TTL      uint8
