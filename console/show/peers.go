@@ -83,7 +83,7 @@ func standIn(p status.StandIn) string {
 	if !p.RealTime {
 		how = "WITHOUT real-time priority"
 	}
-	b := fmt.Sprintf("the pacer stands in for %d advertisements, %s\nsent by it: %d, when vrrp was at most %v overdue; its own timer was at most %v late\n",
+	b := fmt.Sprintf("the pacer stands in for %d advertisements, %s\nit sent %d, with vrrp at most %v overdue; own timer late by at most %v\n",
 		p.Watched, how, p.Adverts, p.Late.Round(time.Microsecond), p.OwnLate.Round(time.Microsecond))
 	if p.Failed > 0 {
 		b += fmt.Sprintf("the kernel refused to send %d\n", p.Failed)
