@@ -149,12 +149,17 @@ func (s *State) after(done []Op) *State {
 		}
 	}
 	fresh := make([]*ServiceState, 0, len(mine))
+	var cut []int
 	for id, h := range mine {
 		if !gone[id] {
 			fresh = append(fresh, h)
 		}
+		if i, ok := s.place(id); ok {
+			cut = append(cut, i)
+		}
 	}
-	out.Services = spliced(s.Services, fresh, func(id model.ServiceID) bool { return mine[id] != nil })
+	sortServices(fresh)
+	out.Services = spliced(s.Services, cut, fresh, compareServices)
 	return &out
 }
 

@@ -112,6 +112,10 @@ func NoBeliefs(p *Plan) *Beliefs {
 func (b *Beliefs) Carry(from, to *Plan) *Beliefs {
 	out := &Beliefs{virtual: make([]*virtualBelief, len(to.Virtual))}
 	for i, v := range to.Virtual {
+		if i < len(from.Virtual) && from.Virtual[i] == v { // nearly all of them
+			out.virtual[i] = b.virtual[i]
+			continue
+		}
 		j := i
 		if j >= len(from.Virtual) || from.Virtual[j].Name != v.Name {
 			var ok bool

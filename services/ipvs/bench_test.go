@@ -27,23 +27,15 @@ func (k *nullKernel) Do(r []ipvsnl.Request, _ func()) ([]error, error) {
 	return make([]error, len(r)), nil
 }
 
-// reweighed is c with another weight of one real server; everything else is
-// the very same in memory, as package follow has it.
-func reweighed(c *model.Config, i, weight int) (*model.Config, []string) {
-	out := *c
-	out.VirtualServers = slices.Clone(c.VirtualServers)
-	v := &out.VirtualServers[i]
+// reweighed is a list with another weight of one real server; everything else
+// is the very same in memory, as package follow has it.
+func reweighed(list []*model.VirtualServer, i, weight int) []*model.VirtualServer {
+	out := slices.Clone(list)
+	v := *list[i]
 	v.Real = slices.Clone(v.Real)
 	v.Real[0].Weight = weight
-	return &out, []string{v.Name}
-}
-
-func names(list []string) map[string]bool {
-	m := map[string]bool{}
-	for _, n := range list {
-		m[n] = true
-	}
-	return m
+	out[i] = &v
+	return out
 }
 
 // BenchmarkTable is a table of 10,000 services with 2 destinations each.
@@ -66,15 +58,15 @@ func BenchmarkTable(b *testing.B) {
 	})
 	b.Run("one weight", func(b *testing.B) {
 		r, k := load()
-		conf, n := c, 0
+		list, n := listed(c), 0
+		r.follow(1, compile(nil, c, list))
 		k.ops = 0
 		b.ReportAllocs()
 		b.ResetTimer()
 		for b.Loop() {
 			n++
-			var changed []string
-			conf, changed = reweighed(conf, 4711, 1+n%9+1)
-			r.follow(uint64(1+n), r.plan.Next(conf, names(changed)))
+			list = reweighed(list, 4711, 1+n%9+1)
+			r.follow(uint64(1+n), r.plan.Next(c, list))
 			r.event()
 			r.snapshot().Summary()
 		}

@@ -39,17 +39,38 @@ type Entry struct {
 func (t *Table) replaced(gone map[model.ServiceID]bool, fresh []*Entry) *Table {
 	out := *t
 	sortEntries(fresh)
-	out.Services = make([]*Entry, 0, len(t.Services)+len(fresh))
-	for _, e := range t.Services {
-		for len(fresh) > 0 && ipvsnl.CompareID(fresh[0].ID, e.ID) < 0 {
-			out.Services, fresh = append(out.Services, fresh[0]), fresh[1:]
-		}
-		if !gone[e.ID] {
-			out.Services = append(out.Services, e)
+	var cut []int
+	for id := range gone {
+		if i, ok := findEntry(t.Services, id); ok {
+			cut = append(cut, i)
 		}
 	}
-	out.Services = append(out.Services, fresh...)
+	out.Services = spliced(t.Services, cut, fresh, compareEntries)
 	return &out
+}
+
+// spliced is a sorted list without those at the places cut, and with fresh,
+// which is sorted too. It costs what is new, and a copy of the rest.
+func spliced[T any](list []T, cut []int, fresh []T, compare func(a, b T) int) []T {
+	slices.Sort(cut)
+	out := make([]T, 0, len(list)-len(cut)+len(fresh))
+	at := 0
+	for len(cut)+len(fresh) > 0 {
+		to := len(list)
+		if len(cut) > 0 {
+			to = cut[0]
+		}
+		if len(fresh) > 0 {
+			if i, _ := slices.BinarySearchFunc(list[at:], fresh[0], compare); at+i <= to {
+				out = append(append(out, list[at:at+i]...), fresh[0])
+				at, fresh = at+i, fresh[1:]
+				continue
+			}
+		}
+		out = append(out, list[at:to]...)
+		at, cut = to+1, cut[1:]
+	}
+	return append(out, list[at:]...)
 }
 
 func (e *Entry) equal(f *Entry) bool {

@@ -27,11 +27,16 @@ type ServiceState struct {
 
 // find returns the service id, nil if there is none.
 func (s *State) find(id model.ServiceID) *ServiceState {
-	i, ok := slices.BinarySearchFunc(s.Services, id, func(s *ServiceState, id model.ServiceID) int { return ipvsnl.CompareID(s.ID, id) })
+	i, ok := s.place(id)
 	if !ok {
 		return nil
 	}
 	return s.Services[i]
+}
+
+// place is where the service id stands, or would.
+func (s *State) place(id model.ServiceID) (int, bool) {
+	return slices.BinarySearchFunc(s.Services, id, func(s *ServiceState, id model.ServiceID) int { return ipvsnl.CompareID(s.ID, id) })
 }
 
 // find returns the destination k, nil if there is none.

@@ -172,25 +172,12 @@ func sortDaemons(d []ipvsnl.Daemon) {
 // merge returns s with the services ids, which are sorted, as part shows them.
 func (s *State) merge(ids []model.ServiceID, part *State) *State {
 	out := *s
-	out.Services = spliced(s.Services, slices.Clone(part.Services), func(id model.ServiceID) bool {
-		_, ok := slices.BinarySearchFunc(ids, id, ipvsnl.CompareID)
-		return ok
-	})
-	return &out
-}
-
-// spliced returns the list with fresh services in the place of those that are
-// gone.
-func spliced(list, fresh []*ServiceState, gone func(model.ServiceID) bool) []*ServiceState {
-	sortServices(fresh)
-	out := make([]*ServiceState, 0, len(list)+len(fresh))
-	for _, h := range list {
-		for len(fresh) > 0 && compareServices(fresh[0], h) < 0 {
-			out, fresh = append(out, fresh[0]), fresh[1:]
-		}
-		if !gone(h.ID) {
-			out = append(out, h)
+	var cut []int
+	for _, id := range ids {
+		if i, ok := s.place(id); ok {
+			cut = append(cut, i)
 		}
 	}
-	return append(out, fresh...)
+	out.Services = spliced(s.Services, cut, part.Services, compareServices)
+	return &out
 }

@@ -237,8 +237,7 @@ func TestKernelTable(t *testing.T) {
 		}
 		r.hear(health(1, c))
 		timed("one weight of it, plan to kernel", func() {
-			conf, changed := reweighed(c, 4711, 7)
-			r.follow(2, r.plan.Next(conf, names(changed)))
+			r.follow(2, r.plan.Next(c, reweighed(listed(c), 4711, 7)))
 			r.event()
 		})
 		timed("one order", func() {

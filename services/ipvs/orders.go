@@ -307,7 +307,11 @@ func (r *reconciler) order(q status.ServerOrder) ([]status.Dest, error) {
 		out.virtual[at.virtual] = vb
 	}
 	r.beliefs = out
-	r.restate(r.plan, was)
+	only := make([]int, 0, len(places))
+	for _, at := range places {
+		only = append(only, at.virtual)
+	}
+	r.restate(r.plan, was, slices.Compact(only))
 	r.event()
 	r.enabled = netip.AddrPort{}
 	return r.ordered(places)

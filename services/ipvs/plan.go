@@ -47,8 +47,7 @@ type Virtual struct {
 	// SorryInhibit keeps the sorry server at weight 0 while it is not needed.
 	SorryInhibit bool
 
-	real *model.RealServer // the first one that it was made of
-	n    int               // and how many they were
+	conf *model.VirtualServer // that it was made of
 }
 
 // Real is one real server, or a sorry server.
@@ -70,31 +69,40 @@ type Daemon struct {
 // Compile translates a configuration. Errors name everything that the kernel
 // would refuse; the plan then lacks those objects and is usable.
 func Compile(c *model.Config) (*Plan, error) {
-	p := compile(nil, nil, c)
+	p := compile(nil, c, listed(c))
 	return p, p.err
 }
 
-// Next is Compile for a configuration that came out of that of p: a virtual
-// server whose real servers are the very same ones in memory, and that changed
-// does not name, is as it was.
-func (p *Plan) Next(c *model.Config, changed map[string]bool) *Plan {
-	if p == nil || p.err != nil {
-		return compile(nil, nil, c) // who is at fault may be another one now
+// listed is the list of virtual servers that package follow gives with a
+// configuration.
+func listed(c *model.Config) []*model.VirtualServer {
+	list := make([]*model.VirtualServer, len(c.VirtualServers))
+	for i := range list {
+		list[i] = &c.VirtualServers[i]
 	}
-	return compile(p, changed, c)
+	return list
+}
+
+// Next is Compile for a configuration that came out of that of p, with its
+// virtual servers as list: one that is the very same in memory is as it was.
+func (p *Plan) Next(c *model.Config, list []*model.VirtualServer) *Plan {
+	if p == nil || p.err != nil {
+		return compile(nil, c, list) // who is at fault may be another one now
+	}
+	return compile(p, c, list)
 }
 
 // same returns the virtual server that vs was translated to before, nil: it is
 // another one now. It is expected at i.
-func (p *Plan) same(i int, vs *model.VirtualServer, changed map[string]bool) *Virtual {
-	if p == nil || len(vs.Real) == 0 || changed[vs.Name] {
+func (p *Plan) same(i int, vs *model.VirtualServer) *Virtual {
+	if p == nil {
 		return nil
 	}
-	if i = p.place(i, vs.Name); i < 0 {
-		return nil
+	if i < len(p.Virtual) && p.Virtual[i].conf == vs {
+		return p.Virtual[i]
 	}
-	if v := p.Virtual[i]; v.real == &vs.Real[0] && v.n == len(vs.Real) {
-		return v
+	if i = p.place(i, vs.Name); i >= 0 && p.Virtual[i].conf == vs {
+		return p.Virtual[i]
 	}
 	return nil
 }
@@ -104,17 +112,16 @@ func (v *Virtual) like(w *Virtual) bool {
 	return v == w || v.Name == w.Name && slices.EqualFunc(v.Services, w.Services, func(a, b ipvsnl.Service) bool { return a.ID == b.ID })
 }
 
-func compile(old *Plan, changed map[string]bool, c *model.Config) *Plan {
-	p := &Plan{Virtual: make([]*Virtual, 0, len(c.VirtualServers))}
+func compile(old *Plan, c *model.Config, list []*model.VirtualServer) *Plan {
+	p := &Plan{Virtual: make([]*Virtual, 0, len(list))}
 	var errs []error
 	fail := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 
-	for i := range c.VirtualServers {
-		vs := &c.VirtualServers[i]
+	for _, vs := range list {
 		if len(vs.Real) == 0 && vs.Sorry == nil {
 			continue // as keepalived: a service that nobody can serve is left out
 		}
-		v := old.same(len(p.Virtual), vs, changed)
+		v := old.same(len(p.Virtual), vs)
 		if v == nil {
 			var err error
 			if v, err = virtual(vs); err != nil {
@@ -198,11 +205,8 @@ func (p *Plan) rest(c *model.Config, fail func(string, ...any)) {
 // virtual translates one virtual server. It lacks what the error names.
 func virtual(vs *model.VirtualServer) (*Virtual, error) {
 	var errs []error
-	v := &Virtual{Name: vs.Name, Quorum: int64(vs.Quorum), SorryInhibit: vs.SorryInhibit, n: len(vs.Real),
+	v := &Virtual{Name: vs.Name, Quorum: int64(vs.Quorum), SorryInhibit: vs.SorryInhibit, conf: vs,
 		Services: make([]ipvsnl.Service, 0, len(vs.Services)), Real: make([]Real, 0, len(vs.Real))}
-	if v.n > 0 {
-		v.real = &vs.Real[0]
-	}
 	for _, id := range vs.Services {
 		s, err := service(vs, id)
 		if err != nil {
@@ -402,5 +406,9 @@ func compareKey(a, b netip.AddrPort) int {
 
 // sortEntries puts a table into canonical order.
 func sortEntries(es []*Entry) {
-	slices.SortFunc(es, func(a, b *Entry) int { return ipvsnl.CompareID(a.ID, b.ID) })
+	if !slices.IsSortedFunc(es, compareEntries) {
+		slices.SortFunc(es, compareEntries)
+	}
 }
+
+func compareEntries(a, b *Entry) int { return ipvsnl.CompareID(a.ID, b.ID) }

@@ -104,7 +104,9 @@ func newReconciler(k Kernel, log *slog.Logger, now func() time.Time) *reconciler
 }
 
 // configure takes in a configuration.
-func (r *reconciler) configure(gen uint64, c *model.Config) { r.follow(gen, compile(nil, nil, c)) }
+func (r *reconciler) configure(gen uint64, c *model.Config) {
+	r.follow(gen, compile(nil, c, listed(c)))
+}
 
 // follow takes in the plan of a configuration.
 func (r *reconciler) follow(gen uint64, p *Plan) {
@@ -117,7 +119,7 @@ func (r *reconciler) follow(gen uint64, p *Plan) {
 	r.plan, r.config = p, gen
 	clear(r.failed) // what was refused may be right now
 	r.place()
-	r.restate(was, known)
+	r.restate(was, known, nil)
 	r.listen(differs(was, p))
 }
 
@@ -129,6 +131,9 @@ func differs(was, p *Plan) []int {
 	}
 	out := []int{}
 	for i, v := range p.Virtual {
+		if i < len(was.Virtual) && was.Virtual[i] == v {
+			continue
+		}
 		if j := was.place(i, v.Name); j < 0 || was.Virtual[j] != v {
 			out = append(out, i)
 		}
@@ -182,24 +187,36 @@ func (r *reconciler) listen(only []int) {
 	case r.held.IsZero():
 		r.held = now
 	}
-	r.restate(r.plan, before)
+	r.restate(r.plan, before, only)
 }
 
 // restate brings want up to the plan and the beliefs of now; was and known are
 // those that it was made of. Services for which that makes a difference become
-// dirty.
-func (r *reconciler) restate(was *Plan, known *Beliefs) {
+// dirty. only is the places of the virtual servers that are looked at, where
+// the plan is the same; nil: all.
+func (r *reconciler) restate(was *Plan, known *Beliefs, only []int) {
 	if r.want == nil {
 		return
 	}
 	gone := map[model.ServiceID]bool{}
 	var fresh []*Entry
-	for i, v := range r.plan.Virtual {
-		j := was.place(i, v.Name)
-		if j >= 0 && was.Virtual[j] == v && known.virtual[j].equal(r.beliefs.virtual[i]) {
-			continue
+	look := func(i int) {
+		v, j := r.plan.Virtual[i], i
+		if i >= len(was.Virtual) || was.Virtual[i] != v {
+			j = was.place(i, v.Name)
+		}
+		if j >= 0 && was.Virtual[j] == v && (known.virtual[j] == r.beliefs.virtual[i] || known.virtual[j].equal(r.beliefs.virtual[i])) {
+			return
 		}
 		fresh = v.entries(fresh, r.beliefs.virtual[i])
+	}
+	if only == nil {
+		for i := range r.plan.Virtual {
+			look(i)
+		}
+	}
+	for _, i := range only {
+		look(i)
 	}
 	for _, e := range fresh {
 		gone[e.ID] = true
@@ -208,6 +225,12 @@ func (r *reconciler) restate(was *Plan, known *Beliefs) {
 		}
 	}
 	for i, v := range was.Virtual {
+		if was == r.plan {
+			break
+		}
+		if i < len(r.plan.Virtual) && r.plan.Virtual[i] == v {
+			continue
+		}
 		if j := r.plan.place(i, v.Name); j >= 0 && r.plan.Virtual[j] == v {
 			continue
 		}

@@ -11,7 +11,9 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"unsafe"
 
+	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
@@ -45,7 +47,7 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	}
 	l.r.orders = orders
 
-	conf := follow.New(env.Dir.Client("conf"), follow.Whole)
+	conf := follow.New(env.Dir.Client("conf"), follow.Whole).Lean()
 	plans := &plans{}
 	l.srv.Handle("prepare", conf.Prepare(plans.prepare), ipc.UIDConf)
 	l.srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
@@ -124,6 +126,8 @@ type loop struct {
 	asks  chan func() // verbs, to be answered between two events
 	sweep *sweeper
 	next  time.Time // of the next full pass, while those are needed
+	// untidy is when memory is to be tidied up; zero: it is tidy.
+	untidy time.Time
 }
 
 // full runs a pass over everything: at the start, and after a fault.
@@ -154,6 +158,10 @@ func (l *loop) tick() {
 		}
 	}
 	l.save()
+	if !l.untidy.IsZero() && time.Now().After(l.untidy) {
+		l.untidy = time.Time{}
+		debug.FreeOSMemory()
+	}
 }
 
 // mail takes in what the other services say.
@@ -180,14 +188,18 @@ func (l *loop) mail(m mail) {
 	l.publish()
 	l.save()
 	if l.r.ops-ops > manyOps {
-		// The text of a large configuration is many times what is kept of it,
-		// and the next one may be weeks away.
-		debug.FreeOSMemory()
+		l.untidy = time.Now().Add(tidyAfter)
 	}
 }
 
-// manyOps is after how many operations in a row memory is tidied up.
-const manyOps = 1000
+// After manyOps operations in a row memory is tidied up: what a large
+// configuration was brought in is many times what is kept of it, and the next
+// one may be weeks away. But that reads all that is kept, and waits until those
+// who wait for us are served.
+const (
+	manyOps   = 1000
+	tidyAfter = 3 * time.Second
+)
 
 func (l *loop) publish() { l.srv.Publish(l.r.snapshot()) }
 
@@ -228,8 +240,11 @@ func (l *loop) order(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any
 	var oerr error
 	err := l.ask(ctx, func() {
 		out, oerr = l.r.order(q)
-		l.publish()
-		l.save()
+		if l.r.orders.changed {
+			l.save()
+		} else {
+			l.publish()
+		}
 	})
 	return out, errors.Join(err, oerr)
 }
@@ -250,6 +265,11 @@ func (l *loop) service(ctx context.Context, _ ipc.Peer, body json.RawMessage) (a
 type plans struct {
 	mu   sync.Mutex
 	last *Plan // of the last configuration that conf announced
+
+	// What was asked about last: mostly it is announced next.
+	asked     *Plan
+	askedBase *Plan
+	askedList **model.VirtualServer // where its list is in memory
 }
 
 // next is the plan of a configuration that was announced.
@@ -257,18 +277,21 @@ func (p *plans) next(u *follow.Update) *Plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = p.of(u)
+	p.asked, p.askedBase, p.askedList = nil, nil, nil
 	return p.last
 }
 
 func (p *plans) of(u *follow.Update) *Plan {
+	list := unsafe.SliceData(u.List)
+	if p.asked != nil && p.askedBase == p.last && p.askedList == list && len(u.List) > 0 {
+		return p.asked
+	}
+	base := p.last
 	if u.All {
-		return compile(nil, nil, &u.Conf.Config)
+		base = nil
 	}
-	changed := make(map[string]bool, len(u.Changed))
-	for _, n := range u.Changed {
-		changed[n] = true
-	}
-	return p.last.Next(&u.Conf.Config, changed)
+	p.asked, p.askedBase, p.askedList = base.Next(&u.Conf.Config, u.List), p.last, list
+	return p.asked
 }
 
 // prepare refuses a configuration that IPVS cannot hold.

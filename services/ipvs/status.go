@@ -41,6 +41,9 @@ func (s *snapshot) State() any { return s.status() }
 // Summary is what conf waits for, and what health and notify follow.
 func (s *snapshot) Summary() any { return s.head.Summary() }
 
+// Brief is ipc.Briefer.
+func (s *snapshot) Brief(after uint64) (any, uint64) { return s.head.Brief(after) }
+
 func (s *snapshot) status() *status.IPVS {
 	out := s.head
 	out.Services = []status.Service{}
