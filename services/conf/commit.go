@@ -256,7 +256,7 @@ func (c *conf) complaints(ctx context.Context, services []string) map[string]str
 	for _, name := range services {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		var a status.Applied
-		if err := c.client(name).Summary(ctx, &a); err == nil && a.Error != "" {
+		if err := c.client(name).Brief(ctx, &a); err == nil && a.Error != "" {
 			out[name] = a.Error
 		}
 		cancel()
@@ -279,7 +279,7 @@ func (c *conf) await(ctx context.Context, services []string, n uint64, before, w
 			defer cancel()
 			verdicts[i] = fmt.Sprintf("%s did not apply it within %v", name, c.ApplyBound)
 			var settle *time.Timer
-			ipc.WatchSummary(ctx, c.client(name), func(_ uint64, a status.Applied) {
+			ipc.WatchBrief(ctx, c.client(name), func(_ uint64, a status.Applied) {
 				if a.Config < n || ctx.Err() != nil {
 					return
 				}

@@ -132,7 +132,7 @@ func (w *watches) adjust(ctx context.Context) {
 		})
 	})
 	w.set(ctx, "ipvs", true, func(ctx context.Context, c *ipc.Client) {
-		ipc.WatchSummary(ctx, c, func(_ uint64, n status.IPVSNews) {
+		ipc.WatchBrief(ctx, c, func(_ uint64, n status.IPVSNews) {
 			if n.Config == 0 {
 				return // ipvs has just started and does not know them yet
 			}

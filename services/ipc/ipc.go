@@ -4,6 +4,7 @@
 //	GET  /state         the service's whole state, with its generation
 //	GET  /state?watch   a stream of whole states, one JSON object a line
 //	GET  /state?summary the small part of a state that tells how far it has got
+//	GET  /state?brief   the same without the transitions, which are most of it
 //	GET  /state?have=X  what is new to a reader that has X, of the state of conf (package follow)
 //	POST /verb/NAME     do NAME; the body is its argument
 //
@@ -91,6 +92,14 @@ type Lazy interface{ State() any }
 // followed: "GET /state?summary" answers Summary in place of the whole.
 type Summarizer interface{ Summary() any }
 
+// Briefer is a Summarizer whose summary holds transitions. Brief is it with
+// those only whose number is above after, and last the number of the newest.
+// "GET /state?brief" answers Brief without any; with "tail" as well, a watcher
+// gets with each summary the transitions that it has not got before.
+type Briefer interface {
+	Brief(after uint64) (summary any, last uint64)
+}
+
 // Patcher is a state that can tell a reader what is new to it, in a form of its
 // own: "GET /state?have=…" answers Patch. An error may be a *Refused, for its
 // status.
@@ -152,6 +161,24 @@ func (s *Server) summary() (raw []byte, gen uint64, changed <-chan struct{}, err
 		err = fmt.Errorf("%s: marshal summary: %w", s.name, err)
 	}
 	return raw, gen, changed, err
+}
+
+// brief is the summary of the state, as of Briefer, in JSON; as of Summarizer
+// when it has none.
+func (s *Server) brief(after uint64) (raw []byte, last, gen uint64, changed <-chan struct{}, err error) {
+	s.mu.Lock()
+	b, ok := s.state.(Briefer)
+	gen, changed = s.gen, s.changed
+	s.mu.Unlock()
+	if !ok {
+		raw, gen, changed, err = s.summary()
+		return raw, 0, gen, changed, err
+	}
+	sum, last := b.Brief(after)
+	if raw, err = json.Marshal(sum); err != nil {
+		err = fmt.Errorf("%s: marshal summary: %w", s.name, err)
+	}
+	return raw, last, gen, changed, err
 }
 
 // Serve answers on l until ctx ends. It closes l.
@@ -224,9 +251,23 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	brief, watch := q.Has("summary"), q.Has("watch")
+	watch := q.Has("watch")
+	small := q.Has("summary") || q.Has("brief")
 	read := s.snapshot
-	if brief {
+	switch after := ^uint64(0); {
+	case q.Has("brief"):
+		tail := q.Has("tail")
+		if tail {
+			after = 0
+		}
+		read = func() ([]byte, uint64, <-chan struct{}, error) {
+			raw, last, gen, changed, err := s.brief(after)
+			if tail {
+				after = max(after, last)
+			}
+			return raw, gen, changed, err
+		}
+	case small:
 		read = s.summary
 	}
 	rc := http.NewResponseController(w)
@@ -237,7 +278,7 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		if !brief || told == nil || !bytes.Equal(raw, told) {
+		if !small || told == nil || !bytes.Equal(raw, told) {
 			told = raw
 			// An Envelope in three pieces: a state may have megabytes.
 			fmt.Fprintf(w, `{"generation":%d,"state":`, gen)
@@ -361,6 +402,12 @@ func (c *Client) State(ctx context.Context, v any) (uint64, error) {
 // Summary reads the summary of the state (see Summarizer) into v.
 func (c *Client) Summary(ctx context.Context, v any) error {
 	_, err := c.read(ctx, "/state?summary", v)
+	return err
+}
+
+// Brief is Summary without transitions (see Briefer).
+func (c *Client) Brief(ctx context.Context, v any) error {
+	_, err := c.read(ctx, "/state?brief", v)
 	return err
 }
 
@@ -494,10 +541,28 @@ func WatchSummary[T any](ctx context.Context, c *Client, fn func(gen uint64, sum
 	return watch(ctx, c, "/state?watch&summary", fn)
 }
 
+// WatchBrief is WatchSummary without transitions (see Briefer): for those who
+// want to know how far a service is, or what is new in it.
+func WatchBrief[T any](ctx context.Context, c *Client, fn func(gen uint64, summary T)) error {
+	return watch(ctx, c, "/state?watch&brief", fn)
+}
+
+// WatchTail is WatchSummary for who wants transitions, each of them once: the
+// first summary has all that the service keeps, each later one those that are
+// new. Where states come faster than fn works, join puts the transitions of one
+// that is skipped before those of the next.
+func WatchTail[T any](ctx context.Context, c *Client, join func(skipped, next T) T, fn func(gen uint64, summary T)) error {
+	return watchAll(ctx, c, "/state?watch&brief&tail", join, fn)
+}
+
 func watch[T any](ctx context.Context, c *Client, path string, fn func(gen uint64, state T)) error {
+	return watchAll(ctx, c, path, nil, fn)
+}
+
+func watchAll[T any](ctx context.Context, c *Client, path string, join func(skipped, next T) T, fn func(gen uint64, state T)) error {
 	backoff := 20 * time.Millisecond
 	for ctx.Err() == nil {
-		if watchOnce(ctx, c, path, fn) {
+		if watchOnce(ctx, c, path, join, fn) {
 			backoff = 20 * time.Millisecond
 		}
 		select {
@@ -510,7 +575,7 @@ func watch[T any](ctx context.Context, c *Client, path string, fn func(gen uint6
 }
 
 // watchOnce reports whether at least one state came.
-func watchOnce[T any](ctx context.Context, c *Client, path string, fn func(uint64, T)) bool {
+func watchOnce[T any](ctx context.Context, c *Client, path string, join func(skipped, next T) T, fn func(uint64, T)) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.service+path, nil)
@@ -525,7 +590,7 @@ func watchOnce[T any](ctx context.Context, c *Client, path string, fn func(uint6
 	if resp.StatusCode != http.StatusOK {
 		return false
 	}
-	lines := make(chan []byte, 1) // the newest line not yet handed over
+	lines := make(chan [][]byte, 1) // not yet handed over: the newest, or with join all
 	go func() {
 		defer close(lines)
 		r := bufio.NewReader(resp.Body)
@@ -534,24 +599,39 @@ func watchOnce[T any](ctx context.Context, c *Client, path string, fn func(uint6
 			if err != nil {
 				return
 			}
+			next := [][]byte{b}
 			select {
-			case <-lines:
+			case before := <-lines:
+				if join != nil {
+					next = append(before, b)
+				}
 			default:
 			}
-			lines <- b
+			lines <- next
 		}
 	}()
 	got := false
-	for b := range lines {
-		var e struct { // Envelope, decoded in one pass
+	for some := range lines {
+		var now struct { // Envelope, decoded in one pass
 			Generation uint64 `json:"generation"`
 			State      T      `json:"state"`
 		}
-		if json.Unmarshal(b, &e) != nil {
-			continue
+		had := false
+		for _, b := range some {
+			e := now
+			var none T
+			if e.State = none; json.Unmarshal(b, &e) != nil {
+				continue
+			}
+			if had {
+				e.State = join(now.State, e.State)
+			}
+			now, had = e, true
 		}
-		got = true
-		fn(e.Generation, e.State)
+		if had {
+			got = true
+			fn(now.Generation, now.State)
+		}
 	}
 	return got
 }

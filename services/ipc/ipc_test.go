@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"ballast/services/ipc"
+	"ballast/services/ipc/status"
 )
 
 type state struct{ N int }
@@ -317,5 +318,85 @@ func FuzzArgument(f *testing.F) {
 		if ipc.Argument(b, &p) == nil && !utf8.ValidString(p.Text) {
 			t.Errorf("%q", p.Text)
 		}
+	})
+}
+
+// news is a state with a ring, as health publishes one.
+type news struct {
+	Config uint64              `json:"config"`
+	Ring   []status.Transition `json:"transitions,omitempty"`
+}
+
+func (n news) Summary() any { return n }
+
+func (n news) Brief(after uint64) (any, uint64) {
+	all := n.Ring
+	n.Ring = nil
+	var last uint64
+	for _, x := range all {
+		if last = x.Seq; x.Seq > after {
+			n.Ring = append(n.Ring, x)
+		}
+	}
+	return n, last
+}
+
+// TestWatchTail: each transition comes once, also where states come faster than
+// they are taken; and WatchBrief has none.
+func TestWatchTail(t *testing.T) {
+	s := ipc.NewServer("svc")
+	c := serve(t, s).Client("svc")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var ring []status.Transition
+	publish := func() {
+		n := uint64(len(ring) + 1)
+		ring = append(ring[:len(ring):len(ring)], status.Transition{Seq: n})
+		s.Publish(news{Config: n, Ring: ring})
+	}
+	publish()
+	publish()
+	const last = 200
+	entered, release := make(chan struct{}), make(chan struct{})
+	go func() {
+		<-entered // fn has the first and is busy
+		for len(ring) < last {
+			publish()
+		}
+		close(release)
+	}()
+	var got []uint64
+	calls := 0
+	join := func(a, b news) news {
+		b.Ring = append(a.Ring, b.Ring...)
+		return b
+	}
+	ipc.WatchTail(ctx, c, join, func(_ uint64, n news) {
+		for _, x := range n.Ring {
+			got = append(got, x.Seq)
+		}
+		if calls++; calls == 1 {
+			close(entered)
+			<-release
+		}
+		if n.Config == last {
+			cancel()
+		}
+	})
+	for i, n := range got {
+		if n != uint64(i+1) {
+			t.Fatalf("transition %d at place %d of %v", n, i+1, got)
+		}
+	}
+	if len(got) != last {
+		t.Errorf("%d transitions of %d in %d calls", len(got), last, calls)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ipc.WatchBrief(ctx, c, func(_ uint64, n news) {
+		if n.Config != last || len(n.Ring) > 0 {
+			t.Errorf("brief: configuration %d, %d transitions", n.Config, len(n.Ring))
+		}
+		cancel()
 	})
 }

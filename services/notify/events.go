@@ -3,6 +3,7 @@ package notify
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,7 +39,7 @@ const (
 
 // forVRRP is what keepalived does at a transition of an instance or a group:
 // the script of the state first, then "notify" with four more arguments.
-func forVRRP(cfg *model.Config, t status.Transition) actions {
+func forVRRP(cfg *objects, t status.Transition) actions {
 	var n *model.Notify
 	var alert bool
 	prio, kind := t.Priority, "INSTANCE"
@@ -141,8 +142,27 @@ func prefix(g *model.Global) string {
 	return "[" + routerID(g) + "] "
 }
 
+// objects are what transitions tell of: a configuration, with its virtual
+// servers as package follow lists them.
+type objects struct {
+	*model.Config
+	list  []*model.VirtualServer
+	names map[string]*model.VirtualServer // nil: not made yet
+}
+
+// virtual is a virtual server by its name; nil: there is none.
+func (o *objects) virtual(name string) *model.VirtualServer {
+	if o.names == nil {
+		o.names = make(map[string]*model.VirtualServer, len(o.list))
+		for _, vs := range o.list {
+			o.names[vs.Name] = vs
+		}
+	}
+	return o.names[name]
+}
+
 // forHealth is what keepalived does when a real server or a quorum changes.
-func forHealth(cfg *model.Config, t status.Transition) actions {
+func forHealth(cfg *objects, t status.Transition) actions {
 	a := actions{lvs: true}
 	object := t.Kind + " " + t.Object
 	script := func(what string, c model.Command) {
@@ -151,13 +171,9 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 		}
 	}
 	up := t.To == stateUp
-	for i := range cfg.VirtualServers {
-		vs := &cfg.VirtualServers[i]
-		switch t.Kind {
-		case kindVirtual:
-			if vs.Name != t.Object {
-				continue
-			}
+	switch t.Kind {
+	case kindVirtual:
+		if vs := cfg.virtual(t.Object); vs != nil {
 			if t.From == stateInit && !up && vs.Sorry == nil {
 				return a // keepalived begins without a word then
 			}
@@ -174,9 +190,16 @@ func forHealth(cfg *model.Config, t status.Transition) actions {
 				}
 			}
 			return a
-		case kindReal:
-			if !strings.HasSuffix(t.Object, " of "+vs.Name) {
-				continue // names of real servers are made only where they may fit
+		}
+	case kindReal:
+		for at := range t.Object { // of which of them, " of " tells, but a name may hold that too
+			name, ok := strings.CutPrefix(t.Object[at:], " of ")
+			if !ok {
+				continue
+			}
+			vs := cfg.virtual(name)
+			if vs == nil {
+				continue
 			}
 			for j := range vs.Real {
 				rs := &vs.Real[j]
@@ -253,14 +276,10 @@ func stateLines(v *status.VRRP) []string {
 
 // currentHealth is the same for health: the quorum of every virtual server,
 // the real servers that are down, and with rs_init_notifies those that are up.
-func currentHealth(cfg *model.Config, h *status.Health) []status.Transition {
+func currentHealth(cfg *objects, h *status.Health) []status.Transition {
 	var out []status.Transition
-	configured := make(map[string]*model.VirtualServer, len(cfg.VirtualServers))
-	for i := range cfg.VirtualServers {
-		configured[cfg.VirtualServers[i].Name] = &cfg.VirtualServers[i]
-	}
 	for _, vs := range h.Servers {
-		if conf := configured[vs.Name]; conf != nil {
+		if conf := cfg.virtual(vs.Name); conf != nil {
 			for _, rs := range vs.Real {
 				if rs.Alive && !cfg.Global.RSInitNotifies {
 					continue
@@ -285,13 +304,12 @@ func upDown(up bool) string {
 
 // newReal are the real servers that a commit brought and that health takes for
 // up: with rs_init_notifies they are told too.
-func newReal(before, cfg *model.Config, h *status.Health, told []status.Transition) []status.Transition {
+func newReal(before, cfg *objects, h *status.Health, told []status.Transition) []status.Transition {
 	if !cfg.Global.RSInitNotifies {
 		return nil
 	}
 	known := map[string]bool{}
-	for i := range before.VirtualServers {
-		vs := &before.VirtualServers[i]
+	for _, vs := range before.list {
 		for j := range vs.Real {
 			known[realName(vs, vs.Real[j].Addr, vs.Real[j].ConfPort)+" of "+vs.Name] = true
 		}
@@ -310,10 +328,9 @@ func newReal(before, cfg *model.Config, h *status.Health, told []status.Transiti
 
 // omegaEnd is what keepalived does at its stop for virtual servers with omega:
 // notify_down of each real server that is up, then quorum_down.
-func omegaEnd(cfg *model.Config, alive map[string]bool) []status.Transition {
+func omegaEnd(cfg *objects, alive map[string]bool) []status.Transition {
 	var out []status.Transition
-	for i := range cfg.VirtualServers {
-		vs := &cfg.VirtualServers[i]
+	for _, vs := range cfg.list {
 		if !vs.Omega {
 			continue
 		}
@@ -359,4 +376,18 @@ func news(ring []status.Transition, last mark) (list []status.Transition, missed
 		}
 	}
 	return nil, 0
+}
+
+// joined is a ring with the transitions that came after it. One that begins
+// anew takes its place: its service was restarted, or could be read again only
+// now.
+func joined(ring, more []status.Transition) []status.Transition {
+	switch {
+	case len(more) == 0:
+		return ring
+	case len(ring) == 0 || more[0].Seq <= ring[len(ring)-1].Seq:
+		return more
+	}
+	ring = append(slices.Clip(ring), more...)
+	return ring[max(0, len(ring)-status.RingSize):]
 }

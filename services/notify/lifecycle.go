@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"ballast/configs/model"
@@ -90,28 +91,23 @@ func (s *service) omega() {
 	if s.conf == nil {
 		return
 	}
-	for _, t := range omegaEnd(&s.conf.Config, s.alive) {
+	for _, t := range omegaEnd(s.objects, s.alive) {
 		t.Time = time.Now()
 		s.do(forHealth, t)
 	}
 }
 
-func hasOmega(cfg *model.Config) bool {
-	for i := range cfg.VirtualServers {
-		if cfg.VirtualServers[i].Omega {
-			return true
-		}
-	}
-	return false
+func hasOmega(cfg *objects) bool {
+	return slices.ContainsFunc(cfg.list, func(vs *model.VirtualServer) bool { return vs.Omega })
 }
 
 // aliveOf are the real servers of virtual servers with omega, by the name that
 // health gives them.
-func aliveOf(cfg *model.Config, h *status.Health) map[string]bool {
+func aliveOf(cfg *objects, h *status.Health) map[string]bool {
 	out := map[string]bool{}
 	omega := map[string]*model.VirtualServer{}
-	for i := range cfg.VirtualServers {
-		if vs := &cfg.VirtualServers[i]; vs.Omega {
+	for _, vs := range cfg.list {
+		if vs.Omega {
 			omega[vs.Name] = vs
 		}
 	}

@@ -62,13 +62,14 @@ type service struct {
 	ring    []status.Transition // our own
 
 	// Only the main goroutine.
-	conf     *status.Conf
-	previous *model.Config
+	conf     *status.Conf // without virtual servers
+	objects  *objects     // of conf
+	previous *objects     // of the one before
 	vrrp     *status.VRRP
 	health   *status.HealthNews
 	begun    bool              // start was called
 	linesDue uint64            // generation whose states are to be written to the pipes; 0: none
-	newReal  *model.Config     // the configuration before, when new real servers are to be told
+	newReal  *objects          // those of the configuration before, when new real servers are to be told
 	alive    map[string]bool   // real servers of virtual servers with omega that are up; nil: not read yet
 	lastMail map[string]string // last state of an instance or group that was mailed
 	starting sync.WaitGroup
@@ -157,7 +158,7 @@ func poke(ch chan struct{}) {
 func (s *service) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conf := follow.New(s.env.Dir.Client("conf"), follow.Bare)
+	conf := follow.New(s.env.Dir.Client("conf"), follow.Bare).Lean()
 	// A script that is not on the box is no reason to refuse: conf warns of it,
 	// since it may be loaded later.
 	s.srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)
@@ -187,13 +188,20 @@ func (s *service) serve(ctx context.Context) error {
 	journalDone := make(chan struct{})
 	go func() { defer close(journalDone); s.journal.work(journalCtx) }()
 
-	confs, vrrps, healths := make(chan status.Conf), make(chan status.VRRP), make(chan status.HealthNews)
-	tables, nets := make(chan status.IPVSNews), make(chan ringOf)
+	confs, vrrps, healths := make(chan follow.Update), make(chan status.VRRP), make(chan status.HealthNews)
+	tables, nets := make(chan ringOf), make(chan ringOf)
 	client := s.env.Dir.Client
-	wg.Go(func() { conf.Run(ctx, func(u follow.Update) { forward(ctx, confs)(0, u.Conf) }) })
+	wg.Go(func() { conf.Run(ctx, func(u follow.Update) { forward(ctx, confs)(0, u) }) })
 	wg.Go(func() { ipc.Watch(ctx, client("vrrp"), forward(ctx, vrrps)) })
-	wg.Go(func() { ipc.WatchSummary(ctx, client("health"), forward(ctx, healths)) })
-	wg.Go(func() { ipc.WatchSummary(ctx, client("ipvs"), forward(ctx, tables)) })
+	wg.Go(func() {
+		ipc.WatchTail(ctx, client("health"), func(a, b status.HealthNews) status.HealthNews {
+			b.Transitions = joined(a.Transitions, b.Transitions)
+			return b
+		}, forward(ctx, healths))
+	})
+	wg.Go(func() {
+		ipc.WatchTail(ctx, client("ipvs"), func(a, b ringOf) ringOf { return ringOf{joined(a.Transitions, b.Transitions)} }, forward(ctx, tables))
+	})
 	wg.Go(func() { ipc.Watch(ctx, client("net"), forward(ctx, nets)) })
 	s.publish()
 
@@ -205,8 +213,8 @@ func (s *service) serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
-		case c := <-confs:
-			s.applyConf(ctx, c)
+		case u := <-confs:
+			s.applyConf(ctx, u.Conf, u.List)
 			s.publish()
 			s.env.Ready()
 		case v := <-vrrps:
@@ -214,6 +222,9 @@ func (s *service) serve(ctx context.Context) error {
 			s.journal.take("vrrp", v.Transitions)
 			s.act(ctx)
 		case h := <-healths:
+			if s.health != nil {
+				h.Transitions = joined(s.health.Transitions, h.Transitions) // some of those before may wait for our configuration
+			}
 			s.health = &h
 			s.journal.take("health", h.Transitions)
 			s.act(ctx)
@@ -275,10 +286,10 @@ func forward[T any](ctx context.Context, to chan<- T) func(uint64, T) {
 }
 
 // applyConf takes a configuration.
-func (s *service) applyConf(ctx context.Context, c status.Conf) {
+func (s *service) applyConf(ctx context.Context, c status.Conf, list []*model.VirtualServer) {
 	again := s.conf != nil && s.conf.Generation == c.Generation
 	if s.conf != nil && !again {
-		s.previous = &s.conf.Config
+		s.previous = s.objects
 		if c.Config.Global.FIFOStatesOnReload {
 			s.linesDue = c.Generation
 		}
@@ -287,6 +298,7 @@ func (s *service) applyConf(ctx context.Context, c status.Conf) {
 		}
 	}
 	s.conf, s.alive = &c, nil
+	s.objects = &objects{Config: &c.Config, list: list}
 	g := &c.Config.Global
 	first := !s.memory.started
 	if s.memory.config != c.Generation {
@@ -352,20 +364,20 @@ func (s *service) act(ctx context.Context) {
 		if !fresh {
 			list = s.news("health", h.Transitions, *s.memory.health)
 		}
-		if fresh || s.alive == nil && hasOmega(&s.conf.Config) || s.newReal != nil && h.Config == s.conf.Generation {
+		if fresh || s.alive == nil && hasOmega(s.objects) || s.newReal != nil && h.Config == s.conf.Generation {
 			whole, err := s.verdicts(ctx)
 			if err != nil {
 				return // its next news is the next try
 			}
 			if fresh {
-				list = currentHealth(&s.conf.Config, whole)
+				list = currentHealth(s.objects, whole)
 				s.health = &status.HealthNews{Applied: whole.Applied, Transitions: whole.Transitions}
 				h = s.health
 			} else if s.newReal != nil && h.Config == s.conf.Generation {
-				list = append(newReal(s.newReal, &s.conf.Config, whole, list), list...)
+				list = append(newReal(s.newReal, s.objects, whole, list), list...)
 				s.newReal = nil
 			}
-			s.alive = aliveOf(&s.conf.Config, whole)
+			s.alive = aliveOf(s.objects, whole)
 		}
 		for _, t := range list {
 			if _, counts := s.alive[t.Object]; counts {
@@ -391,8 +403,8 @@ func (s *service) news(service string, ring []status.Transition, last mark) []st
 
 // do sets off what a transition asks for. An object that the configuration
 // has just lost is looked for in the one before.
-func (s *service) do(find func(*model.Config, status.Transition) actions, t status.Transition) {
-	a := find(&s.conf.Config, t)
+func (s *service) do(find func(*objects, status.Transition) actions, t status.Transition) {
+	a := find(s.objects, t)
 	if len(a.jobs) == 0 && a.mail == nil && a.line == "" && s.previous != nil {
 		if t.To == status.VRRPStop && lost(&s.conf.Config, t) {
 			t.To = toDeleted // it stopped because a commit took it away

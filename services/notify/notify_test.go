@@ -425,7 +425,7 @@ func TestEvents(t *testing.T) {
 		if c.t.Kind == kindInstance || c.t.Kind == kindGroup {
 			find = forVRRP
 		}
-		a := find(cfg, c.t)
+		a := find(objectsOf(cfg), c.t)
 		var got []string
 		for _, j := range a.jobs {
 			got = append(got, strings.Join(append(j.cmd.Argv, j.extra...), " "))
@@ -439,7 +439,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	cfg.Global.NoEmailFaults = true
-	if a := forVRRP(cfg, status.Transition{Kind: "instance", Object: "VI_1", To: "FAULT"}); a.mail != nil {
+	if a := forVRRP(objectsOf(cfg), status.Transition{Kind: "instance", Object: "VI_1", To: "FAULT"}); a.mail != nil {
 		t.Error("no_email_faults")
 	}
 }
@@ -614,4 +614,35 @@ func TestRun(t *testing.T) {
 		t.Errorf("%+v, %v", n, err)
 	}
 	stop()
+}
+
+// objectsOf lists the virtual servers of a configuration as package follow does.
+func objectsOf(cfg *model.Config) *objects {
+	o := &objects{Config: cfg}
+	for i := range cfg.VirtualServers {
+		o.list = append(o.list, &cfg.VirtualServers[i])
+	}
+	return o
+}
+
+// TestJoined: a ring that is told in parts is the same ring.
+func TestJoined(t *testing.T) {
+	ring := func(from, to uint64) (out []status.Transition) {
+		for n := from; n <= to; n++ {
+			out = append(out, status.Transition{Seq: n})
+		}
+		return out
+	}
+	for _, c := range []struct{ ring, more, want []status.Transition }{
+		{nil, ring(4, 9), ring(4, 9)},
+		{ring(1, 3), nil, ring(1, 3)},
+		{ring(1, 3), ring(4, 5), ring(1, 5)},
+		{ring(1, 3), ring(1, 2), ring(1, 2)}, // the service was restarted
+		{ring(1, 3), ring(2, 6), ring(2, 6)}, // read anew
+		{ring(1, status.RingSize), ring(status.RingSize+1, status.RingSize+2), ring(3, status.RingSize+2)},
+	} {
+		if d := cmp.Diff(c.want, joined(c.ring, c.more)); d != "" {
+			t.Errorf("%d and %d: %s", len(c.ring), len(c.more), d)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func (s *service) postpone() {
 
 // watchIPVS follows how far ipvs is, until ctx ends.
 func (s *service) watchIPVS(ctx context.Context, c *ipc.Client) {
-	ipc.WatchSummary(ctx, c, func(_ uint64, a status.Applied) {
+	ipc.WatchBrief(ctx, c, func(_ uint64, a status.Applied) {
 		s.do(ctx, func() { s.ipvsApplied(a.Config) })
 	})
 }

@@ -87,3 +87,41 @@ func (s *Slim) Conf() Conf {
 	}
 	return c
 }
+
+// tail are the transitions after a number, and the number of the newest.
+func tail(ring []Transition, after uint64) ([]Transition, uint64) {
+	if len(ring) == 0 {
+		return nil, 0
+	}
+	last := ring[len(ring)-1].Seq
+	for i := len(ring); i > 0; i-- {
+		if ring[i-1].Seq <= after {
+			return ring[i:], last
+		}
+	}
+	return ring, last
+}
+
+// Brief is ipc.Briefer.
+func (n HealthNews) Brief(after uint64) (any, uint64) {
+	var last uint64
+	n.Transitions, last = tail(n.Transitions, after)
+	return n, last
+}
+
+// Brief is ipc.Briefer.
+func (n IPVSNews) Brief(after uint64) (any, uint64) {
+	var last uint64
+	n.Transitions, last = tail(n.Transitions, after)
+	return n, last
+}
+
+// Brief is ipc.Briefer.
+func (h Health) Brief(after uint64) (any, uint64) {
+	return HealthNews{Applied: h.Applied, Transitions: h.Transitions}.Brief(after)
+}
+
+// Brief is ipc.Briefer.
+func (i IPVS) Brief(after uint64) (any, uint64) {
+	return IPVSNews{i.Applied, i.Orders, i.Transitions}.Brief(after)
+}

@@ -152,6 +152,11 @@ func (p *Published) Summary() any {
 	return status.HealthNews{Applied: p.health.Applied, Transitions: p.health.Transitions, Verdicts: p.token()}
 }
 
+// Brief is ipc.Briefer.
+func (p *Published) Brief(after uint64) (any, uint64) {
+	return status.HealthNews{Applied: p.health.Applied, Transitions: p.health.Transitions, Verdicts: p.token()}.Brief(after)
+}
+
 // answer is what a reader gets: this in JSON on a line, and behind it the
 // virtual servers, packed (pack.go).
 type answer struct {
@@ -208,7 +213,7 @@ type Update struct {
 // ctx ends. It returns ctx's error.
 func Follow(ctx context.Context, c *ipc.Client, fn func(Update)) error {
 	have := ""
-	return ipc.WatchSummary(ctx, c, func(_ uint64, n status.HealthNews) {
+	return ipc.WatchBrief(ctx, c, func(_ uint64, n status.HealthNews) {
 		wait := 20 * time.Millisecond
 		for ctx.Err() == nil {
 			u, token, err := fetch(ctx, c, n, have)
