@@ -1,32 +1,22 @@
 package core
 
 import (
-	"container/heap"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
+
+	"ballast/test/simulation"
 )
 
 // lans is several networks, with boxes that have one router of a sync group on
 // each of them. What happens to a box happens to all of its routers; a
 // partition, a lost frame or a link down happens on one network.
 type lans struct {
-	t     *testing.T
-	seed  uint64
-	rng   *rand.Rand
-	now   time.Duration
-	queue queue
-	order uint64
+	*simulation.World
 	boxes []*box
-	nets  int
+	nets  []simulation.Wire
 	adv   time.Duration
-	loss  float64
-	delay time.Duration
-	cut   [][]int // partition of each box, by network
-	trace []string
 }
 
 // box is a director: a sync group and the shell that a simulation needs.
@@ -50,30 +40,6 @@ type member struct {
 	st     State
 	timers [Timers]time.Duration
 	vips   bool
-}
-
-func (w *lans) after(d time.Duration, fn func()) {
-	w.order++
-	heap.Push(&w.queue, item{w.now + d, w.order, fn})
-}
-
-func (w *lans) run(until time.Duration) {
-	for w.queue.Len() > 0 && w.queue[0].at <= until {
-		it := heap.Pop(&w.queue).(item)
-		w.now = it.at
-		it.fn()
-	}
-	w.now = until
-}
-
-func (w *lans) note(format string, args ...any) {
-	w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Seconds())+fmt.Sprintf(format, args...))
-}
-
-func (w *lans) fatalf(format string, args ...any) {
-	w.t.Helper()
-	w.t.Fatalf("seed %d at %v: %s\nrun it again: go test ./services/vrrp/core -run SyncGroups -vrrp.first %d -vrrp.seeds 1\n%s",
-		w.seed, w.now, fmt.Sprintf(format, args...), w.seed, strings.Join(w.trace[max(0, len(w.trace)-60):], "\n"))
 }
 
 // Members.
@@ -101,32 +67,32 @@ func (b *box) turn(fn func()) {
 			masters++
 		}
 		if m.vips != (m.st.Phase == Master) {
-			b.w.fatalf("box %d, network %d: %v, holds VIPs: %v", b.id, m.net, m.st.Phase, m.vips)
+			b.w.Violated("box %d, network %d: %v, holds VIPs: %v", b.id, m.net, m.st.Phase, m.vips)
 		}
 		if (m.st.Phase == Fault) != (b.faulty >= 0) {
-			b.w.fatalf("box %d, network %d: %v while a link is down: %v", b.id, m.net, m.st.Phase, b.faulty >= 0)
+			b.w.Violated("box %d, network %d: %v while a link is down: %v", b.id, m.net, m.st.Phase, b.faulty >= 0)
 		}
 	}
 	if masters != 0 && masters != len(b.members) {
-		b.w.fatalf("box %d is master on %d of %d networks", b.id, masters, len(b.members))
+		b.w.Violated("box %d is master on %d of %d networks", b.id, masters, len(b.members))
 	}
 	if p := b.group.Phase(b); p != b.state {
 		b.state = p
 		b.changes++
 		b.tell("group", p)
-		b.w.note("box %d: group %v", b.id, p)
+		b.w.Note("box %d: group %v", b.id, p)
 	}
 }
 
 func (m *member) step(ev Event) {
 	b, w := m.b, m.b.w
-	ev.At = w.now
+	ev.At = w.Now
 	before := m.st.Phase
 	st, out, why := Step(m.st, ev, nil)
 	m.st = st
 	if before != st.Phase {
 		b.tell(m.name(), st.Phase)
-		w.note("box %d, network %d (%d): %v -> %v: %v", b.id, m.net, st.Effective, before, st.Phase, why)
+		w.Note("box %d, network %d (%d): %v -> %v: %v", b.id, m.net, st.Effective, before, st.Phase, why)
 		b.group.Changed(m.net, st.Phase, why.Code)
 	}
 	for _, e := range out {
@@ -135,7 +101,7 @@ func (m *member) step(ev Event) {
 			m.send(e.Priority)
 		case SetTimer:
 			m.timers[e.Timer] = e.At
-			w.after(max(0, e.At-w.now), func() { b.turn(b.tick) })
+			w.After(e.At-w.Now, func() { b.turn(b.tick) })
 		case StopTimer:
 			m.timers[e.Timer] = 0
 		case AddVIPs:
@@ -151,7 +117,7 @@ func (m *member) step(ev Event) {
 func (b *box) tick() {
 	for _, m := range b.members {
 		for t := range m.timers {
-			if due := m.timers[t]; due != 0 && due <= b.w.now {
+			if due := m.timers[t]; due != 0 && due <= b.w.Now {
 				m.timers[t] = 0
 				m.step(Event{Kind: Expired, Timer: Timer(t), Due: due})
 			}
@@ -162,16 +128,16 @@ func (b *box) tick() {
 func (m *member) send(priority uint8) {
 	w := m.b.w
 	for _, to := range w.boxes {
-		if to == m.b || w.cut[m.net][to.id] != w.cut[m.net][m.b.id] || w.rng.Float64() < w.loss {
+		if to == m.b || !w.nets[m.net].Joined(to.id, m.b.id) || w.Lost() {
 			continue
 		}
 		ev := Event{Kind: Advert, From: m.cfg.Addr, Priority: priority, AdvertInt: m.cfg.AdvertInt}
-		w.after(time.Duration(w.rng.Int64N(int64(w.delay)+1)), func() {
+		w.After(w.UpTo(w.Delay), func() {
 			if to.faulty == m.net {
 				return
 			}
 			to.turn(func() {
-				ev.RxAt = w.now
+				ev.RxAt = w.Now
 				to.members[m.net].step(ev)
 			})
 		})
@@ -180,7 +146,7 @@ func (m *member) send(priority uint8) {
 
 func (b *box) boot() {
 	b.alive, b.group, b.faulty, b.state, b.told = true, Group{}, -1, Init, map[string]Phase{}
-	b.w.note("box %d starts", b.id)
+	b.w.Note("box %d starts", b.id)
 	for _, m := range b.members {
 		m.st, m.timers, m.vips = State{}, [Timers]time.Duration{}, false
 	}
@@ -200,12 +166,12 @@ func (b *box) link(net int) {
 }
 
 func (w *lans) chaos() {
-	b := w.boxes[w.rng.IntN(len(w.boxes))]
-	net := w.rng.IntN(w.nets)
-	switch w.rng.IntN(9) {
+	b := w.boxes[w.Rand.IntN(len(w.boxes))]
+	net := w.Rand.IntN(len(w.nets))
+	switch w.Rand.IntN(9) {
 	case 0:
 		if b.alive {
-			w.note("box %d crashes", b.id)
+			w.Note("box %d crashes", b.id)
 			b.alive = false
 			for _, m := range b.members {
 				m.vips = false
@@ -217,37 +183,35 @@ func (w *lans) chaos() {
 		}
 	case 2:
 		if b.alive {
-			w.note("box %d stops", b.id)
+			w.Note("box %d stops", b.id)
 			for _, m := range b.members {
 				m.step(Event{Kind: Stop})
 			}
 			b.alive = false
 		}
 	case 3, 4:
-		for i := range w.cut[net] {
-			w.cut[net][i] = w.rng.IntN(2)
-		}
-		w.note("partition of network %d: %v", net, w.cut[net])
+		w.Part(w.nets[net])
+		w.Note("partition of network %d: %v", net, w.nets[net])
 	case 5:
-		clear(w.cut[net])
-		w.note("network %d heals", net)
+		clear(w.nets[net])
+		w.Note("network %d heals", net)
 	case 6:
-		w.loss = []float64{0, 0, 0.1, 0.3, 0.6}[w.rng.IntN(5)]
-		w.note("loss %v", w.loss)
+		w.Loss = []float64{0, 0, 0.1, 0.3, 0.6}[w.Rand.IntN(5)]
+		w.Note("loss %v", w.Loss)
 	case 7:
 		if b.alive {
 			if b.faulty < 0 {
-				w.note("box %d: link of network %d is down", b.id, net)
+				w.Note("box %d: link of network %d is down", b.id, net)
 				b.link(net)
 			} else {
-				w.note("box %d: links are up", b.id)
+				w.Note("box %d: links are up", b.id)
 				b.link(-1)
 			}
 		}
 	case 8: // a tracker of the group moves all members at once
 		if b.alive {
-			p := uint8(max(1, int(b.base)-w.rng.IntN(150)))
-			w.note("box %d: priority %d", b.id, p)
+			p := uint8(max(1, int(b.base)-w.Rand.IntN(150)))
+			w.Note("box %d: priority %d", b.id, p)
 			b.turn(func() {
 				for _, m := range b.members {
 					m.step(Event{Kind: Effective, Priority: p})
@@ -267,11 +231,11 @@ func (w *lans) masters() (list []*box) {
 }
 
 func (w *lans) calm() {
-	for _, c := range w.cut {
-		clear(c)
+	for _, n := range w.nets {
+		clear(n)
 	}
-	w.loss, w.delay = 0, w.adv/2000
-	w.note("calm")
+	w.Loss, w.Delay = 0, w.adv/2000
+	w.Note("calm")
 	var candidates []*box
 	for _, b := range w.boxes {
 		if b.alive && b.faulty < 0 {
@@ -280,15 +244,15 @@ func (w *lans) calm() {
 	}
 	// Boxes whose addresses rank differently on two networks may need more than
 	// one attempt.
-	w.run(w.now + 16*w.adv)
+	w.Run(16 * w.adv)
 	got := w.masters()
 	if want := min(1, len(candidates)); len(got) != want {
-		w.fatalf("%d groups are master, want %d, of %d candidates", len(got), want, len(candidates))
+		w.Violated("%d groups are master, want %d, of %d candidates", len(got), want, len(candidates))
 	}
 	if len(got) == 1 && !got[0].members[0].cfg.NoPreempt {
 		for _, b := range candidates {
 			if b.members[0].st.Effective > got[0].members[0].st.Effective {
-				w.fatalf("box %d (%d) is master, box %d has priority %d", got[0].id, got[0].members[0].st.Effective, b.id, b.members[0].st.Effective)
+				w.Violated("box %d (%d) is master, box %d has priority %d", got[0].id, got[0].members[0].st.Effective, b.id, b.members[0].st.Effective)
 			}
 		}
 	}
@@ -296,12 +260,12 @@ func (w *lans) calm() {
 	for _, b := range w.boxes {
 		before += b.changes
 	}
-	w.run(w.now + 30*w.adv)
+	w.Run(30 * w.adv)
 	for _, b := range w.boxes {
 		before -= b.changes
 	}
 	if before != 0 {
-		w.fatalf("%d changes of state in calm networks", -before)
+		w.Violated("%d changes of state in calm networks", -before)
 	}
 }
 
@@ -309,7 +273,7 @@ func (w *lans) calm() {
 // fault only when all its members are.
 func (b *box) tell(object string, p Phase) {
 	if b.told[object] == p {
-		b.w.fatalf("box %d: %s %v is told twice", b.id, object, p)
+		b.w.Violated("box %d: %s %v is told twice", b.id, object, p)
 	}
 	b.told[object] = p
 	if object != "group" || p == Backup {
@@ -317,7 +281,7 @@ func (b *box) tell(object string, p Phase) {
 	}
 	for _, m := range b.members {
 		if b.told[m.name()] != p {
-			b.w.fatalf("box %d: the group is %v before network %d", b.id, p, m.net)
+			b.w.Violated("box %d: the group is %v before network %d", b.id, p, m.net)
 		}
 	}
 }
@@ -325,8 +289,9 @@ func (b *box) tell(object string, p Phase) {
 func (m *member) name() string { return fmt.Sprint("network ", m.net) }
 
 func simulateGroups(t *testing.T, seed uint64, version int) *lans {
-	rng := rand.New(rand.NewPCG(seed, uint64(version)<<8))
-	w := &lans{t: t, seed: seed, rng: rng, nets: 2 + rng.IntN(3), adv: time.Second}
+	w := &lans{World: simulation.New(t, seed, uint64(version)<<8, "go test ./services/vrrp/core -run SyncGroups -vrrp.first %d -vrrp.seeds 1"), adv: time.Second}
+	rng := w.Rand
+	w.nets = make([]simulation.Wire, 2+rng.IntN(3))
 	if version == 3 {
 		w.adv = []time.Duration{10, 100, 1000}[rng.IntN(3)] * time.Millisecond
 	}
@@ -349,18 +314,18 @@ func simulateGroups(t *testing.T, seed uint64, version int) *lans {
 		}
 		w.boxes = append(w.boxes, b)
 	}
-	for range w.nets {
-		w.cut = append(w.cut, make([]int, count))
+	for i := range w.nets {
+		w.nets[i] = make(simulation.Wire, count)
 	}
-	w.delay = w.adv / 2000
+	w.Delay = w.adv / 2000
 	for _, b := range w.boxes {
-		w.after(time.Duration(rng.Int64N(int64(5*w.adv))), b.boot)
+		w.After(time.Duration(rng.Int64N(int64(5*w.adv))), b.boot)
 	}
-	w.run(8 * w.adv)
+	w.Run(8 * w.adv)
 	for range 3 {
-		w.delay = time.Duration(rng.Int64N(int64(w.adv / 2)))
+		w.Delay = time.Duration(rng.Int64N(int64(w.adv / 2)))
 		for range 4 + rng.IntN(16) {
-			w.run(w.now + time.Duration(rng.Int64N(int64(4*w.adv))))
+			w.Run(time.Duration(rng.Int64N(int64(4 * w.adv))))
 			w.chaos()
 		}
 		w.calm()

@@ -1,14 +1,14 @@
 package core
 
 import (
-	"container/heap"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"ballast/test/simulation"
 )
 
 var (
@@ -18,20 +18,12 @@ var (
 
 // world is a LAN of routers in virtual time.
 type world struct {
-	t     *testing.T
-	seed  uint64
-	rng   *rand.Rand
-	now   time.Duration
-	queue queue
-	order uint64
+	*simulation.World
 	nodes []*node
 	adv   time.Duration // shortest interval, the unit of everything
 
-	loss     float64
 	resigned time.Duration // when the last priority 0 was sent
-	delay    time.Duration // longest
-	cut      []int         // partition of each node
-	trace    []string
+	lan      simulation.Wire
 
 	strict bool // no pauses and one interval: the bound is the master-down interval itself
 }
@@ -43,7 +35,7 @@ type node struct {
 	cfg     Config
 	st      State
 	timers  [Timers]time.Duration // local time; 0: off
-	rate    float64               // of its clock
+	clock   simulation.Clock
 	alive   bool
 	paused  bool
 	frozen  bool // paused with its kernel: what arrives is lost
@@ -56,63 +48,16 @@ type node struct {
 	lowest  uint8  // priority since it started
 }
 
-type item struct {
-	at    time.Duration
-	order uint64
-	fn    func()
-}
-type queue []item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
-func (q *queue) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
-}
-
-func (w *world) after(d time.Duration, fn func()) {
-	w.order++
-	heap.Push(&w.queue, item{w.now + d, w.order, fn})
-}
-
-func (w *world) run(until time.Duration) {
-	for w.queue.Len() > 0 && w.queue[0].at <= until {
-		it := heap.Pop(&w.queue).(item)
-		w.now = it.at
-		it.fn()
-	}
-	w.now = until
-}
-
-func (w *world) note(format string, args ...any) {
-	w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Seconds())+fmt.Sprintf(format, args...))
-}
-
-func (w *world) fatalf(format string, args ...any) {
-	w.t.Helper()
-	tail := w.trace[max(0, len(w.trace)-60):]
-	w.t.Fatalf("seed %d at %v: %s\nrun it again: go test ./services/vrrp/core -run Simulation -vrrp.first %d -vrrp.seeds 1\n%s",
-		w.seed, w.now, fmt.Sprintf(format, args...), w.seed, strings.Join(tail, "\n"))
-}
-
-func (n *node) local() time.Duration { return time.Duration(float64(n.w.now) * n.rate) }
-
 func (n *node) step(ev Event) {
-	ev.At = n.local()
+	ev.At = n.clock.Now()
 	before := n.st.Phase
 	st, out, why := Step(n.st, ev, nil)
 	n.st = st
 	if before != st.Phase {
 		n.changes++
-		n.w.note("router %d (%d): %v -> %v: %v", n.id, st.Effective, before, st.Phase, why)
+		n.w.Note("router %d (%d): %v -> %v: %v", n.id, st.Effective, before, st.Phase, why)
 	} else if why.Code == LateListens {
-		n.w.note("router %d (%d): %v", n.id, st.Effective, why)
+		n.w.Note("router %d (%d): %v", n.id, st.Effective, why)
 	}
 	for _, e := range out {
 		switch e.Do {
@@ -120,7 +65,7 @@ func (n *node) step(ev Event) {
 			n.send(e.Priority)
 		case SetTimer:
 			n.timers[e.Timer] = e.At
-			n.w.after(max(0, time.Duration(float64(e.At-ev.At)/n.rate)), func() { n.tick() })
+			n.w.After(n.clock.Real(e.At-ev.At), n.tick)
 		case StopTimer:
 			n.timers[e.Timer] = 0
 		case AddVIPs:
@@ -130,10 +75,10 @@ func (n *node) step(ev Event) {
 		}
 	}
 	if n.vips != (st.Phase == Master) {
-		n.w.fatalf("router %d is %v and holds VIPs: %v", n.id, st.Phase, n.vips)
+		n.w.Violated("router %d is %v and holds VIPs: %v", n.id, st.Phase, n.vips)
 	}
 	if st.Phase != Backup && n.timers[TimerDown] != 0 || st.Phase != Master && n.timers[TimerAdvert] != 0 {
-		n.w.fatalf("router %d is %v with timers %v", n.id, st.Phase, n.timers)
+		n.w.Violated("router %d is %v with timers %v", n.id, st.Phase, n.timers)
 	}
 }
 
@@ -143,7 +88,7 @@ func (n *node) tick() {
 		return
 	}
 	for t := range n.timers {
-		if due := n.timers[t]; due != 0 && due <= n.local()+time.Microsecond { // the clock's rate rounds
+		if due := n.timers[t]; due != 0 && due <= n.clock.Now()+time.Microsecond { // the clock's rate rounds
 			n.timers[t] = 0
 			n.step(Event{Kind: Expired, Timer: Timer(t), Due: due})
 		}
@@ -153,19 +98,19 @@ func (n *node) tick() {
 func (n *node) send(priority uint8) {
 	w := n.w
 	if priority == 0 {
-		w.resigned = w.now
+		w.resigned = w.Now
 	}
 	for _, to := range w.nodes {
-		if to == n || w.cut[to.id] != w.cut[n.id] || w.rng.Float64() < w.loss {
+		if to == n || !w.lan.Joined(to.id, n.id) || w.Lost() {
 			continue
 		}
 		ev := Event{Kind: Advert, From: n.cfg.Addr, Priority: priority, AdvertInt: n.cfg.AdvertInt}
-		w.after(time.Duration(w.rng.Int64N(int64(w.delay)+1)), func() { to.receive(ev) })
+		w.After(w.UpTo(w.Delay), func() { to.receive(ev) })
 	}
 }
 
 func (n *node) receive(ev Event) {
-	ev.RxAt = n.local()
+	ev.RxAt = n.clock.Now()
 	switch {
 	case !n.alive || n.paused && n.frozen:
 	case n.paused:
@@ -179,7 +124,7 @@ func (n *node) receive(ev Event) {
 func (n *node) boot(adopt bool) {
 	n.alive, n.paused, n.inbox, n.timers, n.held = true, false, nil, [Timers]time.Duration{}, false
 	n.vips, n.lowest = adopt, n.cfg.Priority
-	n.w.note("router %d starts (adopts: %v)", n.id, adopt)
+	n.w.Note("router %d starts (adopts: %v)", n.id, adopt)
 	n.step(Event{Kind: Start, Cfg: &n.cfg, Priority: n.cfg.Priority, Faulty: n.faulty, Adopt: adopt})
 }
 
@@ -188,7 +133,7 @@ func (n *node) resume() {
 		return
 	}
 	n.paused = false
-	n.w.note("router %d goes on", n.id)
+	n.w.Note("router %d goes on", n.id)
 	for _, ev := range n.inbox {
 		n.step(ev)
 	}
@@ -198,11 +143,11 @@ func (n *node) resume() {
 
 // chaos does one thing that happens to routers.
 func (w *world) chaos() {
-	n := w.nodes[w.rng.IntN(len(w.nodes))]
-	switch w.rng.IntN(12) {
+	n := w.nodes[w.Rand.IntN(len(w.nodes))]
+	switch w.Rand.IntN(12) {
 	case 0:
 		if n.alive && !n.paused {
-			w.note("router %d crashes with its machine", n.id)
+			w.Note("router %d crashes with its machine", n.id)
 			n.alive, n.vips = false, false
 		}
 	case 1:
@@ -213,14 +158,14 @@ func (w *world) chaos() {
 		if n.alive && !n.paused { // kill -9, back at once or a little later
 			was := n.st.Phase == Master
 			n.alive = false
-			w.note("router %d: kill -9", n.id)
+			w.Note("router %d: kill -9", n.id)
 			n.restart = func() {
 				if !n.alive {
 					n.boot(was)
 				}
 				n.restart = nil
 			}
-			w.after(time.Duration(w.rng.Int64N(int64(3*w.adv))), func() {
+			w.After(time.Duration(w.Rand.Int64N(int64(3*w.adv))), func() {
 				if n.restart != nil {
 					n.restart()
 				}
@@ -228,27 +173,25 @@ func (w *world) chaos() {
 		}
 	case 3:
 		if n.alive && !n.paused {
-			w.note("router %d stops", n.id)
+			w.Note("router %d stops", n.id)
 			n.step(Event{Kind: Stop})
 			n.alive = false
 		}
 	case 4, 5:
 		if !w.strict && n.alive && !n.paused {
-			n.paused, n.frozen = true, w.rng.IntN(2) == 0
-			w.note("router %d pauses, frozen %v", n.id, n.frozen)
-			w.after(time.Duration(w.rng.Int64N(int64(8*w.adv))), n.resume)
+			n.paused, n.frozen = true, w.Rand.IntN(2) == 0
+			w.Note("router %d pauses, frozen %v", n.id, n.frozen)
+			w.After(time.Duration(w.Rand.Int64N(int64(8*w.adv))), n.resume)
 		}
 	case 6:
-		for i := range w.cut {
-			w.cut[i] = w.rng.IntN(2)
-		}
-		w.note("partition %v", w.cut)
+		w.Part(w.lan)
+		w.Note("partition %v", w.lan)
 	case 7:
-		clear(w.cut)
-		w.note("heal")
+		clear(w.lan)
+		w.Note("heal")
 	case 8:
-		w.loss = []float64{0, 0, 0.1, 0.3, 0.6}[w.rng.IntN(5)]
-		w.note("loss %v", w.loss)
+		w.Loss = []float64{0, 0, 0.1, 0.3, 0.6}[w.Rand.IntN(5)]
+		w.Note("loss %v", w.Loss)
 	case 9:
 		if n.alive && !n.paused {
 			n.faulty = !n.faulty
@@ -256,29 +199,30 @@ func (w *world) chaos() {
 		}
 	case 10:
 		if n.alive && !n.paused && n.cfg.Priority != 255 {
-			p := uint8(1 + w.rng.IntN(254))
-			w.note("router %d: priority %d", n.id, p)
+			p := uint8(1 + w.Rand.IntN(254))
+			w.Note("router %d: priority %d", n.id, p)
 			n.lowest = min(n.lowest, p)
 			n.step(Event{Kind: Effective, Priority: p})
 		}
 	case 11:
 		if n.alive && !n.paused {
 			n.held = !n.held
-			w.note("router %d: held %v", n.id, n.held)
+			w.Note("router %d: held %v", n.id, n.held)
 			n.step(Event{Kind: Hold, Held: n.held})
 		}
 	}
 }
 
 func newWorld(t *testing.T, seed uint64, version int) *world {
-	rng := rand.New(rand.NewPCG(seed, uint64(version)))
-	w := &world{t: t, seed: seed, rng: rng, strict: rng.IntN(2) == 0}
+	w := &world{World: simulation.New(t, seed, uint64(version), "go test ./services/vrrp/core -run Simulation -vrrp.first %d -vrrp.seeds 1")}
+	rng := w.Rand
+	w.strict = rng.IntN(2) == 0
 	w.adv = time.Second
 	if version == 3 {
 		w.adv = []time.Duration{10, 30, 100, 1000, 5000}[rng.IntN(5)] * time.Millisecond
 	}
 	count := 2 + rng.IntN(4)
-	w.cut = make([]int, count)
+	w.lan = make(simulation.Wire, count)
 	noPreempt := rng.IntN(3) == 0
 	delay := time.Duration(0)
 	if !noPreempt && rng.IntN(4) == 0 {
@@ -286,7 +230,7 @@ func newWorld(t *testing.T, seed uint64, version int) *world {
 	}
 	owner := rng.IntN(6) == 0
 	for i := range count {
-		n := &node{w: w, id: i, rate: 1 + (rng.Float64()-0.5)/1000}
+		n := &node{w: w, id: i, clock: w.Clock(0)}
 		n.cfg = Config{
 			Version: version, Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), Priority: uint8(1 + rng.IntN(254)),
 			AdvertInt: w.adv, DownAdverts: 3, NoPreempt: noPreempt, PreemptDelay: delay,
@@ -327,16 +271,16 @@ func (w *world) changes() (sum int) {
 
 // calm ends every trouble and asserts what VRRP promises.
 func (w *world) calm() {
-	clear(w.cut)
-	calm, inFlight := w.now, w.delay // what was sent before still comes, and counts from then
-	w.loss, w.delay = 0, w.adv/2000
+	clear(w.lan)
+	calm, inFlight := w.Now, w.Delay // what was sent before still comes, and counts from then
+	w.Loss, w.Delay = 0, w.adv/2000
 	for _, n := range w.nodes {
 		n.resume()
 		if n.restart != nil {
 			n.restart()
 		}
 	}
-	w.note("calm")
+	w.Note("calm")
 	var candidates []*node
 	bound, slowest, preempt := time.Duration(0), w.adv, time.Duration(0)
 	for _, n := range w.nodes {
@@ -352,32 +296,32 @@ func (w *world) calm() {
 	}
 	// What was on its way in troubled times arrives first, and after one
 	// interval everybody has heard the master, if there is one.
-	w.run(w.now + slowest + slowest/8)
+	w.Run(slowest + slowest/8)
 	sole := w.masters()
 	if w.resigned > calm-inFlight-slowest {
 		sole = nil // a resignation is on its way still: its receivers take over, and may
 	}
-	w.run(w.now + bound + inFlight - slowest)
+	w.Run(bound + inFlight - slowest)
 	if !w.strict {
 		// Routers that just came back from a pause may listen one interval
 		// more, and a backup that hears a slower master takes over its interval.
-		w.run(w.now + 4*slowest)
+		w.Run(4 * slowest)
 	}
 	got := w.masters()
 	if want := min(1, len(candidates)); len(got) != want {
-		w.fatalf("%d masters, want %d, of %d candidates", len(got), want, len(candidates))
+		w.Violated("%d masters, want %d, of %d candidates", len(got), want, len(candidates))
 	}
 	if preempt > 0 {
-		w.run(w.now + preempt + 6*slowest)
+		w.Run(preempt + 6*slowest)
 		got = w.masters()
 	}
 	if len(got) == 1 {
 		w.checkWinner(got[0], sole, candidates)
 	}
 	before := w.changes()
-	w.run(w.now + 40*slowest)
+	w.Run(40 * slowest)
 	if n := w.changes() - before; n != 0 {
-		w.fatalf("%d changes of state in a calm network", n)
+		w.Violated("%d changes of state in a calm network", n)
 	}
 }
 
@@ -385,7 +329,7 @@ func (w *world) checkWinner(got *node, sole, candidates []*node) {
 	if !w.nodes[len(w.nodes)-1].cfg.NoPreempt {
 		for _, n := range candidates {
 			if n.st.Effective > got.st.Effective {
-				w.fatalf("router %d (%d) is master, router %d has priority %d", got.id, got.st.Effective, n.id, n.st.Effective)
+				w.Violated("router %d (%d) is master, router %d has priority %d", got.id, got.st.Effective, n.id, n.st.Effective)
 			}
 		}
 		return
@@ -394,21 +338,21 @@ func (w *world) checkWinner(got *node, sole, candidates []*node) {
 		return
 	}
 	if got.cfg.Priority != 255 { // the owner always preempts
-		w.fatalf("nopreempt: router %d was the only master, now router %d is", sole[0].id, got.id)
+		w.Violated("nopreempt: router %d was the only master, now router %d is", sole[0].id, got.id)
 	}
 }
 
 func simulate(t *testing.T, seed uint64, version int) *world {
 	w := newWorld(t, seed, version)
-	w.delay = w.adv / 2000
+	w.Delay = w.adv / 2000
 	for _, n := range w.nodes {
-		w.after(time.Duration(w.rng.Int64N(int64(5*w.adv))), func() { n.boot(false) })
+		w.After(time.Duration(w.Rand.Int64N(int64(5*w.adv))), func() { n.boot(false) })
 	}
-	w.run(6 * w.adv)
+	w.Run(6 * w.adv)
 	for range 3 {
-		w.delay = time.Duration(w.rng.Int64N(int64(w.adv)))
-		for range 4 + w.rng.IntN(20) {
-			w.run(w.now + time.Duration(w.rng.Int64N(int64(4*w.adv))))
+		w.Delay = time.Duration(w.Rand.Int64N(int64(w.adv)))
+		for range 4 + w.Rand.IntN(20) {
+			w.Run(time.Duration(w.Rand.Int64N(int64(4 * w.adv))))
 			w.chaos()
 		}
 		w.calm()
@@ -435,7 +379,7 @@ func TestSimulation(t *testing.T) {
 // A seed must mean the same run for ever, or a failure could not be repeated.
 func TestSimulationIsDeterministic(t *testing.T) {
 	a, b := simulate(t, 7, 3), simulate(t, 7, 3)
-	if strings.Join(a.trace, "\n") != strings.Join(b.trace, "\n") {
+	if strings.Join(a.Trace(), "\n") != strings.Join(b.Trace(), "\n") {
 		t.Error("two runs of one seed differ")
 	}
 }

@@ -1,16 +1,15 @@
 package heartbeat
 
 import (
-	"container/heap"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"ballast/services/vrrp/core"
+	"ballast/test/simulation"
 )
 
 var (
@@ -21,68 +20,13 @@ var (
 // world is two boxes with a heartbeat, and perhaps a third router without one,
 // in virtual time. The first path lies on the LAN of VRRP, the second beside it.
 type world struct {
-	t     *testing.T
-	seed  uint64
-	rng   *rand.Rand
-	now   time.Duration
-	queue queue
-	order uint64
+	*simulation.World
 	boxes []*box
-	loss  float64
-	delay time.Duration // longest, on any wire
 	slow  time.Duration // latest wake-up of a loop
-	lan   [3]int        // partition of each box
-	side  [3]int
+	lan   simulation.Wire
+	side  simulation.Wire
 	moved time.Duration // when the LAN or somebody's kernel last changed
-	trace []string
 }
-
-type item struct {
-	at    time.Duration
-	order uint64
-	fn    func()
-}
-type queue []item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
-func (q *queue) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
-}
-
-func (w *world) after(d time.Duration, fn func()) {
-	w.order++
-	heap.Push(&w.queue, item{w.now + max(d, 0), w.order, fn})
-}
-
-func (w *world) run(d time.Duration) {
-	until := w.now + d
-	for w.queue.Len() > 0 && w.queue[0].at <= until {
-		it := heap.Pop(&w.queue).(item)
-		w.now = it.at
-		it.fn()
-	}
-	w.now = until
-}
-
-func (w *world) note(format string, args ...any) {
-	w.trace = append(w.trace, fmt.Sprintf("%10.4f ", w.now.Seconds())+fmt.Sprintf(format, args...))
-}
-
-func (w *world) fatalf(format string, args ...any) {
-	w.t.Helper()
-	w.t.Fatalf("seed %d at %v: %s\nrun it again: go test ./services/vrrp/heartbeat -run Simulation -heartbeat.first %d -heartbeat.seeds 1\n%s",
-		w.seed, w.now, fmt.Sprintf(format, args...), w.seed, strings.Join(w.trace[max(0, len(w.trace)-60):], "\n"))
-}
-
-func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d) + 1)) }
 
 // box is one director: its machine, its heartbeat, and what the loop does.
 type box struct {
@@ -91,7 +35,7 @@ type box struct {
 	cfg    core.Config
 	st     core.State
 	timers [core.Timers]time.Duration
-	rate   float64
+	clock  simulation.Clock
 	power  bool // its kernel runs
 	alive  bool // its process runs
 	paused bool
@@ -123,7 +67,7 @@ type rivalSeen struct {
 
 var theKey = NewKey(51, false, nil)
 
-func (b *box) local() time.Duration { return time.Duration(float64(b.w.now)*b.rate) + time.Hour }
+func (b *box) local() time.Duration { return b.clock.Now() }
 
 func (b *box) other() *box { return b.w.boxes[1-b.id] }
 
@@ -133,7 +77,7 @@ func (b *box) step(ev core.Event) {
 	st, out, why := core.Step(b.st, ev, nil)
 	b.st = st
 	if before != st.Phase {
-		b.w.note("box %d (%d): %v -> %v: %v", b.id, st.Effective, before, st.Phase, why)
+		b.w.Note("box %d (%d): %v -> %v: %v", b.id, st.Effective, before, st.Phase, why)
 	}
 	if before == core.Master && st.Phase == core.Fault && b.peer != nil && b.down {
 		b.vacant = true
@@ -150,27 +94,27 @@ func (b *box) step(ev core.Event) {
 			b.timers[e.Timer] = 0
 		case core.AddVIPs:
 			b.vips = true
-			b.announce = b.local() + b.w.upTo(30*ms) // a thousand addresses take their time
+			b.announce = b.local() + b.w.UpTo(30*ms) // a thousand addresses take their time
 		case core.RemoveVIPs:
 			b.vips = false
 		}
 	}
 	if b.vips != (st.Phase == core.Master) {
-		b.w.fatalf("box %d is %v and holds VIPs: %v", b.id, st.Phase, b.vips)
+		b.w.Violated("box %d is %v and holds VIPs: %v", b.id, st.Phase, b.vips)
 	}
 }
 
 func (w *world) connected(a, b *box) bool {
-	return w.lan[a.id] == w.lan[b.id] && !a.down && !b.down
+	return w.lan.Joined(a.id, b.id) && !a.down && !b.down
 }
 
 func (b *box) advertise(priority uint8) {
 	for _, to := range b.w.boxes {
-		if to == b || !b.w.connected(b, to) || b.w.rng.Float64() < b.w.loss {
+		if to == b || !b.w.connected(b, to) || b.w.Lost() {
 			continue
 		}
 		ev := core.Event{Kind: core.Advert, From: b.cfg.Addr, Priority: priority, AdvertInt: b.cfg.AdvertInt}
-		b.w.after(b.w.upTo(b.w.delay), func() {
+		b.w.After(b.w.UpTo(b.w.Delay), func() {
 			ev.RxAt = to.local()
 			to.deliver(func() { to.heard(ev) })
 		})
@@ -184,7 +128,7 @@ func (b *box) deliver(fn func()) {
 	}
 	b.inbox = append(b.inbox, fn)
 	if !b.paused {
-		b.wakeIn(b.w.upTo(b.w.slow))
+		b.wakeIn(b.w.UpTo(b.w.slow))
 	}
 }
 
@@ -278,11 +222,11 @@ func (b *box) say() {
 		m := &Message{Table: 1, Records: []Record{b.said}}
 		b.peer.Stamp(m, b.seq)
 		to := b.other()
-		if path == 0 && !b.w.connected(b, to) || path == 1 && b.w.side[b.id] != b.w.side[to.id] || b.w.rng.Float64() < b.w.loss {
+		if path == 0 && !b.w.connected(b, to) || path == 1 && !b.w.side.Joined(b.id, to.id) || b.w.Lost() {
 			continue
 		}
-		for range 1 + b.w.rng.IntN(50)/49 { // now and then a wire doubles it
-			b.w.after(b.w.upTo(b.w.delay), func() {
+		for range 1 + b.w.Rand.IntN(50)/49 { // now and then a wire doubles it
+			b.w.After(b.w.UpTo(b.w.Delay), func() {
 				at := to.local()
 				life := to.life
 				to.deliver(func() {
@@ -296,14 +240,14 @@ func (b *box) say() {
 }
 
 func (b *box) wakeIn(d time.Duration) {
-	at := b.w.now + max(d, 0)
-	if b.wake != 0 && b.wake <= at && b.wake >= b.w.now {
+	at := b.w.Now + max(d, 0)
+	if b.wake != 0 && b.wake <= at && b.wake >= b.w.Now {
 		return
 	}
 	b.wake = at
 	life := b.life
-	b.w.after(d, func() {
-		if b.wake == b.w.now {
+	b.w.After(d, func() {
+		if b.wake == b.w.Now {
 			b.wake = 0
 		}
 		if b.life == life {
@@ -347,7 +291,7 @@ func (b *box) turn() {
 		soon(silent)
 		if at := b.agent.Deadline(); at != 0 {
 			if at < b.local()-time.Second {
-				b.w.fatalf("box %d: a deadline of %v ago: %+v", b.id, b.local()-at, b.agent.list)
+				b.w.Violated("box %d: a deadline of %v ago: %+v", b.id, b.local()-at, b.agent.list)
 			}
 			soon(max(at, b.local()+ms/5))
 		}
@@ -358,7 +302,7 @@ func (b *box) turn() {
 	for _, at := range b.timers {
 		soon(at)
 	}
-	b.wakeIn(time.Duration(float64(next-b.local())/b.rate) + time.Microsecond + b.w.upTo(b.w.slow))
+	b.wakeIn(b.clock.Real(next-b.local()) + time.Microsecond + b.w.UpTo(b.w.slow))
 }
 
 func (b *box) beat() {
@@ -368,7 +312,7 @@ func (b *box) beat() {
 		late = now - at
 	}
 	if b.peer.Expire(now, late) {
-		b.w.note("box %d lost the heartbeat", b.id)
+		b.w.Note("box %d lost the heartbeat", b.id)
 	}
 	for _, a := range b.agent.Decide(now, b.view(), b.peer, nil) {
 		b.act(a)
@@ -392,8 +336,8 @@ func (b *box) act(a Action) {
 	switch a.Do {
 	case TakeOver:
 		code := [...]core.Code{core.PeerDead, core.PeerLeft, core.PeerAsked}[a.Why]
-		if a.Why == PeerDead && w.now-w.moved > 100*ms && b.other().power && !b.other().frozen && w.connected(b, b.other()) {
-			w.fatalf("box %d calls the peer dead, whose kernel answers", b.id)
+		if a.Why == PeerDead && w.Now-w.moved > 100*ms && b.other().power && !b.other().frozen && w.connected(b, b.other()) {
+			w.Violated("box %d calls the peer dead, whose kernel answers", b.id)
 		}
 		b.step(core.Event{Kind: core.TakeOver, From: a.From, Why: code, After: a.After, Until: a.Until})
 	case LetGo:
@@ -405,7 +349,7 @@ func (b *box) act(a Action) {
 		b.advertise(b.st.Effective)
 	case Probe:
 		if o := b.other(); o.power && !o.frozen && w.connected(b, o) {
-			w.after(w.upTo(2*ms), func() { b.deliver(func() { b.agent.Alive(0) }) })
+			w.After(w.UpTo(2*ms), func() { b.deliver(func() { b.agent.Alive(0) }) })
 		}
 	}
 }
@@ -415,9 +359,9 @@ func (b *box) boot(adopt bool) {
 	b.power, b.alive, b.paused, b.frozen, b.inbox, b.timers = true, true, false, false, nil, [core.Timers]time.Duration{}
 	b.vips, b.vacant, b.leaving, b.rival, b.wake = adopt, false, "", rivalSeen{}, 0
 	b.held = false
-	b.w.note("box %d starts (adopts: %v)", b.id, adopt)
+	b.w.Note("box %d starts (adopts: %v)", b.id, adopt)
 	if b.id < 2 {
-		seed := b.w.rng.Uint64() | 1<<40
+		seed := b.w.Rand.Uint64() | 1<<40
 		b.peer, b.agent, b.seq, b.next = NewPeer(2, 10*ms, 3, b.local(), draws(seed)), Agent{}, 0, b.local()
 		b.agent.Reset(b.view())
 	}
@@ -428,9 +372,9 @@ func (b *box) boot(adopt bool) {
 
 func (b *box) resume() {
 	if b.paused {
-		b.w.note("box %d goes on", b.id)
+		b.w.Note("box %d goes on", b.id)
 		if b.frozen {
-			b.w.moved = b.w.now
+			b.w.moved = b.w.Now
 		}
 		b.paused, b.frozen = false, false
 		b.turn()
@@ -440,7 +384,7 @@ func (b *box) resume() {
 // link is what netlink tells the loop.
 func (b *box) link(up bool) {
 	b.down = !up
-	b.w.moved = b.w.now
+	b.w.moved = b.w.Now
 	if b.alive {
 		b.inbox = append(b.inbox, func() {
 			if b.faulty != b.down {
@@ -448,34 +392,34 @@ func (b *box) link(up bool) {
 				b.step(core.Event{Kind: core.SetFault, Faulty: b.faulty})
 			}
 		})
-		b.wakeIn(b.w.upTo(b.w.slow))
+		b.wakeIn(b.w.UpTo(b.w.slow))
 	}
 }
 
 func (w *world) chaos() {
-	b := w.boxes[w.rng.IntN(len(w.boxes))]
+	b := w.boxes[w.Rand.IntN(len(w.boxes))]
 	running := b.alive && !b.paused
-	switch w.rng.IntN(14) {
+	switch w.Rand.IntN(14) {
 	case 0:
 		if b.alive {
-			w.note("box %d loses power", b.id)
+			w.Note("box %d loses power", b.id)
 			b.die()
 		}
 	case 1, 2:
 		if !b.alive {
 			if !b.power {
-				w.moved = w.now
+				w.moved = w.Now
 			}
 			b.boot(false)
 		}
 	case 3:
 		if running {
 			was := b.st.Phase == core.Master
-			w.note("box %d: kill -9", b.id)
+			w.Note("box %d: kill -9", b.id)
 			b.alive, b.inbox = false, nil
 			b.life++
 			life := b.life
-			w.after(w.upTo(500*ms), func() {
+			w.After(w.UpTo(500*ms), func() {
 				if b.life == life && b.power {
 					b.boot(was)
 				}
@@ -483,7 +427,7 @@ func (w *world) chaos() {
 		}
 	case 4:
 		if running && b.leaving == "" {
-			w.note("box %d is to stop", b.id)
+			w.Note("box %d is to stop", b.id)
 			if b.peer == nil {
 				b.step(core.Event{Kind: core.Stop})
 				b.alive = false
@@ -497,40 +441,37 @@ func (w *world) chaos() {
 		}
 	case 5, 6:
 		if running {
-			b.paused, b.frozen = true, w.rng.IntN(2) == 0
+			b.paused, b.frozen = true, w.Rand.IntN(2) == 0
 			if b.frozen {
-				w.moved = w.now
+				w.moved = w.Now
 			}
-			w.note("box %d pauses, frozen %v", b.id, b.frozen)
+			w.Note("box %d pauses, frozen %v", b.id, b.frozen)
 			life := b.life
-			w.after(w.upTo([]time.Duration{20 * ms, 60 * ms, 5 * time.Second}[w.rng.IntN(3)]), func() {
+			w.After(w.UpTo([]time.Duration{20 * ms, 60 * ms, 5 * time.Second}[w.Rand.IntN(3)]), func() {
 				if b.life == life {
 					b.resume()
 				}
 			})
 		}
 	case 7:
-		w.moved = w.now
-		for i := range w.lan {
-			w.lan[i] = w.rng.IntN(2)
-		}
-		w.note("LAN %v", w.lan)
+		w.moved = w.Now
+		w.Part(w.lan)
+		w.Note("LAN %v", w.lan)
 	case 8:
-		for i := range w.side {
-			w.side[i] = w.rng.IntN(2)
-		}
-		w.note("second path %v", w.side)
+		w.Part(w.side)
+		w.Note("second path %v", w.side)
 	case 9:
-		w.moved = w.now
-		w.lan, w.side = [3]int{}, [3]int{}
-		w.note("all wires are whole")
+		w.moved = w.Now
+		clear(w.lan)
+		clear(w.side)
+		w.Note("all wires are whole")
 	case 10:
-		w.note("box %d: link up %v", b.id, b.down)
+		w.Note("box %d: link up %v", b.id, b.down)
 		b.link(b.down)
 	case 11:
 		if running && b.peer != nil && b.leaving != "stop" {
 			b.held = !b.held
-			w.note("box %d: held %v", b.id, b.held)
+			w.Note("box %d: held %v", b.id, b.held)
 			if b.held && b.leaving == "" {
 				b.handOver("hold")
 			} else if b.leaving != "hold" {
@@ -540,18 +481,18 @@ func (w *world) chaos() {
 		}
 	case 12:
 		if running {
-			p := uint8(1 + w.rng.IntN(254))
-			w.note("box %d: priority %d", b.id, p)
+			p := uint8(1 + w.Rand.IntN(254))
+			w.Note("box %d: priority %d", b.id, p)
 			b.step(core.Event{Kind: core.Effective, Priority: p})
 			b.wakeIn(0)
 		}
 	case 13:
-		w.loss = []float64{0, 0.05, 0.5}[w.rng.IntN(3)]
+		w.Loss = []float64{0, 0.05, 0.5}[w.Rand.IntN(3)]
 	}
 }
 
 func (b *box) die() {
-	b.w.moved = b.w.now
+	b.w.moved = b.w.Now
 	b.power, b.alive, b.vips, b.paused, b.frozen = false, false, false, false, false
 	b.life++
 }
@@ -577,12 +518,14 @@ func (w *world) covered() bool {
 
 // calm ends every trouble and asserts what is promised in peace.
 func (w *world) calm() {
-	w.note("calm")
-	w.lan, w.side, w.loss, w.delay, w.slow, w.moved = [3]int{}, [3]int{}, 0, ms/2, ms/2, w.now
+	w.Note("calm")
+	clear(w.lan)
+	clear(w.side)
+	w.Loss, w.Delay, w.slow, w.moved = 0, ms/2, ms/2, w.Now
 	for _, b := range w.boxes {
 		b.resume()
 	}
-	w.run(400 * ms) // hand-overs that are under way end
+	w.Run(400 * ms) // hand-overs that are under way end
 	for _, b := range w.boxes {
 		if b.down {
 			b.link(true)
@@ -598,20 +541,20 @@ func (w *world) calm() {
 		}
 		b.wakeIn(0)
 	}
-	w.run(8 * time.Second)
+	w.Run(8 * time.Second)
 	got := w.masters()
 	if len(got) != 1 {
-		w.fatalf("%d masters in a calm network", len(got))
+		w.Violated("%d masters in a calm network", len(got))
 	}
 	for _, b := range w.boxes {
 		if b.st.Phase == core.Fault || b.st.Phase == core.Init {
-			w.fatalf("box %d is %v in a calm network", b.id, b.st.Phase)
+			w.Violated("box %d is %v in a calm network", b.id, b.st.Phase)
 		}
 		if !w.boxes[0].cfg.NoPreempt && b.st.Effective > got[0].st.Effective {
-			w.fatalf("box %d (%d) is master, box %d has priority %d", got[0].id, got[0].st.Effective, b.id, b.st.Effective)
+			w.Violated("box %d (%d) is master, box %d has priority %d", got[0].id, got[0].st.Effective, b.id, b.st.Effective)
 		}
 		if b.peer != nil && !b.peer.Up {
-			w.fatalf("box %d does not hear the heartbeat", b.id)
+			w.Violated("box %d does not hear the heartbeat", b.id)
 		}
 	}
 	if m := got[0]; m.peer != nil {
@@ -622,74 +565,76 @@ func (w *world) calm() {
 // promise does to a master in peace what the heartbeat is for.
 func (w *world) promise(m, next *box) {
 	candidate := next.view()[0].Ready
-	switch w.rng.IntN(4) {
+	switch w.Rand.IntN(4) {
 	case 0:
-		w.note("box %d loses power", m.id)
+		w.Note("box %d loses power", m.id)
 		m.die()
-		w.run(50 * ms)
+		w.Run(50 * ms)
 		if candidate && next.st.Phase != core.Master {
-			w.fatalf("box %d is %v 50 ms after the master's death", next.id, next.st.Phase)
+			w.Violated("box %d is %v 50 ms after the master's death", next.id, next.st.Phase)
 		}
 		if !candidate && next.st.Phase == core.Master {
-			w.fatalf("box %d went before its turn", next.id)
+			w.Violated("box %d went before its turn", next.id)
 		}
 	case 1:
-		w.note("box %d loses its link", m.id)
+		w.Note("box %d loses its link", m.id)
 		m.link(false)
-		w.run(3 * ms)
+		w.Run(3 * ms)
 		if candidate && next.st.Phase != core.Master {
-			w.fatalf("box %d is %v 3 ms after the master lost its link", next.id, next.st.Phase)
+			w.Violated("box %d is %v 3 ms after the master lost its link", next.id, next.st.Phase)
 		}
 	case 2:
 		if !candidate {
 			return
 		}
-		w.note("box %d is resigned", m.id)
+		w.Note("box %d is resigned", m.id)
 		m.held = true
 		m.handOver("hold")
 		m.wakeIn(0)
-		for end := w.now + Patience + Overlap + 50*ms; w.now < end; {
-			w.run(ms / 4)
+		for end := w.Now + Patience + Overlap + 50*ms; w.Now < end; {
+			w.Run(ms / 4)
 			if !w.covered() {
-				w.fatalf("nobody holds the addresses")
+				w.Violated("nobody holds the addresses")
 			}
 		}
 		if m.st.Phase != core.Backup || len(w.boxes) == 2 && next.st.Phase != core.Master {
-			w.fatalf("after the hand-over box %d is %v, box %d %v", m.id, m.st.Phase, next.id, next.st.Phase)
+			w.Violated("after the hand-over box %d is %v, box %d %v", m.id, m.st.Phase, next.id, next.st.Phase)
 		}
 		if len(w.boxes) > 2 || next.cfg.NoPreempt {
 			return
 		}
-		w.note("box %d is resumed", m.id)
+		w.Note("box %d is resumed", m.id)
 		m.held = false
 		m.step(core.Event{Kind: core.Hold})
 		m.wakeIn(0)
-		for end := w.now + 6*time.Second; w.now < end; {
-			w.run(ms / 2)
+		for end := w.Now + 6*time.Second; w.Now < end; {
+			w.Run(ms / 2)
 			if !w.covered() {
-				w.fatalf("nobody holds the addresses")
+				w.Violated("nobody holds the addresses")
 			}
 		}
 		if next.st.Phase != core.Backup && m.st.Effective > next.st.Effective {
-			w.fatalf("box %d did not yield", next.id)
+			w.Violated("box %d did not yield", next.id)
 		}
 	case 3:
-		w.note("peace for three seconds")
-		seen := len(w.trace)
+		w.Note("peace for three seconds")
+		seen := len(w.Trace())
 		w.slow = 8 * ms // a loaded machine
-		w.run(3 * time.Second)
-		if len(w.trace) != seen {
-			w.fatalf("something happened in peace")
+		w.Run(3 * time.Second)
+		if len(w.Trace()) != seen {
+			w.Violated("something happened in peace")
 		}
 	}
 }
 
 func simulate(t *testing.T, seed uint64) *world {
-	rng := rand.New(rand.NewPCG(seed, 12))
-	w := &world{t: t, seed: seed, rng: rng, delay: ms / 2, slow: ms / 2}
+	w := &world{World: simulation.New(t, seed, 12, "go test ./services/vrrp/heartbeat -run Simulation -heartbeat.first %d -heartbeat.seeds 1"),
+		slow: ms / 2, lan: make(simulation.Wire, 3), side: make(simulation.Wire, 3)}
+	w.Delay = ms / 2
+	rng := w.Rand
 	noPreempt := rng.IntN(4) == 0
 	for i := range 2 + rng.IntN(2) {
-		b := &box{w: w, id: i, rate: 1 + (rng.Float64()-0.5)/1000}
+		b := &box{w: w, id: i, clock: w.Clock(time.Hour)}
 		b.cfg = core.Config{
 			Version: 3, Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), Priority: uint8(1 + rng.IntN(254)),
 			AdvertInt: time.Second, DownAdverts: 3, NoPreempt: noPreempt, GARPRepeat: 5,
@@ -697,13 +642,13 @@ func simulate(t *testing.T, seed uint64) *world {
 		w.boxes = append(w.boxes, b)
 	}
 	for _, b := range w.boxes {
-		w.after(w.upTo(time.Second), func() { b.boot(false) })
+		w.After(w.UpTo(time.Second), func() { b.boot(false) })
 	}
-	w.run(6 * time.Second)
+	w.Run(6 * time.Second)
 	for range 2 {
-		w.delay, w.slow = w.upTo(5*ms), w.upTo(15*ms)
+		w.Delay, w.slow = w.UpTo(5*ms), w.UpTo(15*ms)
 		for range 4 + rng.IntN(16) {
-			w.run(w.upTo([]time.Duration{20 * ms, 100 * ms, 2 * time.Second}[rng.IntN(3)]))
+			w.Run(w.UpTo([]time.Duration{20 * ms, 100 * ms, 2 * time.Second}[rng.IntN(3)]))
 			w.chaos()
 		}
 		w.calm()
@@ -734,7 +679,7 @@ func TestSimulation(t *testing.T) {
 
 func TestSimulationIsDeterministic(t *testing.T) {
 	a, b := simulate(t, 7), simulate(t, 7)
-	if strings.Join(a.trace, "\n") != strings.Join(b.trace, "\n") {
+	if strings.Join(a.Trace(), "\n") != strings.Join(b.Trace(), "\n") {
 		t.Error("two runs of one seed differ")
 	}
 }
