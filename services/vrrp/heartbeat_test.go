@@ -2,27 +2,22 @@ package vrrp_test
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
-
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/test/probe"
 )
 
 var figures = flag.Int("vrrp.figures", 1, "how often the heartbeat's tests repeat what they do, to report outages")
@@ -72,134 +67,41 @@ func beating(n int, list ...model.Instance) model.Config {
 	return c
 }
 
-// inNS makes a socket in a host's namespace.
-func inNS[T any](l *lan, host string, fn func() (T, error)) T {
-	l.t.Helper()
-	runtime.LockOSThread()
-	own, err := netns.Get()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer own.Close()
-	h, err := netns.GetFromName(l.ns(host))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer h.Close()
-	if err := netns.Set(h); err != nil {
-		l.t.Fatal(err)
-	}
-	v, err := fn()
-	if back := netns.Set(own); back != nil {
-		l.t.Fatal(back) // the thread is lost
-	}
-	runtime.UnlockOSThread()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return v
-}
-
-// echo answers every datagram to port 7 of a host.
+// echo answers every datagram to a host.
 func (l *lan) echo(host string) {
-	c := inNS(l, host, func() (*net.UDPConn, error) { return net.ListenUDP("udp4", &net.UDPAddr{Port: 7}) })
-	l.t.Cleanup(func() { c.Close() })
-	go func() {
-		b := make([]byte, 64)
-		for {
-			n, from, err := c.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			c.WriteToUDPAddrPort(b[:n], from)
-		}
-	}()
+	l.t.Helper()
+	stop, err := probe.Echo(l.ns(host))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(stop)
 }
 
 // prober asks a virtual address a thousand times a second.
-type prober struct {
-	mu   sync.Mutex
-	sent []time.Time
-	got  []bool
-}
+type prober struct{ *probe.Client }
 
-func (l *lan) probe(host, vip string) *prober {
-	c := inNS(l, host, func() (*net.UDPConn, error) { return net.ListenUDP("udp4", nil) })
-	p := &prober{}
-	stop := make(chan struct{})
-	l.t.Cleanup(func() { close(stop); c.Close() })
-	go func() {
-		b := make([]byte, 64)
-		for {
-			n, _, err := c.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			if n == 8 {
-				p.mu.Lock()
-				p.got[binary.BigEndian.Uint64(b)] = true
-				p.mu.Unlock()
-			}
-		}
-	}()
-	go func() {
-		to := netip.AddrPortFrom(netip.MustParseAddr(vip), 7)
-		t := time.NewTicker(time.Millisecond)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-			case <-stop:
-				return
-			}
-			p.mu.Lock()
-			n := len(p.sent)
-			p.sent, p.got = append(p.sent, time.Now()), append(p.got, false)
-			p.mu.Unlock()
-			c.WriteToUDPAddrPort(binary.BigEndian.AppendUint64(nil, uint64(n)), to)
-		}
-	}()
-	return p
-}
-
-// answered waits until the last n probes were answered.
-func (p *prober) answered(l *lan, n int) {
+func (l *lan) probe(host, vip string) prober {
 	l.t.Helper()
-	start := len(p.snapshot())
-	l.until(10*time.Second, "the virtual address answers", func() bool {
-		s := p.snapshot()
-		return len(s) > start+n+20 && !slices.Contains(s[len(s)-n-20:len(s)-20], false)
-	})
+	c, stop, err := probe.Ask(l.ns(host), netip.MustParseAddr(vip))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(stop)
+	return prober{c}
 }
 
-func (p *prober) snapshot() []bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.got)
+// answered waits until all was answered for a while.
+func (p prober) answered(l *lan) {
+	l.t.Helper()
+	if err := p.Answered(l.t.Context(), 100*time.Millisecond); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // outage is the longest time without an answer since a moment, and how many
-// probes were lost.
-func (p *prober) outage(since time.Time) (worst time.Duration, lost int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var begin time.Time
-	for i := range max(0, len(p.sent)-20) {
-		switch {
-		case p.sent[i].Before(since):
-		case p.got[i]:
-			if !begin.IsZero() {
-				worst = max(worst, p.sent[i].Sub(begin))
-			}
-			begin = time.Time{}
-		default:
-			lost++
-			if begin.IsZero() {
-				begin = p.sent[i]
-			}
-		}
-	}
-	return worst, lost
+// requests were lost.
+func (p prober) outage(since time.Time) (worst time.Duration, lost int) {
+	return p.Outage(since.Add(-20 * time.Millisecond)), p.Lost(since)
 }
 
 type outages struct {
@@ -284,7 +186,7 @@ func TestDeadMasterIsReplacedByHeartbeat(t *testing.T) {
 	o := outages{name: "silent death, advert_int 1"}
 	for range *figures {
 		settled(l, a, b)
-		p.answered(l, 100)
+		p.answered(l)
 		begin := time.Now()
 		l.power(1, false)
 		a.cmd.Process.Signal(syscall.SIGSTOP)
@@ -292,7 +194,7 @@ func TestDeadMasterIsReplacedByHeartbeat(t *testing.T) {
 		if !strings.Contains(i.Reason, "heartbeat of master 192.168.200.1 lost") {
 			t.Errorf("reason %q", i.Reason)
 		}
-		p.answered(l, 100)
+		p.answered(l)
 		o.add(p.outage(begin))
 		l.power(1, true)
 		a.cmd.Process.Signal(syscall.SIGCONT)
@@ -319,7 +221,7 @@ func TestLostLinkIsToldByTheOtherPath(t *testing.T) {
 	o := outages{name: "link loss with a second path, advert_int 1"}
 	for range *figures {
 		settled(l, a, b)
-		p.answered(l, 100)
+		p.answered(l)
 		begin := time.Now()
 		l.run("sw", "ip link set p1 down")
 		i := b.awaitState(10*time.Second, status.VRRPMaster)
@@ -330,7 +232,7 @@ func TestLostLinkIsToldByTheOtherPath(t *testing.T) {
 		if !v.Heartbeat.Up || !v.Heartbeat.Paths[1].Up || v.Heartbeat.Routers[0].State != status.VRRPFault {
 			t.Errorf("heartbeat %+v", v.Heartbeat)
 		}
-		p.answered(l, 100)
+		p.answered(l)
 		o.add(p.outage(begin))
 		l.run("sw", "ip link set p1 up")
 	}
@@ -365,7 +267,7 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 	l.capture()
 	for n := range *figures {
 		settled(l, a, b)
-		p.answered(l, 100)
+		p.answered(l)
 		begin := time.Now()
 		a.verb("resign", status.Resign{By: "test"})
 		i := b.awaitState(10*time.Second, status.VRRPMaster)
@@ -375,7 +277,7 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 		if i := a.awaitState(10*time.Second, status.VRRPBackup); i.Reason != "resigned by the operator" || i.Stats.PriZeroSent != uint64(n+1) {
 			t.Errorf("a: %q, %d advertisements of priority 0", i.Reason, i.Stats.PriZeroSent)
 		}
-		p.answered(l, 100)
+		p.answered(l)
 		over.add(p.outage(begin))
 
 		begin = time.Now()
@@ -387,7 +289,7 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 		if i := b.awaitState(10*time.Second, status.VRRPBackup); !strings.Contains(i.Reason, "higher priority 150") {
 			t.Errorf("reason %q", i.Reason)
 		}
-		p.answered(l, 100)
+		p.answered(l)
 		back.add(p.outage(begin))
 	}
 	over.log(t)
@@ -414,7 +316,7 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 	if l.has("a", vipOfMates) {
 		t.Error("the address is still on a")
 	}
-	p.answered(l, 100)
+	p.answered(l)
 	stop := outages{name: "orderly end of the process"}
 	stop.add(p.outage(begin))
 	stop.log(t)

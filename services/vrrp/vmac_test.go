@@ -6,16 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
-
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/test/probe"
 )
 
 // on tells whether a host has an address on a link.
@@ -187,21 +185,7 @@ func (l *lan) reaches(host, addr string) bool {
 // inside does fn on a thread in a host's namespace.
 func (l *lan) inside(host string, fn func()) {
 	l.t.Helper()
-	h, err := netns.GetFromName(l.ns(host))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer h.Close()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := netns.Set(h)
-		if err == nil {
-			fn()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := probe.Inside(l.ns(host), func() error { fn(); return nil }); err != nil {
 		l.t.Fatal(err)
 	}
 }

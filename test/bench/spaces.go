@@ -373,7 +373,7 @@ func (r *run) addresses(ctx context.Context) error {
 					return
 				}
 				p.boxes[0].Freeze()
-				err = arp.Moved(tctx, last, 1)
+				_, err = arp.Await(tctx, last, p.MAC(1))
 				to = time.Now()
 				p.boxes[0].Thaw()
 				return to.Sub(from).Seconds() * 1000, from, to, errors.Join(err, p.Power(0, true))

@@ -6,19 +6,15 @@ package spaces
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"github.com/vishvananda/netns"
+	"ballast/test/probe"
 )
 
 // Net is two switches and three hosts: the boxes a and b are on both, the
@@ -74,6 +70,9 @@ func New() (*Net, error) {
 	}
 	return n, nil
 }
+
+// MAC is that of a host on the first switch.
+func (n *Net) MAC(host int) string { return mac(host, 0) }
 
 func mac(host, link int) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", link, host+1) }
 
@@ -133,67 +132,35 @@ func (n *Net) Addresses(box int, prefix string) (int, error) {
 
 var hosts = []string{"a", "b", "c"}
 
-// inside runs fn on a thread in a host's namespace, for the sockets it makes.
-func (n *Net) inside(host string, fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		h, err := netns.GetFromName(n.space(host))
-		if err == nil {
-			err = netns.Set(h)
-			h.Close()
-		}
-		if err == nil {
-			err = fn()
-		}
-		done <- err
-	}()
-	return <-done
-}
-
 // Echo answers every datagram to port 7 of both boxes, as real servers behind
 // them would.
 func (n *Net) Echo() error {
 	for _, host := range hosts[:2] {
-		var c *net.UDPConn
-		if err := n.inside(host, func() (err error) {
-			c, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 7})
+		stop, err := probe.Echo(n.space(host))
+		if err != nil {
 			return err
-		}); err != nil {
-			return fmt.Errorf("spaces: echo on %s: %w", host, err)
 		}
-		n.defers(func() { c.Close() })
-		go func() {
-			b := make([]byte, 64)
-			for {
-				k, from, err := c.ReadFromUDPAddrPort(b)
-				if errors.Is(err, net.ErrClosed) {
-					return
-				}
-				if err == nil {
-					c.WriteToUDPAddrPort(b[:k], from)
-				}
-			}
-		}()
+		n.defers(stop)
 	}
 	return nil
 }
 
-// until polls what only the kernel or another process knows.
-func until(ctx context.Context, limit time.Duration, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		done, err := ok()
-		if err == nil && done {
-			return nil
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("spaces: not within %v: %s", limit, what), err)
-		}
+// Client asks a virtual address on host c; it ends with the network.
+func (n *Net) Client(vip netip.Addr) (*probe.Client, error) {
+	c, stop, err := probe.Ask(n.space("c"), vip)
+	if err == nil {
+		n.defers(stop)
 	}
+	return c, err
+}
+
+// ARP asks from host c who has an address; it ends with the network.
+func (n *Net) ARP() (*probe.ARP, error) {
+	p, err := probe.NewARP(n.space("c"))
+	if err == nil {
+		n.defers(p.Close)
+	}
+	return p, err
 }
 
 func (n *Net) file(name string) string { return filepath.Join(n.Dir, name) }

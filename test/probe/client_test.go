@@ -1,4 +1,4 @@
-package spaces
+package probe
 
 import (
 	"net"
@@ -32,7 +32,7 @@ func TestARP(t *testing.T) {
 	copy(b[22:], "\x02\x00\x00\x00\x00\x01")
 	a := addr.As4()
 	copy(b[28:], a[:])
-	if from, ok := answer(b, addr); !ok || from.String() != mac(0, 0) {
+	if from, ok := answer(b, addr); !ok || from.String() != "02:00:00:00:00:01" {
 		t.Errorf("answer from %v, %v", from, ok)
 	}
 	if _, ok := answer(b, other); ok {
