@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"ballast/configs/bind"
@@ -56,32 +57,84 @@ func Load(name string, text []byte, opts Options) (model.Config, []model.Problem
 // those that stand in the next one too, and they share their memory. The zero
 // value is ready. Its methods may be called from any goroutine.
 type Loader struct {
-	mu    sync.Mutex
-	cache bind.Cache
+	mu     sync.Mutex
+	cache  bind.Cache
+	last   *loaded
+	memory check.Memory
+}
+
+// loaded is the text that a Loader read last.
+type loaded struct {
+	name, text string
+	id         string // Options.ConfigID
 }
 
 // Load is the function Load.
-func (l *Loader) Load(name string, text []byte, opts Options) (model.Config, []model.Problem) {
+func (l *Loader) Load(name, text string, opts Options) (model.Config, []model.Problem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := inspect(name, text, opts, &l.cache)
-	return r.Config, r.Problems
+	if c, problems, ok := l.again(name, text, opts); ok {
+		return c, problems
+	}
+	how := opts.syntax()
+	how.Apart = bind.Apart
+	tree, problems := syntax.Parse(name, text, how)
+	bound := bind.BindWith(tree, how, &l.cache)
+	problems = append(problems, bound.Problems...)
+	l.last = nil
+	// Files that are included may change, and a mark at the beginning moves all
+	// that is counted in bytes.
+	if !tree.Includes && !strings.HasPrefix(text, "\xef\xbb\xbf") && len(problems) == len(bound.Problems) {
+		l.last = &loaded{name: name, text: text, id: opts.ConfigID}
+	}
+	problems = append(problems, l.memory.Config(&bound.Config, bound.Place, opts.Facts)...)
+	return bound.Config, finished(problems, tree.Files)
+}
+
+// again is Load for a text in which some virtual servers are all that differs
+// from the last one.
+func (l *Loader) again(name, text string, opts Options) (model.Config, []model.Problem, bool) {
+	last := l.last
+	if last == nil || last.id != opts.ConfigID {
+		return model.Config{}, nil, false
+	}
+	e, ok := syntax.Edited(last.text, text, bind.Apart)
+	if !ok {
+		return model.Config{}, nil, false
+	}
+	how := opts.syntax()
+	how.Apart = bind.Apart
+	bound, changed, ok := bind.Rebind(&l.cache, e, name, text, how)
+	if !ok {
+		return model.Config{}, nil, false
+	}
+	l.last = &loaded{name: name, text: text, id: opts.ConfigID}
+	found := l.memory.Again(&bound.Config, bound.Place, opts.Facts, changed.At, changed.Now, changed.Was)
+	return bound.Config, finished(slices.Concat(bound.Problems, found), []string{name}), true
 }
 
 // Inspect is Load with the account of each line.
-func Inspect(name string, text []byte, opts Options) Report { return inspect(name, text, opts, nil) }
-
-func inspect(name string, text []byte, opts Options, cache *bind.Cache) Report {
-	how := syntax.Options{ConfigID: opts.ConfigID, Open: opts.Open, Grammar: schema.Grammar{}}
-	if cache != nil {
-		how.Apart = bind.Apart
-	}
+func Inspect(name string, text []byte, opts Options) Report {
+	how := opts.syntax()
 	tree, problems := syntax.Parse(name, text, how)
-	bound := bind.BindWith(tree, how, cache)
+	bound := bind.BindWith(tree, how, nil)
 	problems = append(problems, bound.Problems...)
 	problems = append(problems, check.Config(&bound.Config, bound.Place, opts.Facts)...)
+	return Report{
+		Config: bound.Config, Problems: finished(problems, tree.Files),
+		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
+	}
+}
+
+func (o Options) syntax() syntax.Options {
+	return syntax.Options{ConfigID: o.ConfigID, Open: o.Open, Grammar: schema.Grammar{}}
+}
+
+// finished puts problems into the order of the text and makes them fit to be
+// shown. names are the files that were read.
+func finished(problems []model.Problem, names []string) []model.Problem {
 	files := map[string]int{}
-	for i, f := range tree.Files {
+	for i, f := range names {
 		if _, ok := files[f]; !ok {
 			files[f] = i
 		}
@@ -89,14 +142,11 @@ func inspect(name string, text []byte, opts Options, cache *bind.Cache) Report {
 	slices.SortStableFunc(problems, func(a, b model.Problem) int {
 		return cmp.Or(cmp.Compare(files[a.File], files[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
-	problems = bounded(slices.Compact(problems), name)
+	problems = bounded(slices.Compact(problems), names[0])
 	for i := range problems {
 		problems[i].Text, problems[i].Fix = printable.Escaped(problems[i].Text), printable.Escaped(problems[i].Fix)
 	}
-	return Report{
-		Config: bound.Config, Problems: problems,
-		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
-	}
+	return problems
 }
 
 // bounded shortens a long list of problems: errors stay first in line, and the

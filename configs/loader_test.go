@@ -15,6 +15,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ballast/configs/check"
 )
 
@@ -87,11 +89,15 @@ func edit(rnd *rand.Rand, text string, pieces []string) string {
 	return text[:x.start] + text[x.end:] + "\n" + text[x.start:x.end]
 }
 
-// compareLoads loads a text in both ways.
-func compareLoads(t testing.TB, l *Loader, text string, opts Options) {
+// compareLoads loads a text in both ways, and says whether the Loader read no
+// more of it than what had changed.
+func compareLoads(t testing.TB, l *Loader, name, text string, opts Options) bool {
 	t.Helper()
-	wantC, wantP := Load("x.conf", []byte(text), opts)
-	gotC, gotP := l.Load("x.conf", []byte(text), opts)
+	wantC, wantP := Load(name, []byte(text), opts)
+	gotC, gotP, quick := l.again(name, text, opts)
+	if !quick {
+		gotC, gotP = l.Load(name, text, opts)
+	}
 	if !reflect.DeepEqual(gotC, wantC) {
 		for i := range min(len(gotC.VirtualServers), len(wantC.VirtualServers)) {
 			if !reflect.DeepEqual(gotC.VirtualServers[i], wantC.VirtualServers[i]) {
@@ -102,8 +108,9 @@ func compareLoads(t testing.TB, l *Loader, text string, opts Options) {
 		t.Fatalf("another configuration (%d virtual servers, want %d) from\n%s", len(gotC.VirtualServers), len(wantC.VirtualServers), text)
 	}
 	if !reflect.DeepEqual(gotP, wantP) {
-		t.Fatalf("problems\n%v\nwant\n%v\nin\n%s", gotP, wantP, text)
+		t.Fatalf("problems (-want +got), read anew as a whole: %v\n%s\nin\n%s", !quick, cmp.Diff(wantP, gotP), text)
 	}
+	return quick
 }
 
 // TestLoaderEqualsLoad: whatever came before, a Loader finds in a text exactly
@@ -130,14 +137,134 @@ func TestLoaderEqualsLoad(t *testing.T) {
 	for _, name := range names {
 		l := &Loader{}
 		text := files[name]
-		compareLoads(t, l, text, opts)
+		compareLoads(t, l, "x.conf", text, opts)
 		for range n {
 			text = edit(rnd, text, pieces)
-			compareLoads(t, l, text, opts)
+			compareLoads(t, l, "x.conf", text, opts)
 			if rnd.IntN(4) == 0 {
 				text = files[name]
 			}
 		}
+	}
+}
+
+// patient is a configuration with what may stand around virtual servers and in
+// them, and with notes about it.
+const patient = `! head
+global_defs {
+    router_id P
+    vrrp_strict
+    script_user root
+}
+$PORT=80
+track_file f {
+    file /tmp/f
+}
+vrrp_instance V {
+    interface eth0
+    virtual_router_id 7
+    priority 100
+    advert_int 1
+    virtual_ipaddress {
+        10.0.0.1
+        10.0.0.2
+    }
+}
+virtual_server_group g {
+    10.0.0.1 8080
+}
+`
+
+// TestLoaderReadsWhatChanged edits virtual servers in ways that leave nothing to say
+// about them, with some that do, and some elsewhere, in between.
+func TestLoaderReadsWhatChanged(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(*seed, 8))
+	server := func() string {
+		return []string{
+			fmt.Sprintf("virtual_server 10.0.0.1 %d {\n    lb_kind NAT\n    lb_algo rr\n    protocol TCP\n    real_server 10.9.0.%d 80 {\n        weight %d\n    }\n}\n", 1+rnd.IntN(60000), 1+rnd.IntN(200), 1+rnd.IntN(200)),
+			fmt.Sprintf("virtual_server 10.0.0.2 %d { # one line\n  protocol UDP\n  real_server 10.9.1.1 53 { FILE_CHECK { track_file f\n } }\n}  ! its end\n", 1+rnd.IntN(60000)),
+			fmt.Sprintf("\t virtual_server\t10.0.0.2 %d\n{\n  lb_kind NAT\n  lb_algo rr\n  protocol SCTP\n  quorum_up \"/etc/keepalived/up.sh x\"\n  real_server 10.9.1.%d 53 {\n  }\n  real_server 10.9.1.1 54 {\n  TCP_CHECK {\n  connect_timeout 3\n } } \n}\n", 1+rnd.IntN(60000), 1+rnd.IntN(200)),
+			// Some that are never read apart, or have something to say.
+			"virtual_server group g {\n protocol TCP\n real_server 10.9.1.1 80 {\n }\n}\n",
+			"virtual_server 10.0.0.1 ${PORT} {\n protocol TCP\n real_server 10.9.1.1 80 {\n }\n}\n",
+			"virtual_server fwmark 7 {\n protocol TCP\n real_server 10.9.1.1 80 {\n }\n}\n",
+			"virtual_server 10.7.7.7 80 {\n protocol TCP\n real_server 10.9.1.1 80 {\n }\n}\n", // carried by nobody
+			"virtual_server 10.0.0.1 80 {\n frob 1\n real_server 10.9.1.1 80 {\n }\n}\n",
+		}[[]int{0, 0, 0, 0, 1, 1, 2, 2, 2, 3, 4, 5, 6, 7}[rnd.IntN(14)]]
+	}
+	between := []string{"", "", "\n", "# words { \"\n", "\n! more\n\n", "vrrp_script s {\n script /bin/true\n}\n", "mark 7 {\n tcp 10.0.0.1 81\n}\n", "smtp_alert\n", "@b virtual_server 10.0.0.1 7 {\n@b }\n"}
+	n, quick, all := 60, 0, 0
+	if testing.Short() {
+		n = 12
+	}
+	for k := range n {
+		l := &Loader{}
+		plain := k%2 == 0 // nothing but virtual servers that are well
+		next := func() string {
+			for {
+				if s := server(); !plain || strings.Contains(s, "NAT") || strings.Contains(s, "/up.sh") {
+					return s
+				}
+			}
+		}
+		pieces := []string{patient}
+		for range 1 + rnd.IntN(30) {
+			gap := between[rnd.IntN(len(between))]
+			if plain {
+				gap = between[rnd.IntN(5)]
+			}
+			pieces = append(pieces, gap, next())
+		}
+		facts := &check.Facts{Files: []string{"/etc/keepalived/up.sh"}}
+		load := func() {
+			opts := Options{ConfigID: "a", Facts: facts}
+			name := []string{"x.conf", "y.conf"}[rnd.IntN(2)]
+			if rnd.IntN(10) == 0 {
+				opts.Facts = &check.Facts{Files: []string{}}
+			}
+			if rnd.IntN(20) == 0 {
+				opts.ConfigID = "b"
+			}
+			read := compareLoads(t, l, name, strings.Join(pieces, ""), opts)
+			if plain {
+				all++
+			}
+			if plain && read {
+				quick++
+			}
+		}
+		load()
+		for range 20 {
+			before := slices.Clone(pieces)
+			i := 1 + 2*rnd.IntN(len(pieces)/2)
+			switch rnd.IntN(10) {
+			case 0:
+				pieces = slices.Delete(pieces, i, min(len(pieces), i+2*(1+rnd.IntN(3))))
+				if len(pieces) == 1 {
+					pieces = append(pieces, "", next())
+				}
+			case 1, 2:
+				pieces = slices.Insert(pieces, i, "", next())
+			case 3:
+				pieces[i] = between[rnd.IntN(len(between))]
+			case 4:
+				pieces[0] = strings.Replace(pieces[0], "priority 100", fmt.Sprintf("priority %d", 1+rnd.IntN(250)), 1)
+			case 5:
+				pieces[i+1] = edit(rnd, pieces[i+1], between[1:])
+			case 6: // the same text
+			default:
+				pieces[i+1] = next()
+			}
+			load()
+			if rnd.IntN(3) == 0 {
+				pieces = before
+			}
+		}
+	}
+	if quick < all/10 {
+		t.Errorf("of %d texts only %d were not read as a whole", all, quick)
+	} else {
+		t.Logf("of %d texts %d were not read as a whole", all, quick)
 	}
 }
 
@@ -150,7 +277,7 @@ func FuzzLoader(f *testing.F) {
 		}
 		l := &Loader{}
 		for _, text := range []string{a, b, a + "\n" + b} {
-			compareLoads(t, l, text, Options{ConfigID: "x"})
+			compareLoads(t, l, "x.conf", text, Options{ConfigID: "x"})
 		}
 	})
 }
@@ -174,8 +301,8 @@ func servers(n, m int) string {
 func TestLoaderShares(t *testing.T) {
 	text := servers(1000, 2)
 	l := &Loader{}
-	a, _ := l.Load("x", []byte(text), Options{})
-	b, _ := l.Load("y", []byte("! more\n"+strings.Replace(text, "weight 1", "weight 2", 1)), Options{})
+	a, _ := l.Load("x", text, Options{})
+	b, _ := l.Load("y", "! more\n"+strings.Replace(text, "weight 1", "weight 2", 1), Options{})
 	same := 0
 	for i := range a.VirtualServers {
 		if &a.VirtualServers[i].Real[0] == &b.VirtualServers[i].Real[0] {
@@ -215,11 +342,11 @@ func BenchmarkLoader(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("again/%dx%d", size[0], size[1]), func(b *testing.B) {
 			l := &Loader{}
-			l.Load("x", []byte(text), Options{Facts: facts})
+			l.Load("x", text, Options{Facts: facts})
 			i := 0
 			processor(b, func() {
 				i++
-				l.Load("x", []byte(text[:len(text)/2]+strings.Replace(text[len(text)/2:], "weight 1\n", fmt.Sprintf("weight %d\n", 2+i%9), 1)), Options{Facts: facts})
+				l.Load("x", text[:len(text)/2]+strings.Replace(text[len(text)/2:], "weight 1\n", fmt.Sprintf("weight %d\n", 2+i%9), 1), Options{Facts: facts})
 			})
 		})
 	}

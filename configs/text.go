@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"ballast/configs/bind"
+	"ballast/configs/syntax"
 )
 
 // ownKinds are the blocks of the appliance, which a keepalived.conf from
@@ -194,8 +197,36 @@ func (m *Merger) outline(text string) *outline {
 			return o
 		}
 	}
-	m.last[0], m.last[1] = outlineOf(text), m.last[0]
-	return m.last[0]
+	next := m.last[0].edited(text)
+	if next == nil {
+		next = outlineOf(text)
+	}
+	m.last[0], m.last[1] = next, m.last[0]
+	return next
+}
+
+// edited is the outline of a text that differs from o's in virtual servers
+// only; nil: it does not, or o is nil.
+func (o *outline) edited(text string) *outline {
+	if o == nil {
+		return nil
+	}
+	e, ok := syntax.Edited(o.text, text, bind.Apart)
+	if !ok {
+		return nil
+	}
+	next := &outline{text: text, have: o.have, defined: o.defined, parts: slices.Clone(o.parts)}
+	for i := range next.parts {
+		switch p := &next.parts[i]; {
+		case p.end <= e.From:
+		case p.start >= e.To:
+			p.start += e.Until - e.To
+			p.end += e.Until - e.To
+		default:
+			return nil
+		}
+	}
+	return next
 }
 
 // Merge is the function Merge.

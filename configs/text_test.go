@@ -394,3 +394,43 @@ func TestMerger(t *testing.T) {
 		}
 	}
 }
+
+// TestMergerFollowsEdits: of texts that differ in their virtual servers it reads only
+// those, and what it then merges is what Merge does.
+func TestMergerFollowsEdits(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(*seed, 9))
+	server := func() string {
+		return fmt.Sprintf("virtual_server 10.0.0.%d 80 {\n real_server 10.0.1.%d 80 {\n }\n}\n", rnd.IntN(9), rnd.IntN(9))
+	}
+	around := []string{"", "", "# above\n", "system {\n host_name a\n}\n", "$N=eth0\n", "interface $N {\n dhcp\n}\n", "interface eth1\n{\n dhcp\n}\n", "bond b {\n", "}\n", "global_defs {\n}\n", "route 10.9.0.0/16 via 10.0.0.9\n"}
+	for range 300 {
+		var pieces []string
+		for range 1 + rnd.IntN(8) {
+			pieces = append(pieces, around[rnd.IntN(len(around))], server())
+		}
+		var m Merger
+		last := strings.Join(pieces, "")
+		for range 10 {
+			i := rnd.IntN(len(pieces))
+			was := pieces[i]
+			if i%2 == 1 {
+				pieces[i] = []string{server(), "", server() + server()}[rnd.IntN(3)]
+			} else if rnd.IntN(3) == 0 {
+				pieces[i] = around[rnd.IntN(len(around))]
+			}
+			text := strings.Join(pieces, "")
+			if rnd.IntN(2) == 0 {
+				text += around[rnd.IntN(len(around))]
+			}
+			for _, other := range []string{"", "global_defs {\n}\n", last} {
+				if got, want := m.Merge(text, other), Merge(text, other); got != want {
+					t.Fatalf("%q into %q: %q, want %q", other, text, got, want)
+				}
+			}
+			last = text
+			if rnd.IntN(3) == 0 {
+				pieces[i] = was
+			}
+		}
+	}
+}

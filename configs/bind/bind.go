@@ -62,16 +62,18 @@ func BindWith(tree *syntax.Tree, opts syntax.Options, cache *Cache) Result {
 	b := &binder{places: map[string]model.Pos{}, parts: newParts(tree.Nodes, cache, opts)}
 	b.defaults = factory()
 	b.root(tree.Nodes)
+	r := Result{Config: b.cfg, Problems: append(b.parts.problems(), b.problems...), Uses: b.uses, Places: b.places, parts: b.parts.list}
 	if cache != nil {
-		cache.parts = b.parts.next
+		cache.parts, cache.last, cache.result = b.parts.next, b, r
 	}
-	return Result{Config: b.cfg, Problems: append(b.parts.problems(), b.problems...), Uses: b.uses, Places: b.places, parts: b.parts.list}
+	return r
 }
 
 type binder struct {
 	cfg      model.Config
 	problems []model.Problem
 	uses     []Use
+	quiet    bool // nobody wants uses
 	places   map[string]model.Pos
 	defaults defaults
 	parts    *parts
@@ -108,7 +110,9 @@ func (b *binder) note(pos model.Pos, fix, format string, args ...any) {
 }
 
 func (b *binder) use(n *syntax.Node, what Disposition, reason string) {
-	b.uses = append(b.uses, Use{n.Pos, n.Name(), what, reason})
+	if !b.quiet {
+		b.uses = append(b.uses, Use{n.Pos, n.Name(), what, reason})
+	}
 }
 
 // used accounts for a line that each does not see: it shares the fate of its block.

@@ -24,6 +24,7 @@ var apartFrom = []string{"vrrp_instance", "vrrp_sync_group", "static_ipaddress",
 
 // part is what one virtual_server block came to.
 type part struct {
+	text     string                // when it was left as text
 	servers  []model.VirtualServer // none or one
 	parsed   []model.Problem       // found when it was read
 	bound    []model.Problem       // and when it was bound
@@ -51,12 +52,19 @@ func (p *part) movable(to model.Pos, contexts string) bool {
 type Cache struct {
 	// By the digest of what they depend on, then by their text.
 	parts map[string]map[string]*part
+	// What the last Bind came to, for Rebind.
+	last   *binder
+	result Result
 }
 
 // placedPart is a part and where it stands now.
 type placedPart struct {
 	*part
-	at model.Pos
+	at         model.Pos
+	begin, end int           // bytes of the file; end 0: the block was not left as text
+	server     int           // its virtual server's place in the list, or the place of the next one
+	key        string        // digest of what it depends on
+	global     *model.Global // as it was above the block
 }
 
 // parts binds virtual_server blocks one by one.
@@ -71,6 +79,7 @@ type parts struct {
 	contexts string    // the same with positions
 	above    hash.Hash // of what of it stands above
 	key      string    // depends and above
+	global   *model.Global
 }
 
 // newParts looks at a whole text.
@@ -102,6 +111,8 @@ func (p *parts) pass(n *syntax.Node) {
 func (p *parts) server(b *binder, n *syntax.Node) {
 	if p.key == "" {
 		p.key = p.depends + string(p.above.Sum(nil))
+		g := b.cfg.Global
+		p.global = &g
 	}
 	var known *part
 	if n.Apart != "" && p.cache != nil {
@@ -118,35 +129,56 @@ func (p *parts) server(b *binder, n *syntax.Node) {
 			m = make(map[string]*part, len(p.cache.parts[p.key]))
 			p.next[p.key] = m
 		}
-		m[n.Apart] = known
+		m[known.text] = known
 	}
 	b.guesses += known.guesses
+	placed := placedPart{part: known, at: n.Pos, server: len(b.cfg.VirtualServers), key: p.key, global: p.global}
+	if n.Apart != "" {
+		placed.begin, placed.end = n.At, n.At+len(n.Apart)
+	}
 	if b.cfg.VirtualServers == nil && len(known.servers) > 0 {
 		b.cfg.VirtualServers = make([]model.VirtualServer, 0, cap(p.list))
 	}
 	b.cfg.VirtualServers = append(b.cfg.VirtualServers, known.servers...)
 	b.problems = append(b.problems, known.bound...)
-	p.list = append(p.list, placedPart{known, n.Pos})
+	p.list = append(p.list, placed)
 }
+
+// alone tells whether a block can be bound by itself.
+func alone(nodes []*syntax.Node) bool { return len(nodes) == 1 && nodes[0].Arg(0) != "group" }
 
 // bind binds a block by itself: of what else there is, it gets to see only what
 // newParts counts as something that it depends on. nil: the block is one of a
 // group, whose name depends on the others of that group, and b took it.
 func (p *parts) bind(b *binder, n *syntax.Node) *part {
-	out := &part{pos: n.Pos, contexts: p.contexts}
-	nodes := []*syntax.Node{n}
-	if n.Apart != "" {
-		own := *n
-		own.Apart = strings.Clone(n.Apart) // what is bound must not keep the whole text in memory
-		nodes, out.parsed = syntax.ReadApart(&own, p.opts)
-	}
-	if len(nodes) != 1 || nodes[0].Arg(0) == "group" {
+	out, nodes := p.read(n)
+	if !alone(nodes) {
 		p.found = append(p.found, out.parsed...)
 		b.each("", nodes, b.top, nil)
 		return nil
 	}
-	sub := &binder{cfg: model.Config{Global: b.cfg.Global}, places: map[string]model.Pos{}, defaults: b.defaults,
-		groups: b.groups, trackers: b.trackers, guesses: b.guesses}
+	b.uses = append(b.uses, p.finish(b, &b.cfg.Global, out, n, nodes)...)
+	return out
+}
+
+// read reads a block that was left as text.
+func (p *parts) read(n *syntax.Node) (out *part, nodes []*syntax.Node) {
+	out = &part{pos: n.Pos, contexts: p.contexts}
+	if n.Apart == "" {
+		return out, []*syntax.Node{n}
+	}
+	own := *n
+	own.Apart = strings.Clone(n.Apart) // what is bound must not keep the whole text in memory
+	out.text = own.Apart
+	nodes, out.parsed = syntax.ReadApart(&own, p.opts)
+	return out, nodes
+}
+
+// finish binds a block that was read, and says what became of its lines unless
+// it was left as text.
+func (p *parts) finish(b *binder, global *model.Global, out *part, n *syntax.Node, nodes []*syntax.Node) []Use {
+	sub := &binder{cfg: model.Config{Global: *global}, places: map[string]model.Pos{}, defaults: b.defaults,
+		groups: b.groups, trackers: b.trackers, guesses: b.guesses, quiet: n.Apart != ""}
 	sub.each("", nodes, sub.top, nil)
 	out.servers, out.bound, out.guesses = sub.cfg.VirtualServers, sub.problems, sub.guesses-b.guesses
 	for key, at := range sub.places {
@@ -155,10 +187,7 @@ func (p *parts) bind(b *binder, n *syntax.Node) *part {
 		}
 		out.places = append(out.places, place{key, at.Line - n.Pos.Line, at.Col})
 	}
-	if n.Apart == "" {
-		b.uses = append(b.uses, sub.uses...)
-	}
-	return out
+	return sub.uses
 }
 
 // problems are those that were found when the parts were read.

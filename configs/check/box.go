@@ -112,14 +112,20 @@ func (k *checker) missing(text, name string, keys ...string) {
 	k.report(severity, fix, text, keys...)
 }
 
-// files finds script files that the configuration calls and the box lacks.
-func (k *checker) files() {
+// calls calls f for commands of the configuration.
+type calls func(f func(c model.Command, what string, keys ...string))
+
+// files finds script files that commands call and the box lacks.
+func (k *checker) files(commands calls) {
 	box := k.facts.Box
 	if box == "" {
 		box = "BOX"
 	}
-	told := map[string]bool{}
-	k.commands(func(c model.Command, what string, keys ...string) {
+	if k.told == nil {
+		k.told = map[string]bool{}
+	}
+	told := k.told
+	commands(func(c model.Command, what string, keys ...string) {
 		for _, p := range programs(c) {
 			if told[p] || slices.Contains(k.facts.Files, p) {
 				continue
@@ -181,7 +187,7 @@ func interpreter(p string) bool {
 	return slices.Contains([]string{"sh", "bash", "dash", "ash"}, path.Base(p))
 }
 
-// commands calls f for every command of the configuration.
+// commands are those of all but the virtual servers.
 func (k *checker) commands(f func(c model.Command, what string, keys ...string)) {
 	for _, s := range k.c.Scripts {
 		f(s.Command, "vrrp_script "+s.Name, "script/"+s.Name)
@@ -203,29 +209,39 @@ func (k *checker) commands(f func(c model.Command, what string, keys ...string))
 	for i := range k.c.SyncGroups {
 		notify(&k.c.SyncGroups[i].Notify, "group", k.c.SyncGroups[i].Name)
 	}
-	// Of 10,000 virtual servers few have commands, and words are made for those.
-	for i := range k.c.VirtualServers {
-		v := &k.c.VirtualServers[i]
-		quorum := func(c model.Command, word string) {
+}
+
+// serverCommands are those of virtual servers.
+func (k *checker) serverCommands(list []model.VirtualServer) calls {
+	return func(f func(c model.Command, what string, keys ...string)) {
+		for i := range list {
+			commandsOf(&list[i], f)
+		}
+	}
+}
+
+// commandsOf calls f for the commands of a virtual server. Of 10,000 few have
+// any, and words are made for those.
+func commandsOf(v *model.VirtualServer, f func(c model.Command, what string, keys ...string)) {
+	quorum := func(c model.Command, word string) {
+		if !c.IsZero() {
+			f(c, "virtual server "+v.Name+" "+word, "vs/"+v.Name+"/"+word, "vs/"+v.Name)
+		}
+	}
+	quorum(v.QuorumUp, "quorum_up")
+	quorum(v.QuorumDown, "quorum_down")
+	for j := range v.Real {
+		r := &v.Real[j]
+		server := func(c model.Command, word, keyword string) {
 			if !c.IsZero() {
-				f(c, "virtual server "+v.Name+" "+word, "vs/"+v.Name+"/"+word, "vs/"+v.Name)
+				key := fmt.Sprintf("rs/%s/%s:%d", v.Name, r.Addr, r.ConfPort)
+				f(c, "real server "+r.Addr.String()+" "+word, key+"/"+keyword, key)
 			}
 		}
-		quorum(v.QuorumUp, "quorum_up")
-		quorum(v.QuorumDown, "quorum_down")
-		for j := range v.Real {
-			r := &v.Real[j]
-			server := func(c model.Command, word, keyword string) {
-				if !c.IsZero() {
-					key := fmt.Sprintf("rs/%s/%s:%d", v.Name, r.Addr, r.ConfPort)
-					f(c, "real server "+r.Addr.String()+" "+word, key+"/"+keyword, key)
-				}
-			}
-			server(r.NotifyUp, "notify_up", "notify_up")
-			server(r.NotifyDown, "notify_down", "notify_down")
-			for l := range r.Checks {
-				server(r.Checks[l].Command, "MISC_CHECK", "misc_path")
-			}
+		server(r.NotifyUp, "notify_up", "notify_up")
+		server(r.NotifyDown, "notify_down", "notify_down")
+		for l := range r.Checks {
+			server(r.Checks[l].Command, "MISC_CHECK", "misc_path")
 		}
 	}
 }

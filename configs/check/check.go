@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -13,35 +14,107 @@ import (
 // Config checks a whole configuration. places says where its parts stand in
 // the text and may be nil; facts may be nil.
 func Config(c *model.Config, places Places, facts *Facts) []model.Problem {
+	return new(Memory).Config(c, places, facts)
+}
+
+// Memory is what is known from the last check, so that of thousands of virtual
+// servers those that changed are all that need be looked at. The zero value
+// knows nothing.
+type Memory struct {
+	servers services // nil: something was wrong with a virtual server
+	facts   *Facts
+}
+
+// Config is the function Config.
+func (m *Memory) Config(c *model.Config, places Places, facts *Facts) []model.Problem {
+	k := newChecker(c, places, facts)
+	k.box()
+	n := len(k.problems)
+	k.each(c.VirtualServers)
+	k.marks()
+	k.authority()
+	m.servers, m.facts = nil, facts
+	if n == len(k.problems) {
+		m.servers = k.services
+	}
+	k.processes()
+	return k.problems
+}
+
+// Again is Config for a configuration in which nothing is new but now virtual
+// servers from place at on, where there was something else before.
+func (m *Memory) Again(c *model.Config, places Places, facts *Facts, at, now int, was []model.VirtualServer) []model.Problem {
+	fresh := c.VirtualServers[at : at+now]
+	if m.servers == nil || !reflect.DeepEqual(facts, m.facts) || marked(fresh) || marked(was) || c.SSL.CA != "" && verified(was) {
+		return m.Config(c, places, facts)
+	}
+	for i := range was {
+		for _, id := range was[i].Services {
+			delete(m.servers, id)
+		}
+	}
+	k := newChecker(c, places, facts)
+	k.box()
+	n := len(k.problems)
+	k.services = m.servers
+	k.each(fresh)
+	if n != len(k.problems) {
+		return m.Config(c, places, facts) // what is wrong is said of all of them
+	}
+	k.processes()
+	return k.problems
+}
+
+// marked tells whether one of some virtual servers takes what has a mark, which
+// is a matter of the marks that others take too.
+func marked(list []model.VirtualServer) bool {
+	return slices.ContainsFunc(list, func(v model.VirtualServer) bool {
+		return slices.ContainsFunc(v.Services, func(id model.ServiceID) bool { return id.Mark != 0 })
+	})
+}
+
+func newChecker(c *model.Config, places Places, facts *Facts) *checker {
 	if places == nil {
 		places = func(string) (model.Pos, bool) { return model.Pos{}, false }
 	}
-	k := &checker{c: c, places: places, facts: facts}
+	return &checker{c: c, places: places, facts: facts}
+}
+
+// box checks all but the virtual servers.
+func (k *checker) box() {
 	k.routers()
 	k.addresses()
-	k.servers()
-	k.gateways()
-	k.marks()
 	k.links()
 	k.logins()
-	k.local()
-	k.processes()
-	if facts != nil {
-		if facts.Interfaces != nil {
-			k.nics()
-		}
-		if facts.Files != nil {
-			k.files()
-		}
+	k.mail()
+	if k.facts != nil && k.facts.Interfaces != nil {
+		k.nics()
 	}
-	return k.problems
+	if k.facts != nil && k.facts.Files != nil {
+		k.files(k.commands)
+	}
 }
+
+// each checks virtual servers, against those of services and against the box.
+func (k *checker) each(list []model.VirtualServer) {
+	k.servers(list)
+	k.gateways(list)
+	k.sorry(list)
+	if k.facts != nil && k.facts.Files != nil {
+		k.files(k.serverCommands(list))
+	}
+}
+
+// services are those of virtual servers, by the name of the one that has them.
+type services map[model.ServiceID]string
 
 type checker struct {
 	c        *model.Config
 	places   Places
 	facts    *Facts
 	problems []model.Problem
+	services services
+	told     map[string]bool     // files of which something was said
 	holds    map[netip.Addr]bool // addresses that the box has at times; made when asked for
 }
 
@@ -142,17 +215,19 @@ func (k *checker) addresses() {
 }
 
 // servers checks each virtual server against the others and the instances.
-func (k *checker) servers() {
-	seen := make(map[model.ServiceID]int32, len(k.c.VirtualServers))
-	verified, trustless := false, false
-	for i := range k.c.VirtualServers {
-		v := &k.c.VirtualServers[i]
+func (k *checker) servers(list []model.VirtualServer) {
+	if k.services == nil {
+		k.services = make(services, len(list))
+	}
+	trustless := false
+	for i := range list {
+		v := &list[i]
 		for _, id := range v.Services {
-			if other, twice := seen[id]; twice {
+			if other, twice := k.services[id]; twice {
 				k.report(model.Error, "put all real servers into one block",
-					fmt.Sprintf("virtual server %s is defined twice, in %s and %s", id, k.c.VirtualServers[other].Name, v.Name), "vs/"+v.Name)
+					fmt.Sprintf("virtual server %s is defined twice, in %s and %s", id, other, v.Name), "vs/"+v.Name)
 			}
-			seen[id] = int32(i)
+			k.services[id] = v.Name
 			if id.Addr.IsValid() && !k.carried(id.Addr) && (len(k.c.Instances) > 0 || len(k.c.StaticAddrs) > 0) {
 				k.report(model.Note, "add it to a virtual_ipaddress block if this box shall hold it",
 					fmt.Sprintf("no instance carries %s, the address of virtual server %s", id.Addr, v.Name), "vs/"+v.Name)
@@ -165,8 +240,7 @@ func (k *checker) servers() {
 			if r.Forward == model.NAT && k.carried(r.Addr) {
 				local++
 			}
-			verified = verified || verifies(r)
-			if k.c.SSL.CA == "" && !trustless && verified {
+			if k.c.SSL.CA == "" && !trustless && verifies(r) {
 				trustless = true // one line for all of them: the cure is one
 				k.report(model.Warning, "add SSL { ca /etc/keepalived/ca.pem } with the authority that signed the certificates, or take tls_verify away",
 					fmt.Sprintf("virtual server %s: tls_verify of real server %s trusts no certificate, because no SSL block names a ca: every server with it will be down", v.Name, r.Addr), "vs/"+v.Name)
@@ -177,10 +251,26 @@ func (k *checker) servers() {
 				fmt.Sprintf("virtual server %s: a real server is one of the box's own VIPs", v.Name), "vs/"+v.Name)
 		}
 	}
-	if k.c.SSL.CA != "" && !verified && !mailVerified(&k.c.Global) {
+}
+
+// authority finds one that nothing needs.
+func (k *checker) authority() {
+	if k.c.SSL.CA != "" && !verified(k.c.VirtualServers) && !mailVerified(&k.c.Global) {
 		k.report(model.Note, "add tls_verify to an SSL_GET, or delete the line",
 			"SSL: nothing is verified with ca: no SSL_GET has tls_verify, and no mail goes over TLS", "ssl/ca")
 	}
+}
+
+// verified says whether a real server of some virtual servers must show a certificate.
+func verified(list []model.VirtualServer) bool {
+	for i := range list {
+		for j := range list[i].Real {
+			if verifies(&list[i].Real[j]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // mailVerified says whether the mail server must show a certificate.
@@ -308,8 +398,10 @@ func (k *checker) logins() {
 	}
 }
 
-// local finds what is expected to run on the box beside the director.
-func (k *checker) local() {
+// What is expected to run on the box beside the director:
+
+// mail finds a mail server there.
+func (k *checker) mail() {
 	host := k.c.Global.SMTPServer
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		host = strings.Trim(host[:i], "[]")
@@ -318,8 +410,12 @@ func (k *checker) local() {
 	if len(k.c.Global.NotificationEmail) > 0 && (host == "localhost" || err == nil && a.IsLoopback()) {
 		k.report(model.Warning, "name a mail server that the box can reach", "smtp_server "+host+": no mail server runs on this box, so mail cannot be delivered", "smtp_server")
 	}
-	for i := range k.c.VirtualServers {
-		v := &k.c.VirtualServers[i]
+}
+
+// sorry finds a sorry server there.
+func (k *checker) sorry(list []model.VirtualServer) {
+	for i := range list {
+		v := &list[i]
 		if v.Sorry != nil && v.Sorry.Addr.IsLoopback() {
 			k.report(model.Warning, "name a server on the network", fmt.Sprintf("virtual server %s: nothing on this box serves the sorry server %s", v.Name, v.Sorry.Addr), "vs/"+v.Name+"/sorry_server", "vs/"+v.Name)
 		}

@@ -11,7 +11,10 @@ import (
 // gateways finds NAT services whose real servers stand behind the VIP of
 // another instance. Their answers go to the box that holds that VIP; where the
 // two instances can part, that is not the box that knows the connection.
-func (k *checker) gateways() {
+func (k *checker) gateways(list []model.VirtualServer) {
+	if len(k.c.Instances) < 2 {
+		return
+	}
 	group := map[string]string{}
 	for _, g := range k.c.SyncGroups {
 		for _, name := range g.Instances {
@@ -26,8 +29,8 @@ func (k *checker) gateways() {
 		}
 	}
 	told := map[[2]string]bool{}
-	for i := range k.c.VirtualServers {
-		v := &k.c.VirtualServers[i]
+	for i := range list {
+		v := &list[i]
 		var front *model.Instance
 		for _, id := range v.Services {
 			if front == nil {

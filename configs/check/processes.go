@@ -31,6 +31,7 @@ func (k *checker) processes() {
 		}
 	}
 	k.commands(add)
+	k.serverCommands(k.c.VirtualServers)(add)
 	for _, f := range []model.FIFO{k.c.Global.NotifyFIFO, k.c.Global.VRRPFIFO, k.c.Global.LVSFIFO} {
 		add(f.Script, "")
 	}

@@ -24,6 +24,7 @@ func (r *reader) include(s string, pos model.Pos) bool {
 	if !is || len(variant) > 1 || !strings.Contains("rmwba", variant) {
 		return false
 	}
+	r.tree.Includes = true
 	if len(f) < 2 {
 		r.problem(model.Error, pos, "write include FILE", "include has no file name")
 		return true

@@ -70,11 +70,12 @@ func (r *reader) file(name, text string) {
 
 // lines reads text, whose first line has number n.
 func (r *reader) lines(name, text string, n int) {
+	whole := len(text)
 	for ; len(text) > 0; n++ {
 		if r.opts.Apart != "" && r.depth == 0 && r.def == "" {
 			if size, lines, col := apart(text, r.opts.Apart); size > 0 {
 				pos := model.Pos{File: name, Line: n, Col: col}
-				r.items = append(r.items, item{kind: 'a', pos: pos, node: &Node{Pos: pos, Block: true, Apart: text[:size],
+				r.items = append(r.items, item{kind: 'a', pos: pos, node: &Node{Pos: pos, Block: true, Apart: text[:size], At: whole - len(text),
 					Words: []Word{{Text: r.opts.Apart, Col: col}}}})
 				r.tree.Lines += lines
 				n += lines - 1

@@ -47,6 +47,7 @@ type Node struct {
 	// Apart is the text of a block that was not read yet (Options.Apart). Of
 	// such a node only Pos, the keyword in Words and Block are there.
 	Apart string
+	At    int // where Apart begins in its file, without a byte order mark
 }
 
 // Name is the keyword.
@@ -84,6 +85,7 @@ type Tree struct {
 	Comments []Comment
 	Files    []string // every file read, the text itself first
 	Lines    int      // lines read in all files
+	Includes bool     // a line includes files, whether there are any or not
 }
 
 // Use says what a word is at the start of a line inside a block.
@@ -118,7 +120,7 @@ type Options struct {
 
 // Parse reads a text. name is the file name for positions; relative includes
 // start at its folder.
-func Parse(name string, text []byte, opts Options) (*Tree, []model.Problem) {
+func Parse[Text string | []byte](name string, text Text, opts Options) (*Tree, []model.Problem) {
 	r := newReader(opts)
 	r.file(name, string(text))
 	r.finish()

@@ -145,10 +145,10 @@ func TestBrokenRunningConfigurationFallsBack(t *testing.T) {
 }
 
 // refusing is a newer release that no longer takes what it took.
-func refusing(word string) func(string, []byte, configs.Options) (model.Config, []model.Problem) {
-	return func(name string, text []byte, o configs.Options) (model.Config, []model.Problem) {
+func refusing(word string) func(string, string, configs.Options) (model.Config, []model.Problem) {
+	return func(name, text string, o configs.Options) (model.Config, []model.Problem) {
 		c, ps := toy.Load(name, text, o)
-		if strings.Contains(string(text), word) {
+		if strings.Contains(text, word) {
 			ps = append(ps, model.Problem{Severity: model.Error, File: name, Line: 1, Text: word + " is no longer possible"})
 		}
 		return c, ps

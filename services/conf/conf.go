@@ -25,7 +25,7 @@ import (
 
 // Language is what conf needs of the configuration language.
 type Language struct {
-	Load  func(name string, text []byte, opts configs.Options) (model.Config, []model.Problem)
+	Load  func(name, text string, opts configs.Options) (model.Config, []model.Problem)
 	Merge func(running, candidate string) string
 	Diff  func(a, b string) string
 }

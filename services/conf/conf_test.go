@@ -26,14 +26,14 @@ import (
 // toy is a language of one word and one name a line, so that these tests do
 // not depend on the real one.
 var toy = conf.Language{
-	Load: func(name string, text []byte, o configs.Options) (c model.Config, ps []model.Problem) {
-		for i, l := range strings.Split(string(text), "\n") {
+	Load: func(name, text string, o configs.Options) (c model.Config, ps []model.Problem) {
+		for i, l := range strings.Split(text, "\n") {
 			word, arg, _ := strings.Cut(strings.TrimSpace(l), " ")
 			switch word {
 			case "", "}", "dhcp", "!":
 			case "interface":
 				arg = strings.TrimSuffix(arg, " {")
-				c.Interfaces = append(c.Interfaces, model.Interface{Name: arg, DHCP: strings.Contains(string(text), "dhcp")})
+				c.Interfaces = append(c.Interfaces, model.Interface{Name: arg, DHCP: strings.Contains(text, "dhcp")})
 				if o.Facts != nil && o.Facts.Interfaces != nil && o.Facts.Interfaces[0].Name != arg {
 					ps = append(ps, model.Problem{Severity: model.Error, File: name, Line: i + 1, Text: "no interface " + arg})
 				}

@@ -83,10 +83,10 @@ func (c *conf) renewFactory(ctx context.Context) bool {
 // twice when that differs from what the box is called so far.
 func (c *conf) load(name, text string, files []store.FileRef, f *check.Facts) (cfg model.Config, problems []model.Problem) {
 	opts := configs.Options{ConfigID: shortName(hostName()), Facts: f, Open: included{files, c.store.Content}.open}
-	cfg, problems = c.Language.Load(name, []byte(text), opts)
+	cfg, problems = c.Language.Load(name, text, opts)
 	if own := shortName(cfg.System.HostName); own != "" && own != opts.ConfigID {
 		opts.ConfigID = own
-		cfg, problems = c.Language.Load(name, []byte(text), opts)
+		cfg, problems = c.Language.Load(name, text, opts)
 	}
 	return cfg, problems
 }
