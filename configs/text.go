@@ -183,26 +183,36 @@ func outlineOf(text string) *outline {
 }
 
 // Merger does what Merge does, and remembers what it found in the last two
-// texts: what is merged today runs tomorrow. The zero value is ready. Its
-// methods may be called from any goroutine.
+// texts: what is merged today runs tomorrow, and both differ little from what
+// came before. The zero value is ready. Its methods may be called from any
+// goroutine.
 type Merger struct {
-	mu   sync.Mutex
-	last [2]*outline
+	mu                 sync.Mutex
+	running, candidate *outline
 }
 
-func (m *Merger) outline(text string) *outline {
-	for i, o := range m.last {
+// outlineFrom is the outline of a text, from one that is known where that helps.
+func outlineFrom(text string, known ...*outline) *outline {
+	for _, o := range known {
 		if o != nil && o.text == text {
-			m.last[0], m.last[i] = o, m.last[0]
 			return o
 		}
 	}
-	next := m.last[0].edited(text)
-	if next == nil {
-		next = outlineOf(text)
+	for _, o := range known {
+		if next := o.edited(text); next != nil {
+			return next
+		}
 	}
-	m.last[0], m.last[1] = next, m.last[0]
-	return next
+	return outlineOf(text)
+}
+
+// Merge is the function Merge.
+func (m *Merger) Merge(running, candidate string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = outlineFrom(running, m.running, m.candidate)
+	m.candidate = outlineFrom(candidate, m.candidate, m.running)
+	return merge(m.running, m.candidate)
 }
 
 // edited is the outline of a text that differs from o's in virtual servers
@@ -227,14 +237,6 @@ func (o *outline) edited(text string) *outline {
 		}
 	}
 	return next
-}
-
-// Merge is the function Merge.
-func (m *Merger) Merge(running, candidate string) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	was := m.outline(running)
-	return merge(was, m.outline(candidate))
 }
 
 // Merge gives the text that runs when candidate replaces running: candidate,

@@ -28,7 +28,7 @@ func (s *Store) AddBlob(path string, mode uint32, content []byte) (FileRef, erro
 	if _, err := s.blob(ref); err == nil {
 		return ref, nil
 	}
-	if err := s.write(s.path("blobs", ref.Sum), content, nil); err != nil {
+	if err := s.write(s.path("blobs", ref.Sum), [][]byte{content}, nil); err != nil {
 		return FileRef{}, fmt.Errorf("store file %s: %w", path, err)
 	}
 	return ref, nil

@@ -76,14 +76,20 @@ func (Disk) SyncDir(path string) error {
 
 // writeAtomic makes path hold data, or leaves what was there: written beside
 // it, flushed, renamed, and the folder flushed, so that the new name is on the
-// disk when it returns and never before its content is.
-func writeAtomic(f FS, path string, data []byte) error {
+// disk when it returns and never before its content is. data comes in pieces,
+// which are written one after the other.
+func writeAtomic(f FS, path string, data [][]byte) error {
 	tmp := path + tmpSuffix
 	w, err := f.Create(tmp)
 	if err != nil {
 		return err
 	}
-	if _, err = w.Write(data); err == nil {
+	for _, b := range data {
+		if err == nil {
+			_, err = w.Write(b)
+		}
+	}
+	if err == nil {
 		err = w.Sync()
 	}
 	if cerr := w.Close(); err == nil {

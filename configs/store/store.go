@@ -29,6 +29,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Limits of a store.
@@ -178,14 +179,18 @@ func (s *Store) readPointer(newest uint64) error {
 }
 
 // seal puts the magic line before body and its checksum after it.
-func seal(magic string, body ...[]byte) []byte {
-	out := []byte(magic)
-	for _, b := range body {
-		out = append(out, b...)
+func seal(magic string, body ...[]byte) [][]byte {
+	out := append([][]byte{[]byte(magic)}, body...)
+	sum := sha256.New()
+	for _, b := range out {
+		sum.Write(b)
 	}
-	sum := sha256.Sum256(out)
-	return append(out, "\nsha256 "+hex.EncodeToString(sum[:])+"\n"...)
+	return append(out, []byte("\nsha256 "+hex.EncodeToString(sum.Sum(nil))+"\n"))
 }
+
+// bytesOf are the bytes of a text, to be read only: a configuration has
+// megabytes.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 const sealLen = len("\nsha256 ") + 2*sha256.Size + len("\n")
 
@@ -329,7 +334,7 @@ func (s *Store) Put(g Generation) (uint64, error) {
 	}
 	// The number is spent even when the write fails: the file may be there.
 	s.ptr.Next++
-	if err := s.write(s.genPath(g.Generation), seal(headerMagic, head, []byte{'\n'}, []byte(g.Text)), g.Files); err != nil {
+	if err := s.write(s.genPath(g.Generation), seal(headerMagic, append(head, '\n'), bytesOf(g.Text)), g.Files); err != nil {
 		return 0, fmt.Errorf("store generation %d: %w", g.Generation, err)
 	}
 	s.metas[g.Generation] = g.Meta
@@ -398,7 +403,7 @@ func (s *Store) writePointer(p pointer) error {
 // write is writeAtomic that makes room on a full disk: the oldest generations
 // go, but never what runs, the one before it, nor the contents of files. Called
 // with mu held.
-func (s *Store) write(path string, data []byte, files []FileRef) error {
+func (s *Store) write(path string, data [][]byte, files []FileRef) error {
 	for {
 		err := writeAtomic(s.fs, path, data)
 		if !errors.Is(err, syscall.ENOSPC) || !s.dropOldest(files) {

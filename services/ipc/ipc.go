@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -440,7 +441,8 @@ type Texter interface {
 }
 
 // Argument decodes the argument of a verb into v. Where v is a *T and T a
-// Texter, it takes what Call sends for a T: JSON, a zero byte, the text.
+// Texter, it takes what Call sends for a T: JSON, a zero byte, the text; body
+// must then not be changed any more.
 func Argument(body []byte, v any) error {
 	if t, ok := v.(interface{ SetText(text string) }); ok {
 		if rest, text, ok := bytes.Cut(body, []byte{0}); ok { // JSON has no zero byte
@@ -450,7 +452,7 @@ func Argument(body []byte, v any) error {
 			if !utf8.Valid(text) {
 				text = bytes.ToValidUTF8(text, []byte(string(utf8.RuneError))) // as a JSON string would have it
 			}
-			t.SetText(string(text))
+			t.SetText(unsafe.String(unsafe.SliceData(text), len(text)))
 			return nil
 		}
 	}
