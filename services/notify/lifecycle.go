@@ -17,8 +17,8 @@ const (
 )
 
 // start runs startup_script, once after each boot. Until it is over no other
-// script runs: keepalived starts nothing before it. vrrp does not wait, but an
-// instance that tracks a script does.
+// script runs: keepalived starts nothing before it. vrrp follows the word of it
+// in our state, and takes no address before.
 func (s *service) start(ctx context.Context, g *model.Global, first bool) {
 	if s.begun {
 		return

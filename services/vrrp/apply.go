@@ -27,7 +27,7 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	s.unknownVRIDs, s.trackGroups, s.delays = c.Global.LogUnknownVRIDs, c.TrackGroups, c.LinkDelays
 	s.settleLinks()
 	if !s.applied {
-		s.closeGate(gen, servers)
+		s.closeGate(gen, servers, &c.Global)
 	}
 	s.sweep = true
 	s.garpGroups = c.GARPGroups
@@ -115,6 +115,9 @@ func (s *service) startRouter(r *router) {
 	var delay time.Duration
 	if !adopt && s.startup > s.now {
 		delay, r.deafUntil = s.startup-s.now, s.startup
+	}
+	if !adopt && !s.gate.open() {
+		delay = max(delay, gateStep) // the address owner would not wait for a timer
 	}
 	r.step(core.Event{
 		Kind: core.Start, Cfg: &c, Priority: effective, Faulty: len(faults) > 0, Adopt: adopt,

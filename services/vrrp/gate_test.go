@@ -2,6 +2,7 @@ package vrrp_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -79,4 +80,44 @@ func TestBootWaitsForIPVSOnlySoLong(t *testing.T) {
 	l.until(time.Second, "the log says that it takes over without", func() bool {
 		return strings.Contains(a.out.String(), "taking over without its table")
 	})
+}
+
+// keepalived starts VRRP when startup_script has ended. A box that waits for it
+// listens, also as the owner of the address.
+func TestBootWaitsForStartupScript(t *testing.T) {
+	t.Parallel()
+	for _, priority := range []uint8{200, 255} {
+		t.Run(fmt.Sprint("priority ", priority), func(t *testing.T) {
+			t.Parallel()
+			l := newLAN(t)
+			l.host("a", 1)
+			c := config(quick.instance(1, priority))
+			c.Global.StartupScript = model.Command{Argv: []string{"/bin/true"}}
+			c.Global.StartupScriptTimeout = time.Minute
+			a := l.director("a", c)
+			a.start()
+			waits := func() {
+				t.Helper()
+				l.until(5*time.Second, "the log says that it waits", func() bool {
+					return strings.Contains(a.out.String(), "not taking over before startup_script has ended")
+				})
+				if i := a.awaitState(quick.down(), status.VRRPBackup); i.Stats.BecomeMaster != 0 {
+					t.Errorf("master before the script ended: %+v", i)
+				}
+			}
+			waits()
+			a.notify.Publish(status.Notify{Startup: "running", Applied: status.Applied{Config: a.gen}})
+			waits()
+			a.notify.Publish(status.Notify{Startup: "exit code 1", Applied: status.Applied{Config: a.gen}})
+			a.awaitState(quick.down(), status.VRRPMaster)
+			// Started again, it finds that the script ran, and goes on at once.
+			a.kill(9)
+			start := time.Now()
+			a.start()
+			a.awaitInstance(quick.down(), "it goes on as master", func(i status.VRRPInstance) bool { return i.State == status.VRRPMaster })
+			if d := time.Since(start); d > 20*time.Second {
+				t.Errorf("after %s", d)
+			}
+		})
+	}
 }

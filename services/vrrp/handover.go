@@ -28,15 +28,22 @@ type rival struct {
 	addr     netip.Addr
 	priority uint8
 	at       time.Duration
+	interval time.Duration // of its advertisements
 }
 
 // remembered is how long a third router that was master counts as a candidate.
 // Backups are silent: what is known of them is what they were.
 const remembered = 10 * time.Minute
 
+// patienceOf is how many of its own intervals a third router that is better
+// than the master may be silent: one that lives and wants the place has it
+// after four of them. One that is gone, or does not want it, must not keep us
+// from it for the rest of those ten minutes.
+const patienceOf = 10
+
 // noteRival keeps the third routers that advertised.
-func (r *router) noteRival(from netip.Addr, priority uint8) {
-	if m := r.s.mate; m == nil || priority == 0 {
+func (r *router) noteRival(from netip.Addr, priority uint8, interval time.Duration) {
+	if m := r.s.mate; m == nil {
 		return
 	} else if rec := m.peer.Find(r.key); rec != nil && rec.Source == from {
 		return
@@ -45,13 +52,18 @@ func (r *router) noteRival(from netip.Addr, priority uint8) {
 	for i := range r.rivals {
 		if r.rivals[i].addr == from {
 			slot = i
+			if priority == 0 { // it takes no part any more
+				r.rivals[i] = rival{}
+			}
 			break
 		}
 		if r.rivals[i].at < r.rivals[slot].at {
 			slot = i
 		}
 	}
-	r.rivals[slot] = rival{from, priority, r.s.now}
+	if priority != 0 {
+		r.rivals[slot] = rival{from, priority, r.s.now, interval}
+	}
 }
 
 // outranked tells whether a third router is known that would win the election
@@ -62,8 +74,14 @@ func (r *router) outranked() bool {
 		if !v.addr.IsValid() || r.s.now-v.at > remembered {
 			continue
 		}
-		if rec := r.s.mate.peer.Find(r.key); rec != nil && rec.Source == v.addr {
-			continue // heard before the first heartbeat
+		if rec := r.s.mate.peer.Find(r.key); rec != nil {
+			if rec.Source == v.addr {
+				continue // heard before the first heartbeat
+			}
+			better := v.priority > rec.Priority || v.priority == rec.Priority && v.addr.Compare(rec.Source) > 0
+			if better && rec.Phase == heartbeat.Master && r.s.now-v.at > patienceOf*v.interval {
+				continue
+			}
 		}
 		if v.priority > r.st.Effective || v.priority == r.st.Effective && v.addr.Compare(r.src) > 0 {
 			return true

@@ -217,7 +217,7 @@ func (m *mate) view() {
 		switch r.st.Phase {
 		case core.Backup:
 			v.Master = r.st.MasterAddr
-			v.Ready = !r.st.Held && m.s.gate.end == 0 && m.s.now >= r.deafUntil && !r.outranked()
+			v.Ready = !r.st.Held && m.s.gate.open() && m.s.now >= r.deafUntil && !r.outranked()
 		case core.Master:
 			v.Answers = !r.claiming && m.s.announced(r)
 		}

@@ -12,6 +12,8 @@ import (
 // setResults takes over what notify found out. What was known stays until
 // there is something new: a notify that starts again knows nothing at first.
 func (s *service) setResults(n *status.Notify) {
+	s.notified = n
+	s.scriptOver(n)
 	scripts := make(map[string]status.ScriptResult, len(n.Scripts))
 	for _, v := range n.Scripts {
 		if old, have := s.scripts[v.Name]; have && old.Known && !v.Known && !v.Missing {

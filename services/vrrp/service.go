@@ -71,6 +71,7 @@ type service struct {
 	// What is tracked besides links, by name. The first three come from notify,
 	// bfd and lost from other parts of this process, on the loop: whoever
 	// changes what they answer calls reevaluate.
+	notified  *status.Notify // the last word of notify
 	scripts   map[string]status.ScriptResult
 	files     map[string]status.FileResult
 	processes map[string]status.ProcessResult

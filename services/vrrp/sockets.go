@@ -223,7 +223,7 @@ func (r *router) receive(p *kernel.Received, at time.Duration) {
 	if a.Priority == 0 {
 		r.stats.PriZeroRcvd++
 	}
-	r.noteRival(p.Src, a.Priority)
+	r.noteRival(p.Src, a.Priority, a.AdvertInt)
 	if a.Priority != 0 {
 		r.vacant = false
 	}

@@ -17,6 +17,7 @@ type Neighbours struct {
 	ipv6  bool
 	index int
 	buf   [256]byte
+	oob   [64]byte
 }
 
 // OpenNeighbours opens a socket on an interface.
@@ -73,6 +74,7 @@ func openAdvertised(name string) (int, error) {
 	o.do("bind", unix.BindToDevice(fd, name))
 	o.set("multicast hops", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255) // RFC 4861 section 7.1.1
 	o.set("multicast loop", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0)
+	o.set("hop limit", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
 	if o.err != nil {
 		unix.Close(fd)
 		return -1, o.err
@@ -104,15 +106,27 @@ const answerMax = 64
 // Answer takes the next address that answered; invalid: there is none.
 func (n *Neighbours) Answer() netip.Addr {
 	for range answerMax {
-		k, _, err := unix.Recvfrom(n.fd, n.buf[:], unix.MSG_DONTWAIT)
+		if !n.ipv6 {
+			k, _, err := unix.Recvfrom(n.fd, n.buf[:], unix.MSG_DONTWAIT)
+			if err != nil {
+				return netip.Addr{}
+			}
+			if a, ok := packet.ARPReply(n.buf[:k]); ok {
+				return a
+			}
+			continue
+		}
+		k, o, _, _, err := unix.Recvmsg(n.fd, n.buf[:], n.oob[:], unix.MSG_DONTWAIT)
 		if err != nil {
 			return netip.Addr{}
 		}
-		if n.ipv6 {
-			if a, ok := packet.AdvertisedNeighbour(n.buf[:k]); ok {
-				return a
-			}
-		} else if a, ok := packet.ARPReply(n.buf[:k]); ok {
+		var r Received
+		r.TTL = -1
+		control(&r, n.oob[:o], 0)
+		if r.TTL != 255 {
+			continue // it came through a router: not a word of this link (RFC 4861 section 7.1.2)
+		}
+		if a, ok := packet.AdvertisedNeighbour(n.buf[:k]); ok {
 			return a
 		}
 	}
