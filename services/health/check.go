@@ -32,12 +32,15 @@ type check struct {
 	last   time.Time
 	took   time.Duration
 	detail string
-	fault  fault
+	fault  *fault // never nil: healthy for one that has not failed
 
 	edge edge // owned by the loop
 }
 
-// fault is the last probe of a check that failed.
+// healthy is the fault of every check that has not failed, which most never do.
+var healthy = &fault{}
+
+// fault is the last probe of a check that failed. It is not changed.
 type fault struct {
 	at     time.Time
 	detail string
@@ -106,7 +109,7 @@ func (c *check) stale() {
 }
 
 func newCheck(spec *model.Check, vs *model.VirtualServer, rs *model.RealServer) (*check, error) {
-	c := &check{spec: spec, ident: identOf(spec).in(vs, rs, spec), target: target(spec), weight: -1}
+	c := &check{spec: spec, ident: identOf(spec).in(vs, rs, spec), target: target(spec), weight: -1, fault: healthy}
 	c.edge.fd = -1
 	c.edge.slot = -1
 	web := spec.Kind == model.HTTPGet || spec.Kind == model.SSLGet

@@ -23,7 +23,6 @@ type flight struct {
 	port   uint16
 	remote netip.AddrPort // who must answer
 	src    netip.Addr
-	epoch  uint64 // of the routes when src was asked for
 	cookie uint32 // sequence number of the SYN, or in the echo's payload
 	packet []byte
 	tries  int
@@ -36,10 +35,12 @@ type flight struct {
 
 // flights is the table of probes that are under way, by port.
 type flights struct {
-	socks *raw.Sockets // nil: never needed
-	byNum []*check
-	free  []uint16 // ports, the longest unused first
-	head  int
+	socks  *raw.Sockets // nil: never needed
+	byNum  []*check
+	spare  []*flight // to be used again
+	landed []*flight // the same, once their packets are sent
+	free   []uint16  // ports, the longest unused first
+	head   int
 }
 
 // echoSize is the payload of a ping, as ping(8) sends it.
@@ -76,6 +77,29 @@ func (l *loop) openFlights(use raw.Use, v6 bool) error {
 		}
 	}
 	return err
+}
+
+// fresh is a flight to fill in.
+func (f *flights) fresh() *flight {
+	n := len(f.spare)
+	if n == 0 {
+		return &flight{}
+	}
+	x := f.spare[n-1]
+	f.spare = f.spare[:n-1]
+	return x
+}
+
+// flush sends what is to be sent; after that the packets of those that have
+// landed may be used again.
+func (f *flights) flush() {
+	if f.socks == nil {
+		return
+	}
+	f.socks.Flush()
+	f.spare = append(f.spare, f.landed...)
+	clear(f.landed)
+	f.landed = f.landed[:0]
 }
 
 func (f *flights) available() bool { return f.socks == nil || f.head < len(f.free) }
@@ -123,25 +147,20 @@ func (l *loop) fly(c *check, use raw.Use, proto byte, now time.Time) {
 	if !l.room(c) {
 		return
 	}
-	f, socks := c.edge.spare, l.flights.socks
-	if f == nil {
-		f = &flight{}
-		c.edge.spare = f
-	}
-	src, err := f.src, error(nil)
-	if f.epoch != socks.Epoch {
-		src, err = l.source(c, dst)
-	}
-	if err != nil {
-		f.epoch = 0
-		o := outcome{local: isOurs(err), away: isAway(err), reason: explain(err)}
-		if o.local {
-			o.reason = err.Error() // with what it is about
+	if epoch := l.flights.socks.Epoch; c.edge.epoch != epoch {
+		src, err := l.source(c, dst)
+		if err != nil {
+			o := outcome{local: isOurs(err), away: isAway(err), reason: explain(err)}
+			if o.local {
+				o.reason = err.Error() // with what it is about
+			}
+			l.finish(c, o, now)
+			return
 		}
-		l.finish(c, o, now)
-		return
+		c.edge.src, c.edge.epoch = src, epoch
 	}
-	*f = flight{packet: f.packet[:0], epoch: socks.Epoch, proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: src}
+	f := l.flights.fresh()
+	*f = flight{packet: f.packet[:0], proto: proto, remote: netip.AddrPortFrom(dst.WithZone(""), c.spec.Port), src: c.edge.src}
 	l.launch(c, f, nil, now)
 	l.transmit(c, now)
 }
@@ -279,6 +298,8 @@ func (l *loop) land(c *check) {
 	if f := c.edge.flight; f != nil {
 		l.flights.release(f.port)
 		c.edge.flight = nil
+		f.send = nil // which holds on to the check
+		l.flights.landed = append(l.flights.landed, f)
 	}
 }
 
@@ -360,6 +381,9 @@ type throughVIP struct {
 	tunnel   model.Tunnel
 	services []model.ServiceID
 	at       int // whose turn it is
+
+	route raw.Route // to the real server
+	epoch uint64    // when that was asked for, see raw.Sockets
 }
 
 // newThroughVIP says also why it cannot be done.
@@ -406,11 +430,15 @@ func (l *loop) beginVIP(c *check, now time.Time) {
 		return
 	}
 	socks := l.flights.socks
-	route, err := socks.Route(v.real, c.spec.Mark, "")
-	if err != nil {
-		fail(err)
-		return
+	if v.epoch != socks.Epoch {
+		route, err := socks.Route(v.real, c.spec.Mark, "")
+		if err != nil {
+			fail(err)
+			return
+		}
+		v.route, v.epoch = route, socks.Epoch
 	}
+	route := v.route
 	if route.Local {
 		// This box is its own real server: it holds the VIP as a director does.
 		l.finish(c, outcome{ok: true, reason: "this director itself"}, now)
@@ -420,7 +448,8 @@ func (l *loop) beginVIP(c *check, now time.Time) {
 	if port == 0 {
 		port = c.spec.Port // a service of all ports
 	}
-	f := &flight{proto: byte(svc.Protocol), remote: netip.AddrPortFrom(vip, port), src: route.Src, wire: true}
+	f := l.flights.fresh()
+	*f = flight{packet: f.packet[:0], proto: byte(svc.Protocol), remote: netip.AddrPortFrom(vip, port), src: route.Src, wire: true}
 	var payload []byte
 	switch {
 	case c.spec.Kind == model.PingCheck && vip.Is6():
@@ -441,6 +470,7 @@ func (l *loop) beginVIP(c *check, now time.Time) {
 	f.send = func() error {
 		if v.forward == model.DR {
 			if !known {
+				var err error
 				if mac, err = socks.Neighbor(route, v.real); errors.Is(err, raw.ErrNoNeighbor) {
 					// Any packet makes the kernel ask for it. The echo's number is
 					// none that a probe has, so that nobody takes the answer.

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -32,7 +33,8 @@ type edge struct {
 	gone  bool     // removed by a reload while a worker was busy with it
 
 	flight *flight
-	spare  *flight       // the one before, to be used again
+	src    netip.Addr    // what its packets come from
+	epoch  uint64        // when that was asked for, see raw.Sockets
 	wait   time.Duration // for the next probe
 }
 
@@ -214,9 +216,7 @@ func (l *loop) turn(most time.Duration) error {
 			l.begin(c, now)
 		}
 	}
-	if l.flights.socks != nil {
-		l.flights.socks.Flush()
-	}
+	l.flights.flush()
 	return nil
 }
 

@@ -175,7 +175,7 @@ func (w *world) result(c *check, o outcome, now time.Time) (changed bool, next t
 		c.weight = o.weight
 	}
 	if !o.ok {
-		c.fault = fault{now, o.reason, printable.Line(string(o.answer[:min(len(o.answer), evidenceSize)]))}
+		c.fault = &fault{now, o.reason, printable.Line(string(o.answer[:min(len(o.answer), evidenceSize)]))}
 	}
 	left := c.m.left()
 	news, next := c.m.step(o.ok)

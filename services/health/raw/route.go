@@ -26,8 +26,9 @@ type routeKey struct {
 	iface string
 }
 
-// mostRoutes bounds what is remembered; beyond it everything is asked anew.
-const mostRoutes = 1 << 16
+// mostRoutes bounds what is remembered; beyond it everything is asked anew. Who
+// probes keeps its own answer until the next Epoch.
+const mostRoutes = 1 << 10
 
 // openEvents opens a socket that becomes readable when an address or a route of
 // this box changes (rtnetlink(7)). It needs no privilege.
