@@ -123,6 +123,12 @@ type Interface struct {
 // RAMode says whether router advertisements are accepted.
 type RAMode uint8
 
+// RA modes: off unless asked for, a director's routes are its operator's.
+const (
+	RAOff RAMode = iota
+	RAOn
+)
+
 // Match picks a NIC. The first field that is set counts.
 type Match struct {
 	MAC string `json:",omitzero"` // permanent or current address, lower case with colons

@@ -145,9 +145,3 @@ type Notify struct {
 	// that an instance that is gone is told as DELETED and not as FAULT.
 	TellDeleted bool `json:",omitzero"`
 }
-
-// RA modes: off unless asked for, a director's routes are its operator's.
-const (
-	RAOff RAMode = iota
-	RAOn
-)

@@ -127,7 +127,7 @@ var failover = status.VRRP{
 		Paths: []status.HeartbeatPath{{Peer: addr("10.0.0.12"), Interface: "eth0", Since: ago(72 * time.Second), Last: ago(72 * time.Second), Sent: 123456, Received: 116000},
 			{Peer: addr("fd00::12"), Up: true, Since: ago(time.Hour), Last: now, Rejected: 3}, {Peer: addr("192.0.2.9")}},
 		Routers: []status.HeartbeatRouter{{Instance: "VI_1", State: "MASTER", Priority: 150}}},
-	Timers: status.Lateness{Count: 100000, P50: 18 * time.Microsecond, P99: 80 * time.Microsecond, P999: 1700 * time.Microsecond, Max: 2100 * time.Microsecond, RealTime: true},
+	Timers:  status.Lateness{Count: 100000, P50: 18 * time.Microsecond, P99: 80 * time.Microsecond, P999: 1700 * time.Microsecond, Max: 2100 * time.Microsecond, RealTime: true},
 	StandIn: status.StandIn{Connected: true, RealTime: true, Watched: 3, Adverts: 12, Failed: 1, Late: 61200 * time.Microsecond, OwnLate: 310400},
 }
 
