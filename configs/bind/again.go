@@ -55,6 +55,7 @@ func Rebind(cache *Cache, e syntax.Edit, name, text string, opts syntax.Options)
 				return r, changed, false
 			}
 			p.finish(b, from.global, part, n, nodes)
+			part.servers = slices.Clone(part.servers)
 			known = part
 		}
 		if known.guesses > 0 {

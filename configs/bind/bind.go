@@ -75,6 +75,8 @@ type binder struct {
 	uses     []Use
 	quiet    bool // nobody wants uses
 	places   map[string]model.Pos
+	marks    []mark // places of a virtual server, when it is bound by itself
+	alone    bool   // it is
 	defaults defaults
 	parts    *parts
 

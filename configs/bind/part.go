@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -28,17 +29,48 @@ type part struct {
 	servers  []model.VirtualServer // none or one
 	parsed   []model.Problem       // found when it was read
 	bound    []model.Problem       // and when it was bound
-	places   []place
+	places   []mark
 	guesses  int
 	name     string    // of the virtual server
 	pos      model.Pos // where it stood
 	contexts string    // digest with positions, when there are problems
 }
 
-// place is an entry of Result.Places, from the block's own line on.
-type place struct {
-	key       string
-	line, col int
+// mark is the place of a virtual server, of a real server, or of a line in one
+// of them, from the virtual server's own line on.
+type mark struct {
+	real      netip.AddrPort // none: it is the virtual server's
+	word      string
+	line, col int32
+}
+
+// stands notes the place of a virtual server (r is nil), a real server, or a line
+// in it.
+func (b *binder) stands(v *virtual, r *model.RealServer, word string, at model.Pos) {
+	m := mark{word: word, line: int32(at.Line - v.pos.Line), col: int32(at.Col)}
+	if r != nil {
+		m.real = netip.AddrPortFrom(r.Addr, r.ConfPort)
+	}
+	if !b.alone {
+		b.places[m.key(v.Name)] = at
+		return
+	}
+	if b.marks == nil {
+		b.marks = make([]mark, 0, 1+len(v.real))
+	}
+	b.marks = append(b.marks, m)
+}
+
+// key is what the place is called in Result.Places.
+func (m mark) key(server string) string {
+	key := "vs/" + server
+	if m.real.Addr().IsValid() {
+		key = "rs/" + server + "/" + m.real.Addr().String() + ":" + itoa(int(m.real.Port()))
+	}
+	if m.word != "" {
+		key += "/" + m.word
+	}
+	return key
 }
 
 // movable tells whether a part means the same at a place of the text. What
@@ -80,6 +112,12 @@ type parts struct {
 	above    hash.Hash // of what of it stands above
 	key      string    // depends and above
 	global   *model.Global
+
+	// For one block after the other.
+	apart     syntax.Apart
+	sub       *binder
+	subGlobal *model.Global
+	room      []model.VirtualServer
 }
 
 // newParts looks at a whole text.
@@ -118,7 +156,8 @@ func (p *parts) server(b *binder, n *syntax.Node) {
 	if n.Apart != "" && p.cache != nil {
 		known = p.cache.parts[p.key][n.Apart]
 	}
-	if known == nil || !known.movable(n.Pos, p.contexts) {
+	fresh := known == nil || !known.movable(n.Pos, p.contexts)
+	if fresh {
 		if known = p.bind(b, n); known == nil {
 			return
 		}
@@ -140,6 +179,13 @@ func (p *parts) server(b *binder, n *syntax.Node) {
 		b.cfg.VirtualServers = make([]model.VirtualServer, 0, cap(p.list))
 	}
 	b.cfg.VirtualServers = append(b.cfg.VirtualServers, known.servers...)
+	if fresh {
+		// In the list, when all of it is new; else one virtual server would keep
+		// a whole old list in memory.
+		if known.servers = b.cfg.VirtualServers[placed.server:len(b.cfg.VirtualServers):len(b.cfg.VirtualServers)]; p.cache != nil && p.cache.last != nil {
+			known.servers = slices.Clone(known.servers)
+		}
+	}
 	b.problems = append(b.problems, known.bound...)
 	p.list = append(p.list, placed)
 }
@@ -157,7 +203,7 @@ func (p *parts) bind(b *binder, n *syntax.Node) *part {
 		b.each("", nodes, b.top, nil)
 		return nil
 	}
-	b.uses = append(b.uses, p.finish(b, &b.cfg.Global, out, n, nodes)...)
+	b.uses = append(b.uses, p.finish(b, p.global, out, n, nodes)...)
 	return out
 }
 
@@ -170,22 +216,25 @@ func (p *parts) read(n *syntax.Node) (out *part, nodes []*syntax.Node) {
 	own := *n
 	own.Apart = strings.Clone(n.Apart) // what is bound must not keep the whole text in memory
 	out.text = own.Apart
-	nodes, out.parsed = syntax.ReadApart(&own, p.opts)
+	nodes, out.parsed = p.apart.Read(&own, p.opts)
 	return out, nodes
 }
 
 // finish binds a block that was read, and says what became of its lines unless
-// it was left as text.
+// it was left as text. Its virtual server stands in room that is used again.
 func (p *parts) finish(b *binder, global *model.Global, out *part, n *syntax.Node, nodes []*syntax.Node) []Use {
-	sub := &binder{cfg: model.Config{Global: *global}, places: map[string]model.Pos{}, defaults: b.defaults,
-		groups: b.groups, trackers: b.trackers, guesses: b.guesses, quiet: n.Apart != ""}
+	sub := p.sub
+	if sub == nil || p.subGlobal != global {
+		sub = &binder{cfg: model.Config{Global: *global}, defaults: b.defaults, groups: b.groups, trackers: b.trackers, alone: true}
+		p.sub, p.subGlobal = sub, global
+	}
+	sub.cfg.VirtualServers, sub.problems, sub.uses, sub.marks = p.room[:0], nil, nil, nil
+	sub.guesses, sub.quiet = b.guesses, n.Apart != ""
 	sub.each("", nodes, sub.top, nil)
-	out.servers, out.bound, out.guesses = sub.cfg.VirtualServers, sub.problems, sub.guesses-b.guesses
-	for key, at := range sub.places {
-		if rest, ok := strings.CutPrefix(key, "vs/"); ok && !strings.Contains(rest, "/") {
-			out.name = rest
-		}
-		out.places = append(out.places, place{key, at.Line - n.Pos.Line, at.Col})
+	p.room = sub.cfg.VirtualServers
+	out.servers, out.bound, out.guesses, out.places = p.room, sub.problems, sub.guesses-b.guesses, sub.marks
+	if len(out.servers) > 0 {
+		out.name = out.servers[0].Name
 	}
 	return sub.uses
 }
@@ -214,8 +263,8 @@ func (r *Result) Place(key string) (model.Pos, bool) {
 		for i := len(list) - 1; i >= 0; i-- {
 			p := r.parts[list[i]]
 			for j := len(p.places) - 1; j >= 0; j-- {
-				if p.places[j].key == key {
-					return model.Pos{File: p.at.File, Line: p.at.Line + p.places[j].line, Col: p.places[j].col}, true
+				if m := p.places[j]; m.key(p.name) == key {
+					return model.Pos{File: p.at.File, Line: p.at.Line + int(m.line), Col: int(m.col)}, true
 				}
 			}
 		}

@@ -18,7 +18,6 @@ type probe struct {
 	v    *virtual
 	r    *model.RealServer
 	host string // virtualhost of the real server, else the virtual server's
-	path string // of the real server's places
 
 	c         model.Check
 	set       inherited
@@ -175,7 +174,7 @@ func (p *probe) line(block string, k *schema.Keyword, l *syntax.Node) {
 		user := c.Command.User
 		c.Command = p.command(l, true)
 		c.Command.User = user
-		p.places[p.path+"/misc_path"] = l.Pos
+		p.stands(p.v, p.r, "misc_path", l.Pos)
 	case "misc_timeout":
 		c.MiscTimeout = seconds(l)
 	case "misc_dynamic":

@@ -2,6 +2,7 @@ package bind
 
 import (
 	"net/netip"
+	"slices"
 
 	"ballast/configs/model"
 	"ballast/configs/schema"
@@ -20,7 +21,7 @@ func (b *binder) realServer(v *virtual, n *syntax.Node) {
 	r.Port, _ = b.port(n, 1)
 	own, mail, host := unset(), model.Unset, v.host
 	var checks []*syntax.Node
-	planned := map[*syntax.Node]bool{} // kinds that this release does not run
+	var planned []*syntax.Node // kinds that this release does not run
 	b.each("real_server", n.Children, func(k *schema.Keyword, l *syntax.Node) {
 		switch k.Name {
 		case "alpha":
@@ -59,7 +60,9 @@ func (b *binder) realServer(v *virtual, n *syntax.Node) {
 		default:
 			if k.Opens != "" {
 				checks = append(checks, l)
-				planned[l] = b.planned > 0
+				if b.planned > 0 {
+					planned = append(planned, l)
+				}
 			}
 		}
 	}, nil)
@@ -72,29 +75,48 @@ func (b *binder) realServer(v *virtual, n *syntax.Node) {
 		return
 	}
 	b.place(v, &r, n.ArgPos(1), "real server")
-	if id := netip.AddrPortFrom(r.Addr, r.Port); !v.seen[id] {
-		v.seen[id] = true
-	} else {
+	if v.listed(&r) {
 		b.warn(n.Pos, "delete one of them", "virtual server %s: real server %s port %d is listed twice; the second is ignored, as keepalived does", v.Name, r.Addr, r.Port)
 		return
 	}
-	path := "rs/" + v.Name + "/" + r.Addr.String() + ":" + itoa(int(r.ConfPort))
-	b.places[path] = n.Pos
+	v.Real = append(v.Real, r)
+	real := &v.Real[len(v.Real)-1]
+	b.stands(v, real, "", n.Pos)
 	for _, l := range n.Children {
 		if l.Name() == "notify_up" || l.Name() == "notify_down" {
-			b.places[path+"/"+l.Name()] = l.Pos
+			b.stands(v, real, l.Name(), l.Pos)
 		}
 	}
 	settings := own.under(v.inherited)
 	for _, l := range checks {
-		p := probe{binder: b, v: v, r: &r, host: host, path: path}
-		if planned[l] {
+		p := probe{binder: b, v: v, r: real, host: host}
+		later := slices.Contains(planned, l)
+		if later {
 			b.planned++
 		}
-		r.Checks = append(r.Checks, p.bind(l, settings)...)
-		if planned[l] {
+		real.Checks = append(real.Checks, p.bind(l, settings)...)
+		if later {
 			b.planned--
 		}
 	}
-	v.Real = append(v.Real, r)
+}
+
+// few real servers are gone through, one after the other.
+const few = 16
+
+// listed says whether a real server is there already, and takes note of it.
+func (v *virtual) listed(r *model.RealServer) bool {
+	if len(v.Real) < few {
+		return slices.ContainsFunc(v.Real, func(x model.RealServer) bool { return x.Addr == r.Addr && x.Port == r.Port })
+	}
+	if v.seen == nil {
+		v.seen = make(map[netip.AddrPort]bool, len(v.real))
+		for i := range v.Real {
+			v.seen[netip.AddrPortFrom(v.Real[i].Addr, v.Real[i].Port)] = true
+		}
+	}
+	id := netip.AddrPortFrom(r.Addr, r.Port)
+	was := v.seen[id]
+	v.seen[id] = true
+	return was
 }

@@ -185,7 +185,7 @@ type virtual struct {
 	sorryForward   *forward
 	real           []*syntax.Node
 	flags          []*syntax.Node
-	seen           map[netip.AddrPort]bool // real servers
+	seen           map[netip.AddrPort]bool // real servers; nil: they are few
 }
 
 type forward struct {
@@ -194,7 +194,7 @@ type forward struct {
 }
 
 func (b *binder) virtualServer(n *syntax.Node) {
-	v := &virtual{inherited: unset(), pos: n.Pos, weight: 1, seen: map[netip.AddrPort]bool{}}
+	v := &virtual{inherited: unset(), pos: n.Pos, weight: 1}
 	v.timeout, v.loop = 5*time.Second, 60*time.Second
 	v.Quorum = 1
 	if !b.header(n, v) {

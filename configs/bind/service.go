@@ -17,11 +17,10 @@ func (b *binder) finishServer(n *syntax.Node, v *virtual) {
 		b.warn(n.Pos, "add real_server ADDRESS PORT { … }", "virtual server %s has no real servers and is ignored, as keepalived does", v.Name)
 		return
 	}
-	path := "vs/" + v.Name
-	b.places[path] = n.Pos
+	b.stands(v, nil, "", n.Pos)
 	for _, l := range n.Children {
 		if l.Name() == "quorum_up" || l.Name() == "quorum_down" || l.Name() == "sorry_server" {
-			b.places[path+"/"+l.Name()] = l.Pos
+			b.stands(v, nil, l.Name(), l.Pos)
 		}
 	}
 	if v.Scheduler == "" {
@@ -37,6 +36,7 @@ func (b *binder) finishServer(n *syntax.Node, v *virtual) {
 	v.Alpha = v.alpha == model.On
 	v.SMTPAlert = pick(false, v.mail, b.cfg.Global.SMTPAlertChecker, b.cfg.Global.SMTPAlert)
 
+	v.Real = make([]model.RealServer, 0, len(v.real))
 	for _, l := range v.real {
 		b.realServer(v, l)
 	}

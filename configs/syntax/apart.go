@@ -103,13 +103,63 @@ func includes(line string) bool {
 	return strings.HasPrefix(line, "include")
 }
 
-// ReadApart reads a block that Parse left as text. opts are those of Parse.
-func ReadApart(n *Node, opts Options) ([]*Node, []model.Problem) {
+// Apart reads blocks that Parse left as text, one after the other: what it
+// gives is good until the next one. The zero value is ready.
+type Apart struct {
+	reader reader
+	tree   Tree
+	parser parser
+}
+
+// Read reads a block. opts are those of Parse.
+func (a *Apart) Read(n *Node, opts Options) ([]*Node, []model.Problem) {
 	opts.Apart, opts.Open = "", nil
-	r := newReader(opts)
-	r.stack = append(r.stack, n.Pos.File)
+	r, p := &a.reader, &a.parser
+	*r = reader{opts: opts, tree: &a.tree, budget: MaxExpanded, items: r.items[:0], stack: append(r.stack[:0], n.Pos.File), slab: r.slab}
+	a.tree = Tree{Comments: a.tree.Comments[:0]}
+	r.slab.reset()
 	r.lines(n.Pos.File, n.Apart, n.Pos.Line)
 	r.finish()
-	p := parser{items: r.items, grammar: opts.Grammar, problems: r.problems}
+	*p = parser{items: r.items, grammar: opts.Grammar, problems: r.problems, root: p.root[:0], stack: p.stack[:0]}
 	return p.parse(r.last), p.problems
+}
+
+// slab is room for nodes and words, many at a time.
+type slab struct {
+	nodes []Node
+	used  int
+	list  []Word
+}
+
+// slabSize is how many nodes, and three times as many words, are made room for.
+const slabSize = 64
+
+func (s *slab) node() *Node {
+	if s.used == len(s.nodes) {
+		s.nodes, s.used = make([]Node, max(slabSize, min(2*len(s.nodes), 16*slabSize))), 0
+	}
+	s.used++
+	return &s.nodes[s.used-1]
+}
+
+// words splits a line.
+func (s *slab) words(text string, col int) []Word {
+	begin := len(s.list)
+	if cap(s.list)-begin < 8 {
+		s.list, begin = make([]Word, 0, max(3*slabSize, min(2*cap(s.list), 48*slabSize))), 0
+	}
+	out := appendWords(s.list, text, col)
+	if len(out) <= cap(s.list) {
+		s.list = out
+	}
+	return out[begin:len(out):len(out)]
+}
+
+// reset makes the room free for others. The nodes keep that for their children.
+func (s *slab) reset() {
+	for i := range s.nodes[:s.used] {
+		n := &s.nodes[i]
+		*n = Node{Children: n.Children[:0]}
+	}
+	s.used, s.list = 0, s.list[:0]
 }

@@ -36,7 +36,14 @@ func (r *reader) define(name, value string, pos model.Pos) {
 		}
 		return
 	}
-	r.params[name] = param{value: strings.TrimLeft(value, " \t")}
+	r.set(name, param{value: strings.TrimLeft(value, " \t")})
+}
+
+func (r *reader) set(name string, p param) {
+	if r.params == nil {
+		r.params = map[string]param{}
+	}
+	r.params[name] = p
 }
 
 func (r *reader) endDefinition() {
@@ -45,7 +52,7 @@ func (r *reader) endDefinition() {
 		if lines == nil {
 			lines = []string{}
 		}
-		r.params[r.def] = param{lines: lines}
+		r.set(r.def, param{lines: lines})
 	}
 	r.def, r.defLines, r.defSkip = "", nil, false
 }
@@ -136,6 +143,9 @@ func (r *reader) once(s model.Severity, pos model.Pos, fix, format string, args 
 	key := pos.File + ":" + strconv.Itoa(pos.Line) + format
 	if r.warned[key] {
 		return
+	}
+	if r.warned == nil {
+		r.warned = map[string]bool{}
 	}
 	r.warned[key] = true
 	r.problem(s, pos, fix, format, args...)
@@ -231,7 +241,7 @@ func (r *reader) sequence(s string, pos model.Pos, depth int) bool {
 	}
 	for _, row := range rows {
 		for i, n := range names {
-			r.params[n] = param{value: row[i]}
+			r.set(n, param{value: row[i]})
 		}
 		r.line(rest, pos, depth+1)
 		if r.over {
@@ -240,7 +250,7 @@ func (r *reader) sequence(s string, pos model.Pos, depth int) bool {
 	}
 	for n, p := range saved {
 		if p != nil {
-			r.params[n] = *p
+			r.set(n, *p)
 		} else {
 			delete(r.params, n)
 		}

@@ -55,8 +55,9 @@ func unescape(s string) string {
 
 // words splits a line. "…" is one word, also when it touches another one. col
 // is the column of the line's first byte.
-func words(s string, col int) []Word {
-	var out []Word
+func words(s string, col int) []Word { return appendWords(nil, s, col) }
+
+func appendWords(out []Word, s string, col int) []Word {
 	for i := 0; i < len(s); {
 		if isBlank(s[i]) {
 			i++

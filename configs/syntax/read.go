@@ -38,6 +38,8 @@ type reader struct {
 
 	depth int  // open braces
 	stray bool // there was a } too many
+
+	slab slab
 }
 
 // param is a definition: one value, or the lines of a multi-line one.
@@ -47,10 +49,7 @@ type param struct {
 }
 
 func newReader(opts Options) *reader {
-	return &reader{
-		opts: opts, tree: &Tree{}, budget: MaxExpanded,
-		params: map[string]param{}, warned: map[string]bool{},
-	}
+	return &reader{opts: opts, tree: &Tree{}, budget: MaxExpanded}
 }
 
 func (r *reader) problem(s model.Severity, pos model.Pos, fix, format string, args ...any) {
@@ -237,7 +236,8 @@ func (r *reader) emit(s string, pos model.Pos) {
 		}
 		p := pos
 		p.Col += start + trim
-		n := &Node{Pos: p, Words: words(text, p.Col), Raw: text}
+		n := r.slab.node()
+		n.Pos, n.Raw, n.Words = p, text, r.slab.words(text, p.Col)
 		r.items = append(r.items, item{kind: 't', node: n, pos: p})
 	}
 	for i := 0; i < len(s); i++ {
