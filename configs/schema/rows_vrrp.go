@@ -1,7 +1,7 @@
 package schema
 
 const (
-	whyVMAC  = "addresses use the interface's own MAC"
+	whyVMAC  = "an ipvlan is made, but no test has run it"
 	whyRule  = "policy rules are not set"
 	whyTrack = "the tracker does not count"
 )
