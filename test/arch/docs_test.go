@@ -13,12 +13,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 )
-
-// mostColumns is how long a line of prose may be; tables, code and what has no
-// blank cannot be folded.
-const mostColumns = 160
 
 // page is one text of the manual.
 type page struct {
@@ -242,16 +237,6 @@ func TestDocNames(t *testing.T) {
 						}
 					}
 				}
-			}
-		}
-	}
-}
-
-func TestDocWidth(t *testing.T) {
-	for _, p := range pages(t) {
-		for i, l := range p.lines {
-			if n := utf8.RuneCountInString(l); n > mostColumns && !p.code[i] && !strings.HasPrefix(l, "|") && strings.Contains(l, " ") {
-				t.Errorf("%s:%d: %d columns, fold it at %d", p.path, i+1, n, mostColumns)
 			}
 		}
 	}
