@@ -182,7 +182,7 @@ func (p *parts) server(b *binder, n *syntax.Node) {
 	if fresh {
 		// In the list, when all of it is new; else one virtual server would keep
 		// a whole old list in memory.
-		if known.servers = b.cfg.VirtualServers[placed.server:len(b.cfg.VirtualServers):len(b.cfg.VirtualServers)]; p.cache != nil && p.cache.last != nil {
+		if known.servers = b.cfg.VirtualServers[placed.server:len(b.cfg.VirtualServers):len(b.cfg.VirtualServers)]; p.cache != nil && len(p.cache.parts) > 0 {
 			known.servers = slices.Clone(known.servers)
 		}
 	}

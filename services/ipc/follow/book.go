@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"unsafe"
@@ -32,17 +33,23 @@ type page struct {
 	draft  bool // not published
 	news   status.ConfNews
 
-	mu      sync.Mutex
-	patches map[question][]byte // answers that were given: many ask the same
-	base    string              // token of the page that delta compares with
-	delta   *delta
+	mu     sync.Mutex
+	bodies map[question]*body // of answers that were given: many ask the same
+	base   string             // token of the page that delta compares with
+	delta  *delta
 }
 
+// question is what a reader asks for.
 type question struct {
-	have    string
-	need    Need
-	form    string
-	secrets secrets
+	have string
+	need Need
+	form string
+}
+
+// body is what all get who ask the same, whatever secrets they may have.
+type body struct {
+	runs [][2]int
+	b    []byte
 }
 
 // pages that are kept: what runs, what ran before it, and a candidate.
@@ -81,7 +88,7 @@ func (b *Book) Publish(c status.Conf, token string) *Published {
 	p.draft = false
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.patches = map[question][]byte{} // those of a draft do not say who committed it
+	p.bodies = nil // those who were asked about the draft have it now
 	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time, Problems: c.Problems}
 	return &Published{b, p}
 }
@@ -109,7 +116,7 @@ func (b *Book) enter(c model.Config) *page {
 		base, d = before.token, share(before.config, &c)
 	}
 	b.count++
-	p := &page{base: base, delta: d, token: b.epoch + "." + strconv.FormatUint(b.count, 10), config: &c, patches: map[question][]byte{}}
+	p := &page{base: base, delta: d, token: b.epoch + "." + strconv.FormatUint(b.count, 10), config: &c}
 	// A draft that was never published goes first.
 	if i := len(b.pages) - 1; i >= 0 && b.pages[i].draft {
 		b.pages = b.pages[:i]
@@ -160,68 +167,89 @@ func (p *Published) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
 	if !need.valid() {
 		return nil, &ipc.Refused{Status: http.StatusBadRequest, Text: "need is one of whole, bare, slim, head"}
 	}
-	ask := question{need: need, secrets: due(peer.UID, uint32(os.Getuid()))}
+	ask := question{need: need}
 	if q.Get("form") == form {
 		ask.form = form
 	}
-	return want.patch(base, ask)
+	return want.patch(base, ask, due(peer.UID, uint32(os.Getuid())))
 }
 
 // patch is the answer to a reader that has base; nil: nothing that is known.
-func (p *page) patch(base *page, ask question) ([]byte, error) {
-	need := ask.need
+func (p *page) patch(base *page, ask question, may secrets) ([]byte, error) {
 	if base != nil {
 		ask.have = base.token
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if b := p.patches[ask]; b != nil {
-		return b, nil
-	}
-	h := header{ConfNews: p.news, Base: ask.have, Need: need, Form: ask.form, Servers: len(p.config.VirtualServers)}
+	h := header{ConfNews: p.news, Base: ask.have, Need: ask.need, Form: ask.form, Servers: len(p.config.VirtualServers)}
 	h.Token = p.token
 	if base == nil || !sameRest(base.config, p.config) {
-		rest := redact(*p.config, ask.secrets)
+		rest := redact(*p.config, may)
 		rest.VirtualServers = nil
 		h.Rest = &rest
 	}
-	var fresh []int // in the list
-	if need != Head {
-		d := p.delta
-		if base == nil || p.base != base.token {
-			var old []model.VirtualServer
-			if base != nil {
-				old = base.config.VirtualServers
-			}
-			d = difference(old, p.config.VirtualServers)
-			if base != nil {
-				p.base, p.delta = base.token, d
-			}
-		}
-		h.Runs, fresh = d.runs()
+	body, err := p.body(base, ask)
+	if err != nil {
+		return nil, err
 	}
+	h.Runs = body.runs
 	line, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	out := append(line, '\n')
-	for _, i := range fresh {
-		v := need.of(p.config.VirtualServers[i])
-		if h.Form != "" {
-			out = packServer(out, &v)
+	out := make([]byte, 0, len(line)+1+len(body.b))
+	return append(append(append(out, line...), '\n'), body.b...), nil
+}
+
+// body is what follows the header of an answer. Called with mu held.
+func (p *page) body(base *page, ask question) (*body, error) {
+	if b := p.bodies[ask]; b != nil {
+		return b, nil
+	}
+	out := &body{}
+	if ask.need == Head {
+		return out, nil
+	}
+	d := p.delta
+	if base == nil || p.base != base.token {
+		var old []model.VirtualServer
+		if base != nil {
+			old = base.config.VirtualServers
+		}
+		d = difference(old, p.config.VirtualServers)
+		if base != nil {
+			p.base, p.delta = base.token, d
+		}
+	}
+	var fresh []int // in the list
+	out.runs, fresh = d.runs()
+	for n, i := range fresh {
+		v := &p.config.VirtualServers[i]
+		if ask.form != "" {
+			if n == sample {
+				out.b = slices.Grow(out.b, len(out.b)/sample*(len(fresh)-n)*9/8)
+			}
+			out.b = ask.need.pack(out.b, v)
 			continue
 		}
-		b, err := json.Marshal(&v)
+		seen := ask.need.of(*v)
+		b, err := json.Marshal(&seen)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, b...)
+		out.b = append(out.b, b...)
 	}
 	if base != nil { // the whole is megabytes, and seldom asked for twice
-		p.patches[ask] = out
+		if p.bodies == nil {
+			p.bodies = map[question]*body{}
+		}
+		p.bodies[ask] = out
 	}
 	return out, nil
 }
+
+// sample is how many virtual servers tell what room the others need.
+const sample = 32
 
 // runs is the delta as a header tells it, and the places of those virtual
 // servers that have to go along.

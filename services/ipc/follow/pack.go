@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -199,24 +200,25 @@ var (
 	}
 )
 
-// compile makes the codec of a type; nil: it holds a type that there is none for.
-func compile(t reflect.Type) *codec {
+// compile makes the codec of a type; nil: it holds a type that there is none
+// for. Fields "Type.Field" of without are never sent.
+func compile(t reflect.Type, without ...string) *codec {
 	if c := addresses[t]; c != nil {
 		return c
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		return compileStruct(t)
+		return compileStruct(t, without)
 	case reflect.Slice:
-		return compileSlice(t)
+		return compileSlice(t, without)
 	case reflect.Pointer:
-		return compilePointer(t)
+		return compilePointer(t, without)
 	}
 	return leaves[t.Kind()]
 }
 
-func compilePointer(t reflect.Type) *codec {
-	e := compile(t.Elem())
+func compilePointer(t reflect.Type, without []string) *codec {
+	e := compile(t.Elem(), without...)
 	if e == nil {
 		return nil
 	}
@@ -243,9 +245,9 @@ type slice struct {
 	len, cap int
 }
 
-func compileSlice(t reflect.Type) *codec {
+func compileSlice(t reflect.Type, without []string) *codec {
 	elem := t.Elem()
-	e := compile(elem)
+	e := compile(elem, without...)
 	if e == nil || elem.Size() == 0 {
 		return nil
 	}
@@ -292,21 +294,22 @@ func compileSlice(t reflect.Type) *codec {
 	}
 }
 
-func compileStruct(t reflect.Type) *codec {
+func compileStruct(t reflect.Type, without []string) *codec {
 	type field struct {
 		*codec
-		at uintptr
+		at   uintptr
+		kept bool
 	}
 	var fields []field
 	var form strings.Builder
 	form.WriteByte('{')
 	for i := range t.NumField() {
 		f := t.Field(i)
-		c := compile(f.Type)
+		c := compile(f.Type, without...)
 		if c == nil || !f.IsExported() {
 			return nil
 		}
-		fields = append(fields, field{c, f.Offset})
+		fields = append(fields, field{c, f.Offset, !slices.Contains(without, t.Name()+"."+f.Name)})
 		form.WriteString(f.Name + ":" + c.form + ";")
 	}
 	form.WriteByte('}')
@@ -331,7 +334,7 @@ func compileStruct(t reflect.Type) *codec {
 		encode: func(out []byte, p unsafe.Pointer) []byte {
 			for i := range fields {
 				f := &fields[i]
-				if at := unsafe.Add(p, f.at); !f.zero(at) {
+				if at := unsafe.Add(p, f.at); f.kept && !f.zero(at) {
 					out = f.encode(binary.AppendUvarint(out, uint64(i)+1), at)
 				}
 			}
@@ -357,6 +360,8 @@ func compileStruct(t reflect.Type) *codec {
 var (
 	serverCodec = compile(reflect.TypeFor[model.VirtualServer]())
 	configCodec = compile(reflect.TypeFor[model.Config]())
+	bareCodec   = compile(reflect.TypeFor[model.VirtualServer](), "RealServer.Checks")
+	slimCodec   = compile(reflect.TypeFor[model.VirtualServer](), "VirtualServer.Real")
 )
 
 // form names the form in which this program packs virtual servers.
@@ -365,8 +370,16 @@ var form = func() string {
 	return hex.EncodeToString(sum[:8])
 }()
 
-func packServer(out []byte, v *model.VirtualServer) []byte {
-	return serverCodec.encode(out, unsafe.Pointer(v))
+// pack packs v as somebody with this need sees it (Need.of), without a copy.
+func (n Need) pack(out []byte, v *model.VirtualServer) []byte {
+	c := serverCodec
+	switch n {
+	case Bare:
+		c = bareCodec
+	case Slim:
+		c = slimCodec
+	}
+	return c.encode(out, unsafe.Pointer(v))
 }
 
 func unpackServer(in *input, v *model.VirtualServer) error {
@@ -378,7 +391,14 @@ func unpackServer(in *input, v *model.VirtualServer) error {
 }
 
 func sameServer(a, b *model.VirtualServer) bool {
-	return serverCodec.equal(unsafe.Pointer(a), unsafe.Pointer(b))
+	// Those that were not read anew share all that they point to.
+	return image(a) == image(b) || serverCodec.equal(unsafe.Pointer(a), unsafe.Pointer(b))
+}
+
+// image is what a virtual server looks like in memory. Equal images are equal
+// virtual servers; others may be too.
+func image(v *model.VirtualServer) string {
+	return unsafe.String((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
 
 // sameRest compares all but the virtual servers.

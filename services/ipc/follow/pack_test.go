@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -86,15 +87,25 @@ func TestEveryField(t *testing.T) {
 	n := 0
 	fill(reflect.ValueOf(&v).Elem(), &n)
 	var back model.VirtualServer
-	in := &input{b: packServer(nil, &v)}
+	in := &input{b: Whole.pack(nil, &v)}
 	if err := unpackServer(in, &back); err != nil || len(in.b) > 0 || !reflect.DeepEqual(v, back) {
 		t.Fatalf("%v, %d bytes left\n%+v\nwant\n%+v", err, len(in.b), back, v)
 	}
 	if !sameServer(&v, &back) {
 		t.Error("two that are the same count as different")
 	}
+	for _, need := range []Need{Whole, Bare, Slim} {
+		v := v
+		sorry := *v.Sorry
+		sorry.Checks = nil // it has none
+		v.Sorry = &sorry
+		seen := need.of(v)
+		if got, want := need.pack(nil, &v), Whole.pack(nil, &seen); !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes that are not those of what it may see, %d", need, len(got), len(want))
+		}
+	}
 	var empty model.VirtualServer
-	in = &input{b: packServer(nil, &model.VirtualServer{Services: []model.ServiceID{}})}
+	in = &input{b: Whole.pack(nil, &model.VirtualServer{Services: []model.ServiceID{}})}
 	if err := unpackServer(in, &empty); err != nil || empty.Services == nil || len(empty.Services) > 0 {
 		t.Errorf("an empty list arrives as %v, %v", empty.Services, err)
 	}
@@ -139,7 +150,7 @@ func FuzzUnpack(f *testing.F) {
 	var v model.VirtualServer
 	n := 0
 	fill(reflect.ValueOf(&v).Elem(), &n)
-	f.Add(packServer(nil, &v))
+	f.Add(Whole.pack(nil, &v))
 	f.Add([]byte{0})
 	f.Add([]byte{2, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -147,7 +158,7 @@ func FuzzUnpack(f *testing.F) {
 		if unpackServer(&input{b: b}, &v) != nil {
 			return
 		}
-		if err := unpackServer(&input{b: packServer(nil, &v)}, &w); err != nil || !sameServer(&v, &w) {
+		if err := unpackServer(&input{b: Whole.pack(nil, &v)}, &w); err != nil || !sameServer(&v, &w) {
 			t.Fatalf("%v\n%+v\nwant\n%+v", err, w, v)
 		}
 	})
@@ -174,12 +185,12 @@ func BenchmarkForms(b *testing.B) {
 		v.Real = append(v.Real, model.RealServer{Addr: a, Port: 80, ConfPort: 80, Weight: 1, Forward: 1, SMTPAlert: true,
 			Checks: []model.Check{{Kind: model.TCPCheck, Addr: a, Port: 80, ConnectTimeout: 3 * time.Second, Retry: 1, DelayBeforeRetry: time.Second, DelayLoop: 6 * time.Second, Warmup: 6 * time.Second}}})
 	}
-	packed := packServer(nil, &v)
+	packed := Whole.pack(nil, &v)
 	text, _ := json.Marshal(&v)
 	b.Logf("packed %d bytes, JSON %d", len(packed), len(text))
 	b.Run("pack", func(b *testing.B) {
 		for b.Loop() {
-			packed = packServer(packed[:0], &v)
+			packed = Whole.pack(packed[:0], &v)
 		}
 	})
 	b.Run("unpack", func(b *testing.B) {
