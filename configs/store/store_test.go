@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := s.SetFiles([]store.FileRef{ref}); err != nil {
 		t.Fatal(err)
 	}
-	texts := []string{"", "a\n", "no end of line", "garbage \x00\xff\n\nsha256 x\n", strings.Repeat("x", 1<<20)}
+	texts := []string{"", "a\n", "no end of line", "garbage \x00\xff\n\nsha256 x\n", "x\ncrc32 0123456789abcdef\n", strings.Repeat("x", 1<<20)}
 	for _, text := range texts {
 		put(t, s, text)
 	}
@@ -70,6 +71,35 @@ func TestRoundTrip(t *testing.T) {
 	st, err := os.Stat(filepath.Join(dir, "generations", "00000001"))
 	if err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode of a generation: %v %v, want 0600: it holds secrets", st.Mode(), err)
+	}
+}
+
+// TestOldChecksum: what earlier releases wrote, with a SHA-256 at the end, is
+// still read, and no less looked at.
+func TestOldChecksum(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, store.Disk{}, dir)
+	n := put(t, s, "vrrp_instance VI_1 {\n}\n")
+	path := filepath.Join(dir, "generations", "00000001")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := b[:strings.LastIndex(string(b), "\ncrc32 ")]
+	old := func(body []byte) []byte {
+		return fmt.Appendf(nil, "%s\nsha256 %x\n", body, sha256.Sum256(body))
+	}
+	os.WriteFile(path, old(body), 0o600)
+	if g, err := s.Load(n); err != nil || g.Text != "vrrp_instance VI_1 {\n}\n" {
+		t.Errorf("%v %q", err, g.Text)
+	}
+	for i := range old(body) {
+		bad := old(body)
+		bad[i] ^= 1
+		os.WriteFile(path, bad, 0o600)
+		if _, err := s.Load(n); !errors.Is(err, store.ErrDamaged) {
+			t.Fatalf("byte %d altered: %v", i, err)
+		}
 	}
 }
 

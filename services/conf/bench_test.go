@@ -58,7 +58,7 @@ func read(dir ipc.Dir, name string) error {
 		if r.name != name {
 			continue
 		}
-		f := follow.New(dir.Client("conf"), r.need)
+		f := follow.New(dir.Client("conf"), r.need).Lean() // as they are
 		s := ipc.NewServer(name)
 		s.Handle("prepare", f.Prepare(func(context.Context, follow.Update) error { return nil }))
 		env, err := ipc.NewEnv(dir, name, slog.New(slog.DiscardHandler))
