@@ -298,19 +298,21 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // readUntilDot reads lines until one that holds only ".", or the end.
 func readUntilDot(in *bufio.Reader) (string, error) {
 	var b strings.Builder
+	begins := true // what is read next begins a line
 	for {
-		line, err := in.ReadString('\n')
-		if strings.TrimRight(line, "\r\n") == "." {
+		part, err := in.ReadSlice('\n') // of a line that may have no end, no more than the buffer
+		if begins && strings.TrimRight(string(part), "\r\n") == "." && !errors.Is(err, bufio.ErrBufferFull) {
 			return b.String(), nil
 		}
-		b.WriteString(line)
+		b.Write(part)
+		begins = err == nil
 		switch {
-		case errors.Is(err, io.EOF):
-			return b.String(), nil
-		case err != nil:
-			return "", err
 		case b.Len() > maxInput:
 			return "", fmt.Errorf("more than %d bytes were sent", maxInput)
+		case errors.Is(err, io.EOF):
+			return b.String(), nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return "", err
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -88,6 +90,36 @@ func (l *lab) onTerminal(user string) (*screen, *exec.Cmd) {
 	}
 	l.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	return newScreen(l.t, m), cmd
+}
+
+// endless is a client that sends a line without an end.
+type endless struct{ sent int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	e.sent += len(p)
+	if e.sent > 2*maxInput {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return len(p), nil
+}
+
+func TestReadUntilDot(t *testing.T) {
+	e := &endless{}
+	if _, err := readUntilDot(bufio.NewReaderSize(e, 64<<10)); err == nil || !strings.Contains(err.Error(), "bytes were sent") || e.sent > maxInput+1<<20 {
+		t.Errorf("a line without an end: %d bytes were read, %v", e.sent, err)
+	}
+	long := strings.Repeat("y", 100)
+	for _, c := range []struct{ in, want string }{
+		{"a\n.\nrest", "a\n"}, {"a\r\n.\r\nb", "a\r\n"}, {"a\n", "a\n"}, {"a", "a"}, {".", ""}, {"", ""}, {"a.\n..\n. \n", "a.\n..\n. \n"},
+		{long + "\n.\n", long + "\n"}, {long[:16] + ".\nb", long[:16] + ".\nb"}, {long[:15] + "\n.\nb", long[:15] + "\n"},
+	} {
+		if got, err := readUntilDot(bufio.NewReaderSize(strings.NewReader(c.in), 16)); got != c.want || err != nil {
+			t.Errorf("%q: %q, %v", c.in, got, err)
+		}
+	}
 }
 
 // A configuration may hold anything in its comments; a screen does not obey it.

@@ -251,6 +251,10 @@ func (j *journal) flush() {
 		return
 	}
 	j.pending = append(list, j.pending...)
+	select { // the next try comes by itself, in ever longer pauses
+	case j.kick <- struct{}{}:
+	default:
+	}
 	if j.broken == "" {
 		j.log.Warn("journal: " + err.Error() + "; kept in memory until it can be written")
 	}

@@ -298,3 +298,34 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// A disk that can be written again gets what waits, although nothing new
+// happens.
+func TestJournalTriesAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j := openJournal(dir, "b", discard())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); j.work(ctx) }()
+		if err := os.Mkdir(j.path(1), 0o700); err != nil { // nothing can be written there
+			t.Fatal(err)
+		}
+		j.take("vrrp", ringFrom(1, 2))
+		time.Sleep(2 * writeSoon)
+		synctest.Wait()
+		if j.broken == "" || len(j.pending) != 2 {
+			t.Fatalf("%q, %d wait", j.broken, len(j.pending))
+		}
+		if err := os.Remove(j.path(1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * writeSlow)
+		synctest.Wait()
+		if j.broken != "" || len(j.pending) != 0 {
+			t.Errorf("%q, %d wait two minutes after the disk is well", j.broken, len(j.pending))
+		}
+		cancel()
+		<-done
+	})
+}

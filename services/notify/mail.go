@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,21 +60,31 @@ type postman struct {
 	ca     string // file of the authorities that are trusted
 	queue  []mail
 	kick   chan struct{}
+	fresh  chan struct{} // the way to the mail server is another one
 
 	sent, failed uint64
 	last         string
-	broken       bool // the failure was logged
+	broken       bool   // the failure was logged
+	partial      string // what was logged of a message that did not go to all
 	tell         func(from, to, why string)
 }
 
 func newPostman(log *slog.Logger, did func()) *postman {
-	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1), tell: func(string, string, string) {}}
+	return &postman{log: log, did: did, retry: mailRetry, kick: make(chan struct{}, 1), fresh: make(chan struct{}, 1), tell: func(string, string, string) {}}
 }
 
 func (p *postman) configure(g model.Global, ca string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if way(&p.global) != way(&g) || p.ca != ca {
+		poke(p.fresh)
+	}
 	p.global, p.ca = g, ca
+}
+
+// way is what of a configuration decides whether mail is delivered.
+func way(g *model.Global) [7]string {
+	return [...]string{g.SMTPServer, g.SMTPHELO, g.SMTPTLS, g.SMTPUser, g.SMTPPassword, g.NotificationEmailFrom, strconv.FormatBool(g.SMTPNoVerify)}
 }
 
 // add queues a message. Without smtp_server or a recipient it is dropped, as
@@ -105,10 +116,7 @@ func (p *postman) add(m mail) error {
 	}
 	m.queued = time.Now()
 	p.queue = append(p.queue, m)
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
+	poke(p.kick)
 	return nil
 }
 
@@ -151,13 +159,13 @@ func (p *postman) work(ctx context.Context) {
 				return
 			}
 		}
-		err := deliver(ctx, &g, ca, m)
+		refused, err := deliver(ctx, &g, ca, m)
 		if ctx.Err() != nil {
 			return
 		}
 		var perm permanent
 		drop := err == nil || errors.As(err, &perm) || time.Since(m.queued) > mailOld
-		p.account(m, err, drop)
+		p.account(m, refused, err, drop)
 		p.did()
 		if drop {
 			tries = 0
@@ -167,6 +175,8 @@ func (p *postman) work(ctx context.Context) {
 		tries++
 		select {
 		case <-time.After(wait):
+		case <-p.fresh:
+			tries = 0
 		case <-ctx.Done():
 			return
 		}
@@ -174,7 +184,8 @@ func (p *postman) work(ctx context.Context) {
 }
 
 // account counts a try, and logs a failure once until the next success.
-func (p *postman) account(m mail, err error, drop bool) {
+// refused tells of recipients that a delivered message did not go to.
+func (p *postman) account(m mail, refused, err error, drop bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if drop && len(p.queue) > 0 && p.queue[0].subject == m.subject && p.queue[0].at.Equal(m.at) {
@@ -186,7 +197,13 @@ func (p *postman) account(m mail, err error, drop bool) {
 			p.log.Info("mail works again through " + p.global.SMTPServer)
 			p.tell("failed", "works", "through "+p.global.SMTPServer)
 		}
-		p.broken, p.last = false, ""
+		if p.broken, p.last = false, ""; refused != nil {
+			p.last = "delivered to the other recipients only: " + refused.Error()
+		}
+		if p.last != p.partial && refused != nil {
+			p.log.Warn("mail: " + p.last)
+		}
+		p.partial = p.last
 		return
 	}
 	p.last = err.Error()

@@ -169,3 +169,64 @@ func TestMailTrouble(t *testing.T) {
 		t.Errorf("%d wait, %d dropped", len(full.queue), f)
 	}
 }
+
+// A mail server that is put right is tried at once, not when the pause after
+// the failure of the other one is over.
+func TestMailGoesOnWithTheNextConfiguration(t *testing.T) {
+	bad, tried := smtpServer(t, func(string) string { return "421 try later\r\n" })
+	good, sessions := smtpServer(t, goodSMTP)
+	p := newPostman(discard(), func() {})
+	p.retry = []time.Duration{time.Hour}
+	g := model.Global{SMTPServer: bad, NotificationEmail: []string{"a@b"}, SMTPConnectTimeout: 5 * time.Second}
+	p.configure(g, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); p.work(ctx) }()
+	if err := p.add(mail{subject: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	<-tried
+	await(t, "the failure", func() bool { _, _, last := p.counts(); return last != "" })
+	p.configure(g, "") // a commit that is about other things
+	g.SMTPServer = good
+	p.configure(g, "")
+	select {
+	case <-sessions:
+	case <-time.After(10 * time.Second):
+		t.Error("the new server was not tried")
+	}
+	cancel()
+	<-done
+}
+
+// One recipient that the server refuses for good does not keep the message
+// from the others.
+func TestMailToTheOthers(t *testing.T) {
+	addr, sessions := smtpServer(t, func(line string) string {
+		if strings.HasPrefix(line, "RCPT TO:<gone@") {
+			return "550 no such user\r\n"
+		}
+		return goodSMTP(line)
+	})
+	var log strings.Builder
+	p := newPostman(slog.New(ipc.NewLogHandler(&log)), func() {})
+	p.configure(model.Global{SMTPServer: addr, NotificationEmail: []string{"gone@example.com", "b@example.com"}, SMTPConnectTimeout: 5 * time.Second}, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); p.work(ctx) }()
+	if err := p.add(mail{subject: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-sessions; !strings.Contains(s, "RCPT TO:<b@example.com>\r\nDATA\r\n") {
+		t.Errorf("session %q", s)
+	}
+	await(t, "the count", func() bool { n, _, _ := p.counts(); return n == 1 })
+	if _, failed, last := p.counts(); failed != 0 || !strings.Contains(last, "gone@example.com") {
+		t.Errorf("%d failed, last %q", failed, last)
+	}
+	cancel()
+	<-done
+	if n := strings.Count(log.String(), "gone@example.com"); n != 1 {
+		t.Errorf("log:\n%s", log.String())
+	}
+}

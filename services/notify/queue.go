@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,7 +177,19 @@ func (q *queues) drain(most time.Duration) {
 	case <-done:
 	case <-time.After(most):
 	}
+	q.mu.Lock()
+	waiting, of := 0, []string(nil)
+	for name, o := range q.byName {
+		if len(o.jobs) > 0 {
+			waiting, of = waiting+len(o.jobs), append(of, name)
+		}
+	}
 	q.cancel()
+	q.mu.Unlock()
+	if waiting > 0 {
+		slices.Sort(of)
+		q.log.Warn(fmt.Sprintf("%d scripts that waited for one before them are not run, of: %s", waiting, strings.Join(of[:min(len(of), 8)], ", ")))
+	}
 	<-done
 }
 

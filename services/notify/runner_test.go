@@ -162,3 +162,20 @@ func TestTail(t *testing.T) {
 		t.Errorf("%d bytes", len(s))
 	}
 }
+
+// Who asked to resign is told without what may be a secret: the words behind a
+// script's name, and a shell line.
+func TestProcessNameHoldsNoArguments(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"/etc/keepalived/check.sh\x00--password\x00hunter2\x00", "/etc/keepalived/check.sh"},
+		{"/bin/sh\x00/etc/keepalived/check.sh\x00hunter2\x00", "/etc/keepalived/check.sh"},
+		{"sh\x00-c\x00curl -u ann:hunter2 http://x || killall keepalived\x00", "sh -c"},
+		{"bash\x00-x\x00/opt/a\x00", "bash"},
+		{"sh\x00", "sh"},
+		{"/opt/a\x1b[2J\n\x00", "/opt/a?[2J"},
+	} {
+		if got := commandName([]byte(c.in)); got != c.want {
+			t.Errorf("%q: %q, want %q", c.in, got, c.want)
+		}
+	}
+}

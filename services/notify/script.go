@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 )
@@ -57,21 +58,30 @@ func (s *service) serveScripts(ctx context.Context) error {
 	return srv.Serve(ctx, l)
 }
 
-// processName is the command of a process, for a log line: of a script its
-// file, not the shell that reads it.
+// processName is the command of a process, for a log line.
 func processName(pid int32) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(b) == 0 {
 		return fmt.Sprintf("of process %d", pid)
 	}
-	args := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
-	switch path.Base(args[0]) {
+	return commandName(b)
+}
+
+// commandName is the command of /proc/PID/cmdline: of a script its file, not
+// the shell that reads it. Arguments and shell lines may hold secrets.
+func commandName(cmdline []byte) string {
+	args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
+	name := args[0]
+	switch path.Base(name) {
 	case "sh", "bash", "dash", "ash":
-		if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
-			args = args[1:]
+		switch {
+		case len(args) > 1 && args[1] == "-c":
+			name += " -c"
+		case len(args) > 1 && !strings.HasPrefix(args[1], "-"):
+			name = args[1]
 		}
 	}
-	return oneLine(strings.Join(args, " "), 80)
+	return strings.TrimRight(oneLine(printable.Line(name), 80), " ")
 }
 
 func oneLine(s string, most int) string {

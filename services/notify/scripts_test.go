@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ballast/configs/model"
+	"ballast/services/ipc"
 )
 
 func TestCounter(t *testing.T) {
@@ -169,7 +171,8 @@ func TestQueueOrder(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	q := newQueues(testRunner(), discard(), func() {})
+	var log strings.Builder
+	q := newQueues(testRunner(), slog.New(ipc.NewLogHandler(&log)), func() {})
 	for range 3 * queueSize {
 		q.add(job{object: "a", cmd: model.Command{Argv: []string{"sleep", "100"}}})
 	}
@@ -183,5 +186,8 @@ func TestQueueIsBounded(t *testing.T) {
 	q.drain(0)
 	if time.Since(began) > time.Second {
 		t.Errorf("took %s to end", time.Since(began))
+	}
+	if want := "64 scripts that waited for one before them are not run, of: a\n"; !strings.Contains(log.String(), want) {
+		t.Errorf("what is lost is not told: %s", log.String())
 	}
 }

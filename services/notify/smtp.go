@@ -50,29 +50,30 @@ func authorities(file string) (*x509.CertPool, error) {
 }
 
 // deliver hands a message to the mail server. Without TLS and a login it
-// speaks as keepalived does, HELO and nothing but RFC 821.
-func deliver(ctx context.Context, g *model.Global, ca string, m mail) error {
+// speaks as keepalived does, HELO and nothing but RFC 821. A recipient that the
+// server refuses for good (refused) does not keep the message from the others.
+func deliver(ctx context.Context, g *model.Global, ca string, m mail) (refused, err error) {
 	timeout := g.SMTPConnectTimeout
 	if timeout <= 0 {
 		timeout = 30 * time.Second
 	}
 	host, _, err := net.SplitHostPort(g.SMTPServer)
 	if err != nil {
-		return permanent{fmt.Errorf("smtp_server %s: %w", g.SMTPServer, err)}
+		return nil, permanent{fmt.Errorf("smtp_server %s: %w", g.SMTPServer, err)}
 	}
 	if g.SMTPUser != "" && g.SMTPTLS == tlsNever {
-		return permanent{errors.New("smtp_server: a password is only sent over TLS: add smtp_tls starttls (port 587) or smtp_tls on (port 465) to global_defs")}
+		return nil, permanent{errors.New("smtp_server: a password is only sent over TLS: add smtp_tls starttls (port 587) or smtp_tls on (port 465) to global_defs")}
 	}
 	var roots *x509.CertPool
 	if g.SMTPTLS != tlsNever && !g.SMTPNoVerify {
 		if roots, err = authorities(ca); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	d := net.Dialer{Timeout: timeout}
 	c, err := d.DialContext(ctx, "tcp", g.SMTPServer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s := &session{c: c, host: host, timeout: timeout, config: &tls.Config{
 		ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: g.SMTPNoVerify,
@@ -82,28 +83,37 @@ func deliver(ctx context.Context, g *model.Global, ca string, m mail) error {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	if err := s.hello(ctx, g); err != nil {
-		return err
+		return nil, err
 	}
 	from := g.NotificationEmailFrom
 	if from == "" {
 		from = "keepalived@" + hostName()
 	}
 	if err := s.want("MAIL", "MAIL FROM:<"+envelope(from)+">", "250"); err != nil {
-		return err
+		return nil, err
 	}
+	var none []error
 	for _, to := range m.to {
-		if err := s.want("RCPT "+clean(to), "RCPT TO:<"+envelope(to)+">", "250", "251"); err != nil {
-			return err
+		err := s.want("RCPT "+clean(to), "RCPT TO:<"+envelope(to)+">", "250", "251")
+		var perm permanent
+		switch {
+		case errors.As(err, &perm):
+			none = append(none, err)
+		case err != nil:
+			return nil, err
 		}
 	}
+	if len(none) == len(m.to) && len(none) > 0 {
+		return nil, none[0]
+	}
 	if err := s.want("DATA", "DATA", "354"); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.want("message", message(from, m), "250"); err != nil {
-		return err
+		return nil, err
 	}
 	s.say("QUIT") // delivered already: whatever comes back is not our trouble
-	return nil
+	return errors.Join(none...), nil
 }
 
 // session is one connection to a mail server.

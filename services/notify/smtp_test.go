@@ -295,7 +295,7 @@ func TestMailTLS(t *testing.T) {
 			port, sessions := c.server.serve(t)
 			g := c.g
 			g.SMTPServer, g.SMTPHELO, g.NotificationEmailFrom, g.SMTPConnectTimeout = "localhost:"+port, "lb1", "a@b", 10*time.Second
-			err := deliver(t.Context(), &g, ca, mail{to: []string{"x@y", "z@y"}, subject: "hello", body: ".dot\nend", at: t0})
+			_, err := deliver(t.Context(), &g, ca, mail{to: []string{"x@y", "z@y"}, subject: "hello", body: ".dot\nend", at: t0})
 			if c.want.fault != "" {
 				var perm permanent
 				if err == nil || !strings.Contains(err.Error(), c.want.fault) || errors.As(err, &perm) != c.want.perm {
@@ -345,7 +345,7 @@ func TestMailPatience(t *testing.T) {
 			g.SMTPTLS = "tls"
 		}
 		began := time.Now()
-		if err := deliver(t.Context(), &g, "", mail{to: []string{"x@y"}}); err == nil {
+		if _, err := deliver(t.Context(), &g, "", mail{to: []string{"x@y"}}); err == nil {
 			t.Errorf("%s: delivered", name)
 		}
 		if d := time.Since(began); d > 5*time.Second {

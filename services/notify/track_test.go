@@ -353,3 +353,48 @@ func TestTrackFileWithoutAny(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
+
+// A file whose folder is not there is looked for each second; that is no news
+// each time, and its state says which folder it is.
+func TestTrackFileWithoutFolder(t *testing.T) {
+	// Not below /tmp, where folders are made as they are needed.
+	dir, err := os.MkdirTemp("/var/tmp", "notify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	news := make(chan struct{}, 1000)
+	s := &trackFiles{user: &scriptUser{}, log: discard(), did: func() { news <- struct{}{} }, now: time.Now, tell: func(string, int, int) {}}
+	missing := filepath.Join(dir, "none", "drain")
+	bad := filepath.Join(dir, "bad")
+	write(bad, "99999999999\n")
+	s.apply(t.Context(), []model.TrackFile{{Name: "drain", Path: missing}, {Name: "bad", Path: bad}}, false)
+	defer s.stop()
+	if r := s.results(); !strings.Contains(r[0].Detail, filepath.Dir(missing)) || !strings.Contains(r[1].Detail, "out of range") {
+		t.Errorf("%+v", r)
+	}
+	for len(news) > 0 {
+		<-news
+	}
+	for range 3 { // what poll does
+		s.mu.Lock()
+		s.rewatch(t.Context())
+		for _, f := range s.list {
+			s.read(f)
+		}
+		s.mu.Unlock()
+	}
+	if n := len(news); n != 0 {
+		t.Errorf("%d times news of nothing", n)
+	}
+	if err := os.Mkdir(filepath.Dir(missing), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	write(missing, "7\n")
+	await(t, "the number", func() bool { r := s.results(); return r[0].Value == 7 && r[0].Detail == "" })
+}

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -41,9 +42,10 @@ type trackFiles struct {
 }
 
 type trackFile struct {
-	conf model.TrackFile
-	path string // without links
-	res  status.FileResult
+	conf   model.TrackFile
+	path   string // without links
+	folder string // why its folder cannot be watched; empty: it is
+	res    status.FileResult
 }
 
 // fileLook is how often a file is looked for whose folder is not there.
@@ -160,8 +162,9 @@ func (s *trackFiles) rewatch(ctx context.Context) {
 				return err
 			})
 		})
+		f.folder = ""
 		if err != nil {
-			f.res.Detail = "folder " + dir + ": " + err.Error()
+			f.folder = "folder " + dir + ": " + err.Error()
 			continue
 		}
 		s.watch[int32(wd)] = dir
@@ -317,14 +320,16 @@ func (s *trackFiles) read(f *trackFile) {
 	value, detail := 0, ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		detail = "no such file"
+		detail = cmp.Or(f.folder, "no such file")
 	case err != nil:
 		detail = err.Error()
 	default:
 		var ok bool
 		if value, ok, err = number(text); err != nil {
-			f.res.Detail = fmt.Sprintf("%q: %v; the value before holds", oneLine(text, 40), err)
-			s.did()
+			if detail = fmt.Sprintf("%q: %v; the value before holds", oneLine(text, 40), err); f.res.Detail != detail {
+				f.res.Detail = detail
+				s.did()
+			}
 			return
 		} else if !ok {
 			detail = fmt.Sprintf("%q is no number", oneLine(text, 40))
