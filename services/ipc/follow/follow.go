@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"sync"
@@ -90,6 +91,8 @@ type Follower struct {
 	now      *held // what fn got last; nil: nothing yet
 	prepared *held // what prepare fetched and nobody has announced yet
 	expire   *time.Timer
+
+	senseless bool // the last answer of conf could not be decoded
 }
 
 // held is a configuration that a reader has.
@@ -129,6 +132,9 @@ func (f *Follower) Run(ctx context.Context, fn func(Update)) error {
 				fn(f.take(next))
 				return
 			}
+			if news.Token == "" {
+				return // what came will not become better
+			}
 			// conf went away between its word and our question, or moved on.
 			select {
 			case <-time.After(wait):
@@ -146,7 +152,9 @@ func (f *Follower) next(ctx context.Context, news status.ConfNews, raw []byte) (
 	f.mu.Unlock()
 	switch {
 	case news.Token == "": // somebody who publishes a status.Conf as it is
-		return f.made(decodeConf(raw, f.need))
+		h, err := f.made(decodeConf(raw, f.need))
+		f.decoded(err)
+		return h, err
 	case prepared != nil && prepared.token == news.Token:
 		h := *prepared
 		h.conf = news.Conf(h.conf.Config)
@@ -187,7 +195,23 @@ func (f *Follower) fetch(ctx context.Context, base *held, want string) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	return f.made(patched(base, b, f.need))
+	h, err := f.made(patched(base, b, f.need))
+	if err != nil && base != nil {
+		f.decoded(fmt.Errorf("%w; asking for the whole", err))
+		return f.fetch(ctx, nil, want) // it does not depend on what is here
+	}
+	f.decoded(err)
+	return h, err
+}
+
+// decoded logs that an answer of conf makes no sense, once until one does.
+func (f *Follower) decoded(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil && !f.senseless {
+		slog.Error(err.Error())
+	}
+	f.senseless = err != nil
 }
 
 // made adds what a follower that is not lean wants.

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +76,30 @@ func (p *place) start() {
 func (p *place) publish(c model.Config, token string) {
 	p.gen++
 	p.srv.Publish(p.book.Publish(status.Conf{Generation: p.gen, Config: c, Source: "commit", Author: "me", Text: "auth_pass pass"}, token))
+}
+
+// syncBuffer is a log.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *syncBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
 }
 
 // reader is a service that follows.
@@ -298,6 +324,74 @@ func TestConfRestarts(t *testing.T) {
 	p.publish(next, "")
 	if u := r.next(); u.All || u.Rest || !slices.Equal(u.Changed, []string{next.VirtualServers[2].Name}) || !reflect.DeepEqual(u.Conf.Config, next) {
 		t.Errorf("%+v", u)
+	}
+}
+
+// senseless is a conf whose patches, or all of whose answers, cannot be decoded.
+type senseless struct {
+	*follow.Published
+	always bool
+	asked  chan struct{} // told of each question
+}
+
+func (s senseless) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
+	s.asked <- struct{}{}
+	if s.always || q.Get("have") != "" {
+		return []byte("{}\nno patch"), nil
+	}
+	return s.Published.Patch(peer, q)
+}
+
+// TestSenselessPatch: a reader that cannot make sense of a patch says so once
+// and asks for the whole, at a prepare as well.
+func TestSenselessPatch(t *testing.T) {
+	var said syncBuffer
+	was := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
+	t.Cleanup(func() { slog.SetDefault(was) })
+	p := newPlace(t)
+	r := p.read(follow.Whole)
+	p.publish(config(5), "")
+	r.next()
+	asked := make(chan struct{}, 1000)
+	publish := func(c model.Config, token string, always bool) {
+		p.gen++
+		p.srv.Publish(senseless{p.book.Publish(status.Conf{Generation: p.gen, Config: c}, token), always, asked})
+	}
+	next := config(5)
+	next.VirtualServers[2] = server(2, 4)
+	publish(next, "", false)
+	if u := r.next(); u.All || !slices.Equal(u.Changed, []string{next.VirtualServers[2].Name}) || !reflect.DeepEqual(u.Conf.Config, next) {
+		t.Errorf("%+v", u)
+	}
+	if n := strings.Count(said.String(), "asking for the whole"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, said.String())
+	}
+	token, _ := p.book.Draft(config(6))
+	prepare := r.f.Prepare(func(_ context.Context, u follow.Update) error {
+		if u.Servers != 6 || len(u.Changed) != 2 {
+			t.Errorf("prepared %+v", u)
+		}
+		return nil
+	})
+	if _, err := prepare(t.Context(), ipc.Peer{}, []byte(`{"generation":9,"token":"`+token+`"}`)); err != nil {
+		t.Error(err)
+	}
+	// Nothing makes sense: that is said once, and it is over when conf is mended.
+	said.Reset()
+	for len(asked) > 0 {
+		<-asked
+	}
+	publish(config(7), "", true)
+	for range 6 {
+		<-asked
+	}
+	publish(config(8), "", false)
+	if u := r.next(); u.Servers != 8 {
+		t.Errorf("%d virtual servers", u.Servers)
+	}
+	if n := strings.Count(said.String(), "level=ERROR"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, said.String())
 	}
 }
 
