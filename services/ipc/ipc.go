@@ -68,6 +68,7 @@ type Server struct {
 	state   any // latest, marshalled only when somebody asks
 	gen     uint64
 	cache   []byte        // State of gen in JSON, nil: not marshalled yet
+	seen    any           // of a Reserved state, whose JSON cache is
 	changed chan struct{} // closed at the next Publish
 	verbs   map[string]verb
 }
@@ -104,12 +105,16 @@ type Patcher interface {
 	Patch(peer Peer, query url.Values) ([]byte, error)
 }
 
+// Reserved is a state of which not everybody may see all. For is what a caller
+// gets in its place: the state itself, or a pointer to what is left of it.
+type Reserved interface{ For(peer Peer) any }
+
 // Publish makes state the service's state. It never blocks on a reader. The
 // value must not be changed afterwards: it is marshalled later.
 func (s *Server) Publish(state any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.cache = state, nil
+	s.state, s.cache, s.seen = state, nil, nil
 	s.gen++
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -126,12 +131,25 @@ func (s *Server) Handle(name string, fn VerbFunc, allow ...uint32) {
 // AnyUID lets every caller use a verb.
 const AnyUID = ^uint32(0)
 
+// of is the state as a caller may see it. Called with mu held.
+func (s *Server) of(peer Peer) any {
+	if r, ok := s.state.(Reserved); ok {
+		return r.For(peer)
+	}
+	return s.state
+}
+
 // snapshot is the state in JSON and its generation.
-func (s *Server) snapshot() (raw []byte, gen uint64, changed <-chan struct{}, err error) {
+func (s *Server) snapshot(peer Peer) (raw []byte, gen uint64, changed <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	state := s.state
+	if r, ok := state.(Reserved); ok {
+		if state = r.For(peer); state != s.seen {
+			s.seen, s.cache = state, nil
+		}
+	}
 	if s.cache == nil {
-		state := s.state
 		if l, ok := state.(Lazy); ok {
 			state = l.State()
 		}
@@ -145,13 +163,13 @@ func (s *Server) snapshot() (raw []byte, gen uint64, changed <-chan struct{}, er
 }
 
 // summary is the summary of the state in JSON; the whole state when it has none.
-func (s *Server) summary() (raw []byte, gen uint64, changed <-chan struct{}, err error) {
+func (s *Server) summary(peer Peer) (raw []byte, gen uint64, changed <-chan struct{}, err error) {
 	s.mu.Lock()
-	sum, ok := s.state.(Summarizer)
+	sum, ok := s.of(peer).(Summarizer)
 	gen, changed = s.gen, s.changed
 	s.mu.Unlock()
 	if !ok {
-		return s.snapshot()
+		return s.snapshot(peer)
 	}
 	raw, err = json.Marshal(sum.Summary())
 	if err != nil {
@@ -162,13 +180,13 @@ func (s *Server) summary() (raw []byte, gen uint64, changed <-chan struct{}, err
 
 // brief is the summary of the state, as of Briefer, in JSON; as of Summarizer
 // when it has none.
-func (s *Server) brief(after uint64) (raw []byte, last, gen uint64, changed <-chan struct{}, err error) {
+func (s *Server) brief(peer Peer, after uint64) (raw []byte, last, gen uint64, changed <-chan struct{}, err error) {
 	s.mu.Lock()
-	b, ok := s.state.(Briefer)
+	b, ok := s.of(peer).(Briefer)
 	gen, changed = s.gen, s.changed
 	s.mu.Unlock()
 	if !ok {
-		raw, gen, changed, err = s.summary()
+		raw, gen, changed, err = s.summary(peer)
 		return raw, 0, gen, changed, err
 	}
 	sum, last := b.Brief(after)
@@ -250,7 +268,11 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	watch := q.Has("watch")
 	small := q.Has("summary") || q.Has("brief")
-	read := s.snapshot
+	peer, ok := r.Context().Value(peerKey{}).(Peer)
+	if !ok {
+		peer.UID = AnyUID // nobody
+	}
+	read := func() ([]byte, uint64, <-chan struct{}, error) { return s.snapshot(peer) }
 	switch after := ^uint64(0); {
 	case q.Has("brief"):
 		tail := q.Has("tail")
@@ -258,14 +280,14 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 			after = 0
 		}
 		read = func() ([]byte, uint64, <-chan struct{}, error) {
-			raw, last, gen, changed, err := s.brief(after)
+			raw, last, gen, changed, err := s.brief(peer, after)
 			if tail {
 				after = max(after, last)
 			}
 			return raw, gen, changed, err
 		}
 	case small:
-		read = s.summary
+		read = func() ([]byte, uint64, <-chan struct{}, error) { return s.summary(peer) }
 	}
 	rc := http.NewResponseController(w)
 	var told []byte

@@ -28,10 +28,11 @@ type Book struct {
 
 // page is one configuration.
 type page struct {
-	token  string
-	config *model.Config
-	draft  bool // not published
-	news   status.ConfNews
+	token    string
+	config   *model.Config
+	draft    bool            // not published
+	news     status.ConfNews // without problems
+	problems []model.Problem
 
 	mu     sync.Mutex
 	bodies map[question]*body // of answers that were given: many ask the same
@@ -73,6 +74,19 @@ func (b *Book) Draft(c model.Config) (token string, shared model.Config) {
 type Published struct {
 	book *Book
 	page *page
+	news status.ConfNews
+	// others is the same for those who have no use for problems; nil: it is for
+	// them itself.
+	others *Published
+}
+
+// For implements ipc.Reserved: problems may quote what the text says, so they
+// are for those who show them.
+func (p *Published) For(peer ipc.Peer) any {
+	if p.others == nil || concerned(peer.UID, uint32(os.Getuid())) {
+		return p
+	}
+	return p.others
 }
 
 // Publish enters a configuration that runs from now on. token is the one of its
@@ -89,8 +103,13 @@ func (b *Book) Publish(c status.Conf, token string) *Published {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bodies = nil // those who were asked about the draft have it now
-	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time, Problems: c.Problems}
-	return &Published{b, p}
+	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time}
+	published := &Published{book: b, page: p, news: p.news}
+	if p.problems = c.Problems; len(c.Problems) > 0 {
+		published.news.Problems = c.Problems
+		published.others = &Published{book: b, page: p, news: p.news}
+	}
+	return published
 }
 
 func (b *Book) find(token string) *page {
@@ -147,10 +166,10 @@ func share(old, next *model.Config) *delta {
 }
 
 // State is the whole, without secrets, for whoever asks for that.
-func (p *Published) State() any { return p.page.news.Conf(redact(*p.page.config, noSecrets)) }
+func (p *Published) State() any { return p.news.Conf(redact(*p.page.config, noSecrets)) }
 
 // Summary announces the configuration.
-func (p *Published) Summary() any { return p.page.news }
+func (p *Published) Summary() any { return p.news }
 
 // Patch implements ipc.Patcher.
 func (p *Published) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
@@ -171,11 +190,12 @@ func (p *Published) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
 	if q.Get("form") == form {
 		ask.form = form
 	}
-	return want.patch(base, ask, due(peer.UID, uint32(os.Getuid())))
+	return want.patch(base, ask, peer.UID, uint32(os.Getuid()))
 }
 
-// patch is the answer to a reader that has base; nil: nothing that is known.
-func (p *page) patch(base *page, ask question, may secrets) ([]byte, error) {
+// patch is the answer to a user that has base; nil: nothing that is known. own
+// is the user that conf runs as.
+func (p *page) patch(base *page, ask question, uid, own uint32) ([]byte, error) {
 	if base != nil {
 		ask.have = base.token
 	}
@@ -183,8 +203,11 @@ func (p *page) patch(base *page, ask question, may secrets) ([]byte, error) {
 	defer p.mu.Unlock()
 	h := header{ConfNews: p.news, Base: ask.have, Need: ask.need, Form: ask.form, Servers: len(p.config.VirtualServers)}
 	h.Token = p.token
+	if concerned(uid, own) {
+		h.Problems = p.problems
+	}
 	if base == nil || !sameRest(base.config, p.config) {
-		rest := redact(*p.config, may)
+		rest := redact(*p.config, due(uid, own))
 		rest.VirtualServers = nil
 		h.Rest = &rest
 	}

@@ -38,6 +38,11 @@ func due(uid, own uint32) secrets {
 	return noSecrets
 }
 
+// concerned are the users who show problems to people.
+func concerned(uid, own uint32) bool {
+	return uid == ipc.UIDRoot || uid == own || uid == ipc.UIDConsole
+}
+
 // withheld stands where a secret is: that there is one is no secret.
 var withheld = []byte{0}
 

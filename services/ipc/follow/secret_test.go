@@ -72,3 +72,24 @@ func TestSecretsGoWhereTheyAreDue(t *testing.T) {
 		t.Error("the configuration itself was changed")
 	}
 }
+
+// TestProblemsAreForThoseWhoShowThem, in the state, its summary and a patch.
+func TestProblemsAreForThoseWhoShowThem(t *testing.T) {
+	book := NewBook()
+	p := book.Publish(status.Conf{Generation: 1, Problems: []model.Problem{{Text: "QUOTED"}}}, "")
+	for uid, want := range map[uint32]bool{ipc.UIDConsole: true, ipc.UIDRoot: true, ipc.UIDHealth: false, ipc.UIDSNMP: false, ipc.UIDScript: false, ipc.AnyUID: false} {
+		peer := ipc.Peer{UID: uid}
+		state := p.For(peer)
+		patch, err := p.Patch(peer, url.Values{"need": {"head"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, _ := json.Marshal(state.(ipc.Lazy).State())
+		summary, _ := json.Marshal(state.(ipc.Summarizer).Summary())
+		for what, b := range map[string][]byte{"state": whole, "summary": summary, "patch": patch} {
+			if got := strings.Contains(string(b), "QUOTED"); got != want {
+				t.Errorf("user %d: problems in the %s: %v, want %v", uid, what, got, want)
+			}
+		}
+	}
+}
