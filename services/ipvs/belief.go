@@ -99,7 +99,7 @@ func NoBeliefs(p *Plan) *Beliefs {
 	for i, v := range p.Virtual {
 		all[i].real, real = real[:len(v.Real):len(v.Real)], real[len(v.Real):]
 		for j := range all[i].real {
-			all[i].real[j].weight = -1
+			all[i].real[j] = v.Real[j].unheard()
 		}
 		b.virtual[i] = &all[i]
 	}
@@ -138,7 +138,17 @@ func (b *Beliefs) Carry(from, to *Plan) *Beliefs {
 func unknownServer(v *Virtual) *virtualBelief {
 	b := &virtualBelief{real: make([]realBelief, len(v.Real))}
 	for j := range b.real {
-		b.real[j].weight = -1
+		b.real[j] = v.Real[j].unheard()
+	}
+	return b
+}
+
+// unheard is the belief about a real server that nobody has spoken of. What
+// health will say of one without checks is known.
+func (r *Real) unheard() realBelief {
+	b := realBelief{weight: -1}
+	if !r.Checked {
+		b.alive = yes
 	}
 	return b
 }
@@ -348,7 +358,7 @@ func (b *virtualBelief) hear(v *Virtual, hv *VirtualHealth, trust bool) (_ *virt
 		}
 	}
 	quorum := unknown // counted from the real servers by quorumUp
-	if agreed {
+	if agreed && v.Sorry != nil { // nobody else asks
 		quorum = truthOf(hv.QuorumUp)
 	}
 	if quorum != b.quorum {

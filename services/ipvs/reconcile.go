@@ -459,12 +459,14 @@ func (r *reconciler) work(ids []model.ServiceID, rest bool) {
 	// What fails from here on is in doubt again.
 	if ids == nil {
 		r.all = !r.settled
-		clear(r.dirty)
-		clear(r.doubt)
+		r.dirty, r.doubt = map[model.ServiceID]bool{}, map[model.ServiceID]bool{}
 	} else {
 		for _, id := range ids {
 			delete(r.dirty, id)
 			delete(r.doubt, id)
+		}
+		if len(ids) > maxLooks { // a map keeps the room of all that it ever held, and is slow to go over
+			r.dirty, r.doubt = trimmed(r.dirty), trimmed(r.doubt)
 		}
 	}
 	if rest {
@@ -474,6 +476,13 @@ func (r *reconciler) work(ids []model.ServiceID, rest bool) {
 		r.apply(ops, repairs)
 	}
 	r.applied = r.config
+}
+
+// trimmed is a copy of a set with no more room than it needs.
+func trimmed(m map[model.ServiceID]bool) map[model.ServiceID]bool {
+	out := make(map[model.ServiceID]bool, len(m))
+	maps.Copy(out, m)
+	return out
 }
 
 // part is the table of the services ids, which are sorted.

@@ -49,7 +49,11 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 
 	conf := follow.New(env.Dir.Client("conf"), follow.Whole).Lean()
 	plans := &plans{}
-	l.srv.Handle("prepare", conf.Prepare(plans.prepare), ipc.UIDConf)
+	in := newInbox()
+	l.srv.Handle("prepare", conf.Prepare(func(ctx context.Context, u follow.Update) error {
+		in.put(func(m *mail) { m.asked = len(u.List) })
+		return plans.prepare(ctx, u)
+	}), ipc.UIDConf)
 	l.srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		return connections(ctx, connTab, body)
 	}, ipc.UIDConsole)
@@ -65,7 +69,6 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	wg.Go(func() { serve <- l.srv.Serve(ctx, env.Listener) })
 	wg.Go(func() { l.sweep.read(reader) })
 
-	in := newInbox()
 	wg.Go(func() {
 		conf.Run(ctx, func(u follow.Update) {
 			p := plans.next(&u)
@@ -111,7 +114,7 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 		}
 		l.sweep.turn(l.r, time.Now())
 		if len(l.sweep.ids) > 0 && !l.sweep.busy {
-			pace.Reset(max(0, time.Until(l.sweep.next)))
+			pace.Reset(max(0, time.Until(l.sweep.due())))
 		}
 		env.Progress()
 	}
@@ -166,6 +169,10 @@ func (l *loop) tick() {
 
 // mail takes in what the other services say.
 func (l *loop) mail(m mail) {
+	if m.plan != nil {
+		m.asked = max(m.asked, len(m.plan.Virtual))
+	}
+	l.sweep.hold(time.Now(), m.asked)
 	act := m.stirred && len(l.r.failed) > 0
 	if act {
 		l.r.due(true)
@@ -187,6 +194,7 @@ func (l *loop) mail(m mail) {
 	l.r.event()
 	l.publish()
 	l.save()
+	l.sweep.hold(time.Now(), m.asked) // the programming itself may have taken long
 	if l.r.ops-ops > manyOps {
 		l.untidy = time.Now().Add(tidyAfter)
 	}
@@ -311,6 +319,7 @@ type mail struct {
 	// with health set: all.
 	news    map[string]bool
 	stirred bool // addresses or interfaces changed
+	asked   int  // virtual servers of a configuration that conf asks about, or announced
 }
 
 // hear adds an update, after which h is known.

@@ -158,6 +158,34 @@ type sweeper struct {
 	busy   bool
 	start  time.Time
 	next   time.Time // when to go on
+	quiet  time.Time // not before
+}
+
+// calm is how long a large table is not swept after a configuration came, or
+// was asked about: the first reading of a sweep is the list of all services, a
+// tenth of a second for ten thousand, and who commits waits for us.
+const calm = 5 * time.Second
+
+// hold puts a sweep off, but none longer than maxPeriod after the one before.
+func (s *sweeper) hold(now time.Time, services int) {
+	if services <= largeTable {
+		return
+	}
+	if s.start.IsZero() {
+		s.start = now
+	}
+	s.quiet = now.Add(calm)
+	if last := s.start.Add(maxPeriod); s.quiet.After(last) {
+		s.quiet = last
+	}
+}
+
+// due is when to go on.
+func (s *sweeper) due() time.Time {
+	if s.quiet.After(s.next) {
+		return s.quiet
+	}
+	return s.next
 }
 
 func newSweeper() *sweeper {
@@ -174,7 +202,7 @@ func (s *sweeper) read(k Kernel) {
 
 // turn goes on with the sweep, or begins one, when it is time.
 func (s *sweeper) turn(r *reconciler, now time.Time) {
-	if s.busy || now.Before(s.next) || r.lost || !r.settled || r.plan == nil {
+	if s.busy || now.Before(s.due()) || r.lost || !r.settled || r.plan == nil {
 		return
 	}
 	s.busy = true

@@ -188,3 +188,27 @@ func TestConnectionLost(t *testing.T) {
 		t.Errorf("problem %q, %d dumps, %d repairs, %+v", w.r.problem(), w.k.dumps-dumps, w.r.repairs, w.k.state.Services[0].Dests)
 	}
 }
+
+// TestHold: a commit of a large table is not disturbed by the sweep, and many of
+// them do not put it off for ever.
+func TestHold(t *testing.T) {
+	start := time.Now()
+	s := newSweeper()
+	s.next = start
+	if s.hold(start, largeTable); !s.due().Equal(start) {
+		t.Error("a small table is not swept")
+	}
+	if s.hold(start, largeTable+1); !s.due().Equal(start.Add(calm)) {
+		t.Errorf("swept %v after a commit", s.due().Sub(start))
+	}
+	for d := time.Duration(0); d < 2*maxPeriod; d += time.Second {
+		s.hold(start.Add(d), largeTable+1)
+	}
+	if !s.due().Equal(start.Add(maxPeriod)) {
+		t.Errorf("put off for %v", s.due().Sub(start))
+	}
+	s.next = start.Add(2 * maxPeriod)
+	if !s.due().Equal(s.next) {
+		t.Error("the pace of the sweep is not kept")
+	}
+}
