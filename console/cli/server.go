@@ -77,7 +77,10 @@ func order(action string) func(context.Context, *call) (string, error) {
 }
 
 func showOrders(ctx context.Context, c *call) (string, error) {
-	var st status.IPVSNews
+	var st struct { // the little of status.IPVS that is asked for
+		Orders []status.Order `json:"orders"`
+		Asleep []status.Order `json:"asleep"`
+	}
 	if err := c.state(ctx, "ipvs", &st); err != nil {
 		return "", err
 	}
@@ -87,7 +90,7 @@ func showOrders(ctx context.Context, c *call) (string, error) {
 		}
 		return indented(st.Orders)
 	}
-	return show.Orders(st.Orders, c.s.now()), nil
+	return show.Orders(st.Orders, st.Asleep, c.s.now()), nil
 }
 
 func showScripts(ctx context.Context, c *call) (string, error) { return c.notify(ctx, show.Scripts) }

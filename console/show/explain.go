@@ -250,11 +250,23 @@ func probed(c status.CheckHealth, now time.Time) string {
 	return Age(c.Last, now) + " ago"
 }
 
-// Orders renders what the operator told about real servers.
-func Orders(list []status.Order, now time.Time) string {
+// Orders renders what the operator told about real servers. Those that sleep
+// are about real servers that are not in the configuration now.
+func Orders(list, asleep []status.Order, now time.Time) string {
+	var b strings.Builder
 	if len(list) == 0 {
-		return "no orders: every real server is as configured\n"
+		b.WriteString("no orders: every real server is as configured\n")
+	} else {
+		orders(&b, list, now)
 	}
+	if len(asleep) > 0 {
+		b.WriteString("\nasleep, not in the configuration now (\"enable SERVER\" takes one back):\n")
+		orders(&b, asleep, now)
+	}
+	return b.String()
+}
+
+func orders(b *strings.Builder, list []status.Order, now time.Time) {
 	rows := [][]string{{"Real server", "Order", "Since", "By", "Virtual server"}}
 	for _, o := range list {
 		what := o.Action
@@ -263,9 +275,7 @@ func Orders(list []status.Order, now time.Time) string {
 		}
 		rows = append(rows, []string{addrPort(o.Addr, o.Port), what, Age(o.Since, now), orNobody(o.By), printable.Line(o.VirtualServer)})
 	}
-	var b strings.Builder
-	table(&b, "", rows)
-	return b.String()
+	table(b, "", rows)
 }
 
 // Ordered renders what became of an order: the destinations that it touched.

@@ -357,7 +357,7 @@ func (b *virtualBelief) hear(v *Virtual, hv *VirtualHealth, trust bool) (_ *virt
 			change().real[k] = said
 		}
 	}
-	quorum := unknown // counted from the real servers by quorumUp
+	quorum := unknown             // counted from the real servers by quorumUp
 	if agreed && v.Sorry != nil { // nobody else asks
 		quorum = truthOf(hv.QuorumUp)
 	}

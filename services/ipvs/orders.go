@@ -31,8 +31,12 @@ var orderNames = [...]string{asConfigured: status.OrderEnable, orderDrain: statu
 
 // KeepOrders is how long an order about a real server that left the
 // configuration is remembered: a rollback, or the next commit, may bring it
-// back, and must not send clients to a machine that somebody works on.
+// back, and must not send clients to a machine that somebody works on. It is
+// time that this process ran: a box without a battery has no other.
 const KeepOrders = time.Hour
+
+// sleptStep is how exactly that time is kept over a restart.
+const sleptStep = 10 * time.Minute
 
 // Orders are the operator's orders. They outlive commits, restarts and reboots.
 type Orders struct {
@@ -48,7 +52,11 @@ type orderKey struct {
 
 type kept struct {
 	status.Order
-	Left time.Time `json:"left,omitzero"` // when its real server left the configuration; zero: it is there
+	Left  time.Time     `json:"left,omitzero"`  // when its real server left the configuration; zero: it is there
+	Slept time.Duration `json:"slept,omitzero"` // since then, as far as it was counted
+
+	counted time.Time     // until when; zero: this process has not begun to
+	written time.Duration // Slept as in the file
 }
 
 func (o *kept) key() orderKey {
@@ -137,6 +145,7 @@ func (o *Orders) decode(b []byte) error {
 			err = cmp.Or(err, bad)
 			continue
 		}
+		k.written = k.Slept
 		o.set(&k)
 	}
 	return err
@@ -158,6 +167,9 @@ func (o *Orders) save(dir string) error {
 		return fmt.Errorf("ipvs: orders of the operator are not kept over a restart: %w", err)
 	}
 	o.changed = false
+	for _, k := range o.list {
+		k.written = k.Slept
+	}
 	return nil
 }
 
@@ -196,11 +208,14 @@ func (o *Orders) sorted() []*kept {
 	return out
 }
 
-// status lists the orders in force.
-func (o *Orders) status() []status.Order {
+// status lists the orders in force, or those that sleep.
+func (o *Orders) status(asleep bool) []status.Order {
+	if len(o.list) == 0 {
+		return nil
+	}
 	var out []status.Order
 	for _, k := range o.sorted() {
-		if k.Left.IsZero() {
+		if k.Left.IsZero() != asleep {
 			out = append(out, k.Order)
 		}
 	}
@@ -223,13 +238,13 @@ func (r *reconciler) place() {
 		}
 		switch {
 		case j < 0 && k.Left.IsZero():
-			k.Left, r.orders.changed = now, true
+			k.Left, k.Slept, k.counted, r.orders.changed = now, 0, now, true
 			r.log.Warn(fmt.Sprintf("%s: the real server left the configuration; the order is forgotten if it does not come back within %s", k, KeepOrders))
 			continue
 		case j < 0:
 			continue
 		case !k.Left.IsZero():
-			k.Left, r.orders.changed = time.Time{}, true
+			k.Left, k.Slept, r.orders.changed = time.Time{}, 0, true
 			r.log.Warn(fmt.Sprintf("%s: the real server is in the configuration again, and the order in force", k))
 		}
 		vb := out.virtual[i].clone()
@@ -246,13 +261,43 @@ func (r *reconciler) place() {
 func (r *reconciler) forget() {
 	now := r.now()
 	for key, k := range r.orders.list {
-		// A clock that was set back must not keep one for ever.
-		if !k.Left.IsZero() && now.Sub(k.Left).Abs() >= KeepOrders {
+		if k.Left.IsZero() {
+			continue
+		}
+		// Not by the date: that is decades off until somebody tells this box the
+		// time. Between two looks the time that runs is counted.
+		if !k.counted.IsZero() {
+			k.Slept += max(0, now.Sub(k.counted))
+		}
+		k.counted = now
+		switch {
+		case k.Slept >= KeepOrders:
 			r.log.Warn(fmt.Sprintf("%s: forgotten, the real server is not in the configuration", k))
 			delete(r.orders.list, key)
 			r.orders.changed = true
+		case k.Slept-k.written >= sleptStep:
+			r.orders.changed = true
 		}
 	}
+}
+
+// takeBack drops the sleeping orders that q means, and tells whether there was
+// one.
+func (r *reconciler) takeBack(q status.ServerOrder) (any bool) {
+	addr := q.Addr.Unmap().WithZone("")
+	for _, k := range r.orders.sorted() {
+		if k.Left.IsZero() || k.Addr.Unmap().WithZone("") != addr || q.Port != 0 && k.Port != q.Port || q.VirtualServer != "" && k.VirtualServer != q.VirtualServer {
+			continue
+		}
+		by := ""
+		if q.By != "" {
+			by = " by " + q.By
+		}
+		r.log.Info(fmt.Sprintf("%s: taken back%s; the real server is not in the configuration now", k, by))
+		delete(r.orders.list, k.key())
+		r.orders.changed, any = true, true
+	}
+	return any
 }
 
 // order does what the operator told, in the kernel too, and returns how the
@@ -268,6 +313,9 @@ func (r *reconciler) order(q status.ServerOrder) ([]status.Dest, error) {
 		return nil, fmt.Errorf("ipvs: %w", err)
 	}
 	places, err := r.plan.servers(q)
+	if q.Action == status.OrderEnable && r.takeBack(q) && err != nil {
+		return []status.Dest{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

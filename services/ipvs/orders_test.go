@@ -261,6 +261,95 @@ func TestOrdersOutliveCommitsAndRestarts(t *testing.T) {
 	}
 }
 
+// TestSleepingOrders: an order about a real server that is not configured is
+// told, can be taken back, and is kept for an hour by a box that knows no date.
+func TestSleepingOrders(t *testing.T) {
+	dir := t.TempDir()
+	c := config(vs("10.0.0.1", nil, rs("10.0.1.1", 5), rs("10.0.1.2", 1)), vs("10.0.0.2", nil, rs("10.0.1.2", 1)))
+	less := config(vs("10.0.0.1", nil, rs("10.0.1.1", 5)))
+	w := orderedWorld(t, c)
+	asleep := func() (out []string) {
+		for _, o := range w.r.snapshot().head.Asleep {
+			out = append(out, o.VirtualServer+" "+o.Addr.String()+" "+o.Action)
+		}
+		return out
+	}
+	drain := func() {
+		t.Helper()
+		w.r.configure(w.r.config+1, c)
+		w.r.event()
+		if _, err := w.r.order(status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain, By: "ann"}); err != nil {
+			t.Fatal(err)
+		}
+		w.r.configure(w.r.config+1, less)
+		w.r.event()
+		if d := cmp.Diff([]string{"[10.0.0.1]:tcp:80 10.0.1.2 drain", "[10.0.0.2]:tcp:80 10.0.1.2 drain"}, asleep()); d != "" {
+			t.Errorf("asleep: %s", d)
+		}
+	}
+	drain()
+	if n := len(w.r.snapshot().head.Orders); n != 0 {
+		t.Errorf("%d orders in force", n)
+	}
+	enable := func(q status.ServerOrder) error {
+		q.Action, q.By = status.OrderEnable, "ann"
+		_, err := w.r.order(q)
+		return err
+	}
+	for _, q := range []status.ServerOrder{{Addr: ip("10.0.1.3")}, {Addr: ip("10.0.1.2"), Port: 81}, {Addr: ip("10.0.1.2"), VirtualServer: "[10.0.0.3]:tcp:80"}} {
+		if err := enable(q); err == nil || len(asleep()) != 2 {
+			t.Errorf("%+v: %v, asleep: %v", q, err, asleep())
+		}
+	}
+	if err := enable(status.ServerOrder{Addr: ip("10.0.1.2"), Port: 80, VirtualServer: "[10.0.0.2]:tcp:80"}); err != nil || len(asleep()) != 1 {
+		t.Errorf("%v, asleep: %v", err, asleep())
+	}
+	if err := enable(status.ServerOrder{Addr: ip("10.0.1.2")}); err != nil || len(asleep()) != 0 {
+		t.Errorf("%v, asleep: %v", err, asleep())
+	}
+	// Only what is there is an error to any other action, as ever.
+	if _, err := w.r.order(status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain}); err == nil {
+		t.Error("an order about a real server that is nowhere")
+	}
+	w.r.configure(w.r.config+1, c)
+	w.r.event()
+	if n := len(w.r.snapshot().head.Orders); n != 0 {
+		t.Errorf("what was taken back is in force again: %d", n)
+	}
+
+	// The battery is empty: after a reboot it is 1970.
+	drain()
+	if w.clock = w.clock.Add(KeepOrders / 2); len(asleep()) != 2 {
+		t.Fatal(asleep())
+	}
+	w.sweep()
+	if err := w.r.orders.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.clock = time.Unix(100, 0)
+	w.restart()
+	orders, err := LoadOrders(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.r.orders = orders
+	w.r.configure(9, less)
+	w.full()
+	w.r.hear(health(9, less))
+	w.sweep()
+	if n := len(asleep()); n != 2 {
+		t.Fatalf("%d orders sleep after the reboot", n)
+	}
+	w.clock = w.clock.Add(KeepOrders/2 - time.Minute)
+	if w.sweep(); len(asleep()) != 2 {
+		t.Error("forgotten before the hour is over")
+	}
+	w.clock = w.clock.Add(time.Minute)
+	if w.sweep(); len(asleep()) != 0 {
+		t.Error("kept for longer than an hour of this box's own time")
+	}
+}
+
 func TestDamagedOrders(t *testing.T) {
 	good := `{"virtualServer":"[10.0.0.1]:tcp:80","addr":"10.0.1.1","port":80,"action":"drain","since":"2026-01-02T03:04:05Z"}`
 	for name, test := range map[string]struct {

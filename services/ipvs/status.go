@@ -31,7 +31,7 @@ func (r *reconciler) snapshot() *snapshot {
 		Applied: status.Applied{Config: config, Error: r.problem()},
 		Passes:  r.passes, Ops: r.ops, Repairs: r.repairs,
 		LastPass: r.lastPass, LastOps: r.lastOps, LastRepair: r.lastRepair, Repaired: r.repaired,
-		Orders: r.orders.status(), Transitions: r.ring,
+		Orders: r.orders.status(false), Asleep: r.orders.status(true), Transitions: r.ring,
 	}}
 }
 
