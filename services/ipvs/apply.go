@@ -110,7 +110,8 @@ func (s *State) after(done []Op) *State {
 	}
 	out := *s
 	var at *ServiceState // of the last operation
-	mine := map[model.ServiceID]*ServiceState{}
+	var touched []*ServiceState
+	var mine map[model.ServiceID]*ServiceState // of touched, once they come in no order any more
 	gone := map[model.ServiceID]bool{}
 	for i := range done {
 		o := &done[i]
@@ -119,13 +120,24 @@ func (s *State) after(done []Op) *State {
 		}
 		id := o.Service.ID
 		if at == nil || at.ID != id {
+			if mine == nil && at != nil && ipvsnl.CompareID(at.ID, id) > 0 {
+				mine = make(map[model.ServiceID]*ServiceState, len(touched))
+				for _, h := range touched {
+					mine[h.ID] = h
+				}
+			}
 			if at = mine[id]; at == nil {
 				at = &ServiceState{}
 				if h := s.find(id); h != nil {
 					at.ServiceState, at.Dests = h.ServiceState, slices.Clone(h.Dests)
+				} else {
+					at.Dests = make([]ipvsnl.DestState, 0, additions(done[i:]))
 				}
 				at.ID = id
-				mine[id] = at
+				touched = append(touched, at)
+				if mine != nil {
+					mine[id] = at
+				}
 			}
 		}
 		j, found := slices.BinarySearchFunc(at.Dests, o.Dest, func(d ipvsnl.DestState, k ipvsnl.Dest) int { return ipvsnl.CompareDest(d.Dest, k) })
@@ -148,19 +160,32 @@ func (s *State) after(done []Op) *State {
 			}
 		}
 	}
-	fresh := make([]*ServiceState, 0, len(mine))
+	fresh := make([]*ServiceState, 0, len(touched))
 	var cut []int
-	for id, h := range mine {
-		if !gone[id] {
+	for _, h := range touched {
+		if len(gone) == 0 || !gone[h.ID] {
 			fresh = append(fresh, h)
 		}
-		if i, ok := s.place(id); ok {
+		if i, ok := s.place(h.ID); ok {
 			cut = append(cut, i)
 		}
 	}
 	sortServices(fresh)
 	out.Services = spliced(s.Services, cut, fresh, compareServices)
 	return &out
+}
+
+// additions counts the destinations that the first operations add to the
+// service of the first.
+func additions(ops []Op) (n int) {
+	for i := range ops {
+		if o := &ops[i]; o.Service.ID != ops[0].Service.ID || o.Verb > ipvsnl.DelDest {
+			break
+		} else if o.Verb == ipvsnl.AddDest {
+			n++
+		}
+	}
+	return n
 }
 
 // sendSize is how many operations are handed to the kernel's edge at one time.

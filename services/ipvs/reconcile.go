@@ -316,6 +316,14 @@ func (r *reconciler) event() {
 		r.applied = r.config
 		return
 	}
+	if len(r.have.Services) == 0 && len(r.doubt) == 0 && len(r.dirty) > maxLooks {
+		// The first configuration of a large box: all of it is new, and there is
+		// nothing that would have to be looked at.
+		if r.readRest() {
+			r.work(nil, true)
+		}
+		return
+	}
 	ids := slices.AppendSeq(make([]model.ServiceID, 0, len(r.dirty)+len(r.doubt)), maps.Keys(r.dirty))
 	for id := range r.doubt {
 		if !r.dirty[id] {

@@ -110,7 +110,11 @@ type reader struct {
 }
 
 func (p *place) read(need follow.Need) *reader {
-	r := &reader{p.t, follow.New(p.dir.Client("conf"), need), make(chan follow.Update, 100)}
+	return p.with(follow.New(p.dir.Client("conf"), need))
+}
+
+func (p *place) with(f *follow.Follower) *reader {
+	r := &reader{p.t, f, make(chan follow.Update, 100)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); r.f.Run(ctx, func(u follow.Update) { r.updates <- u }) }()
@@ -307,6 +311,49 @@ func TestPreparedIsApplied(t *testing.T) {
 	}
 	if _, err := prepare(t.Context(), ipc.Peer{}, []byte(`{"generation":9,"token":"x.1"}`)); err == nil || !strings.Contains(err.Error(), "no longer has") {
 		t.Errorf("a token that nobody knows: %v", err)
+	}
+}
+
+// TestLean: a lean follower gets each virtual server that did not change as the
+// very same value, wherever it stands now.
+func TestLean(t *testing.T) {
+	p := newPlace(t)
+	r := p.with(follow.New(p.dir.Client("conf"), follow.Whole).Lean())
+	c := config(20)
+	p.publish(c, "")
+	first := r.next()
+	next := config(20)
+	next.VirtualServers[7] = server(7, 9)
+	next.VirtualServers[2], next.VirtualServers[3] = next.VirtualServers[3], next.VirtualServers[2]
+	p.publish(next, "")
+	second := r.next()
+	if !first.All || !slices.Equal(second.Changed, []string{next.VirtualServers[7].Name}) || !second.Rest {
+		t.Errorf("all %v, changed %v, rest %v", first.All, second.Changed, second.Rest)
+	}
+	for _, u := range []struct {
+		follow.Update
+		want model.Config
+	}{{first, c}, {second, next}} {
+		if len(u.Conf.Config.VirtualServers) != 0 || len(u.List) != len(u.want.VirtualServers) {
+			t.Fatalf("%d virtual servers copied, %d listed", len(u.Conf.Config.VirtualServers), len(u.List))
+		}
+		for i, v := range u.List {
+			if !reflect.DeepEqual(*v, u.want.VirtualServers[i]) {
+				t.Errorf("%d: %+v, want %+v", i, *v, u.want.VirtualServers[i])
+			}
+		}
+	}
+	for i, v := range second.List {
+		was := first.List[i]
+		switch i {
+		case 2:
+			was = first.List[3]
+		case 3:
+			was = first.List[2]
+		}
+		if same := v == was; same != (i != 7) {
+			t.Errorf("%d: the same value: %v", i, same)
+		}
 	}
 }
 
