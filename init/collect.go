@@ -18,9 +18,10 @@ import (
 const (
 	largeHeap = 16 * mib
 	largeGC   = 300
-	// growingHeap is the live heap from which on growth counts; the pace of a
-	// growing one lets it become largeHeap and more before the next look.
+	// growingHeap is the live heap from which on growth counts, and growingRoom
+	// what may be allocated then before the next collection, or the next look.
 	growingHeap = 3 * mib
+	growingRoom = 32 * mib
 	heapLook    = 2 * time.Second
 )
 
@@ -72,7 +73,7 @@ func (c *collector) look(done bool) {
 	want := pace(live, c.small)
 	if done {
 		if grows(c.live, live) {
-			want = largeGC
+			want = max(largeGC, int(growingRoom*100/live))
 		}
 		c.live = live
 	}

@@ -2,9 +2,11 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
+	"ballast/services/ipc/status"
+	"ballast/services/ipc/verdicts"
 )
 
 // BenchmarkTCP compares a TCP_CHECK in the epoll loop with the same check as a
@@ -137,4 +141,67 @@ func acceptor(b *testing.B) uint16 {
 	}()
 	b.Cleanup(func() { unix.Shutdown(fd, unix.SHUT_RDWR); <-done; unix.Close(fd) })
 	return uint16(sa.(*unix.SockaddrInet4).Port)
+}
+
+// BenchmarkTable is a configuration of 10,000 virtual servers with 2 real
+// servers each, without checks: taken for the first time, with one weight
+// changed, and with one order of the operator, up to the published state.
+func BenchmarkTable(b *testing.B) {
+	list := make([]*model.VirtualServer, 10000)
+	for i := range list {
+		a := netip.AddrFrom4([4]byte{10, 100, byte(i >> 8), byte(i)})
+		v := &model.VirtualServer{Name: fmt.Sprintf("[%s]:tcp:80", a), Services: []model.ServiceID{{Addr: a, Port: 80, Protocol: model.TCP}}, Quorum: 1}
+		for j := range 2 {
+			real := netip.AddrFrom4([4]byte{10, byte(1 + j), byte(i >> 8), byte(i)})
+			v.Real = append(v.Real, model.RealServer{Addr: real, Port: 80, ConfPort: 80, Weight: 1})
+		}
+		list[i] = v
+	}
+	start := func() (*world, *verdicts.Book) {
+		w, book := newWorld(), verdicts.NewBook()
+		w.told = func(status.Transition) {}
+		w.apply(&model.Global{}, list, t0)
+		h := w.state(status.Applied{Config: 1})
+		book.Enter(&h)
+		return w, book
+	}
+	b.Run("load", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			start()
+		}
+	})
+	b.Run("one weight", func(b *testing.B) {
+		w, book := start()
+		b.ReportAllocs()
+		n := 1
+		for b.Loop() {
+			n++
+			next := slices.Clone(list)
+			v := *list[4711]
+			v.Real = slices.Clone(v.Real)
+			v.Real[0].Weight = n
+			next[4711] = &v
+			w.apply(&model.Global{}, next, t0)
+			h := w.state(status.Applied{Config: uint64(n)})
+			book.Enter(&h)
+			if got := h.Servers[4711].Weight; got != n+1 {
+				b.Fatalf("weight %d, want %d", got, n+1)
+			}
+		}
+	})
+	b.Run("one order", func(b *testing.B) {
+		w, book := start()
+		b.ReportAllocs()
+		n := 1
+		for b.Loop() {
+			n++
+			w.order([]status.Order{{VirtualServer: list[4711].Name, Addr: list[4711].Real[0].Addr, Port: 80, Action: status.OrderWeight, Weight: n}}, t0)
+			h := w.state(status.Applied{Config: 1})
+			book.Enter(&h)
+			if got := h.Servers[4711].Weight; got != n+1 {
+				b.Fatalf("weight %d, want %d", got, n+1)
+			}
+		}
+	})
 }

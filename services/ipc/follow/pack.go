@@ -38,6 +38,31 @@ type input struct {
 	b       []byte
 	err     error
 	strings map[string]string // short words come again and again
+	rooms   []slice           // by codec of a list: memory for the next ones
+}
+
+// roomSize is how much memory lists are cut from. It stays as long as one of
+// them does.
+const roomSize = 8 << 10
+
+// list makes room for n elements, 1 or more, of the list type t.
+func (in *input) list(id int, t reflect.Type, size uintptr, n int) unsafe.Pointer {
+	for id >= len(in.rooms) {
+		in.rooms = append(in.rooms, slice{})
+	}
+	r := &in.rooms[id]
+	if r.len < n {
+		// Never much more than the bytes that are left can fill.
+		m := max(n, min(roomSize/int(size), len(in.b)/16))
+		*r = slice{reflect.MakeSlice(t, m, m).UnsafePointer(), m, m}
+	}
+	data := r.data
+	if r.len -= n; r.len > 0 {
+		r.data = unsafe.Add(data, uintptr(n)*size)
+	} else {
+		r.data = nil // behind the end is somebody else's
+	}
+	return data
 }
 
 func (in *input) fail() { in.b, in.err = nil, errShort }
@@ -239,6 +264,9 @@ func compilePointer(t reflect.Type, without []string) *codec {
 	}
 }
 
+// lists counts the codecs of lists.
+var lists int
+
 // slice is what a slice looks like in memory.
 type slice struct {
 	data     unsafe.Pointer
@@ -252,6 +280,8 @@ func compileSlice(t reflect.Type, without []string) *codec {
 		return nil
 	}
 	size := elem.Size()
+	lists++
+	id := lists
 	return &codec{
 		form: "[" + e.form + "]",
 		zero: func(p unsafe.Pointer) bool { return (*slice)(p).data == nil },
@@ -284,8 +314,11 @@ func compileSlice(t reflect.Type, without []string) *codec {
 				in.fail()
 				return
 			}
-			v := reflect.MakeSlice(t, int(n), int(n))
-			data := v.UnsafePointer()
+			if n == 0 {
+				*(*slice)(p) = slice{data: reflect.MakeSlice(t, 0, 0).UnsafePointer()}
+				return
+			}
+			data := in.list(id, t, size, int(n))
 			for i := uintptr(0); i < uintptr(n) && in.err == nil; i++ {
 				e.decode(in, unsafe.Add(data, i*size))
 			}

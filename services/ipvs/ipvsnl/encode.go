@@ -3,6 +3,7 @@ package ipvsnl
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -50,12 +51,14 @@ type Request struct {
 type buffer struct{ b []byte }
 
 func (m *buffer) raw(t uint16, d []byte) {
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(4+len(d)))
-	m.b = binary.NativeEndian.AppendUint16(m.b, t)
-	m.b = append(m.b, d...)
-	for len(m.b)%4 != 0 {
-		m.b = append(m.b, 0)
-	}
+	// By hand: a large table has a million of them.
+	at, n := len(m.b), 4+len(d)
+	m.b = slices.Grow(m.b, n+3)[:at+(n+3)&^3]
+	b := m.b[at:]
+	binary.NativeEndian.PutUint16(b, uint16(n))
+	binary.NativeEndian.PutUint16(b[2:], t)
+	copy(b[4:], d)
+	clear(b[n:])
 }
 
 func (m *buffer) u8(t uint16, v uint8) { m.raw(t, []byte{v}) }
