@@ -67,7 +67,8 @@ type IPVS struct {
 	LastOps     []string     `json:"lastOps,omitempty"` // the last pass that changed something, printed
 	LastRepair  time.Time    `json:"lastRepair,omitzero"`
 	Repaired    []string     `json:"repaired,omitempty"` // what the last repair undid, printed
-	Orders      []Order      `json:"orders,omitempty"`   // of the operator, sorted
+	Orders      []Order      `json:"orders,omitempty"`   // of the operator, in force, sorted
+	Asleep      []Order      `json:"asleep,omitempty"`   // those about real servers that are not in the configuration now
 	Transitions []Transition `json:"transitions,omitempty"`
 }
 
