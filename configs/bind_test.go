@@ -88,8 +88,8 @@ func TestValues(t *testing.T) {
 		{"vrrp_instance V {\n virtual_router_id 7\n unicast_src_ip 192.0.2.11\n unicast_peer { 192.0.2.12 }\n virtual_ipaddress { 192.0.2.80 }\n}\n",
 			in(func(i model.Instance) any { return i.Interface }), "", ""},
 		{"vrrp_instance V {\n virtual_router_id 7\n vrf red\n unicast_src_ip 192.0.2.11\n unicast_peer { 192.0.2.12 }\n virtual_ipaddress { 192.0.2.80 dev eth0 }\n}\n",
-			in(func(i model.Instance) any { return i.VRF }), "red", ""},
-		{vi("vrf red"), in(func(i model.Instance) any { return i.VRF }), "", "vrf is for instances without interface"},
+			in(func(i model.Instance) any { return i.Interface }), "", "no block of the configuration makes a VRF"},
+		{vi("vrf red"), in(func(i model.Instance) any { return i.Interface }), "eth0", "vrf has no effect here"},
 		{vi("unicast_fault_no_peer"), in(func(i model.Instance) any { return words(i.Unicast, len(i.Peers), i.UnicastFaultNoPeer) }), "true 0 true", "stays in fault"},
 		{vi("old_unicast_checksum"), in(func(i model.Instance) any { return i.OldUnicastChecksum }), "on", ""},
 		{vi("old_unicast_checksum never"), in(func(i model.Instance) any { return i.OldUnicastChecksum }), "never", ""},
@@ -314,6 +314,22 @@ func TestValues(t *testing.T) {
 			r := c.StaticRoutes
 			return words(r[0].NextHops, r[1].NextHops, r[1].Via.IsValid(), r[2].Metrics, r[2].MTU, r[2].TOS, r[2].Protocol, r[2].Append)
 		}, "[{192.0.2.1 eth0 3 false} {192.0.2.2  1 true}] [{192.0.2.1  1 false} {192.0.2.2  1 false}] false [{2 1400 true} {8 1360 false} {4 16 false}] 0 8 4 true", ""},
+		{"static_routes {\n 10.0.0.0/8 via 192.0.2.1 realms 3/4 congctl lock reno\n fd00:1::/64 via fd00::1 pref low\n fd00:2::/64 via fd00::1 pref medium\n}\n", func(c model.Config) any {
+			r := c.StaticRoutes
+			return words(r[0].Realms, r[0].Congestion, r[0].CongestionLock, r[1].Pref, r[2].Pref)
+		}, "196612 reno true low ", ""},
+		{"static_routes {\n fd00:1::/64 via fd00::1 realms 3\n}\n", nil, nil, "realms are for IPv4 only"},
+		{"static_routes {\n 10.0.0.0/8 via 192.0.2.1 realms x\n}\n", nil, nil, "is no pair of realms"},
+		{"static_routes {\n 10.0.0.0/8 via 192.0.2.1 pref high\n}\n", nil, nil, "pref is for IPv6 only"},
+		{"static_routes {\n fd00:1::/64 via fd00::1 pref best\n}\n", nil, nil, "is no preference"},
+		{"static_routes {\n 10.0.0.0/8 via 192.0.2.1 congctl averyverylongname\n}\n", nil, nil, "needs the name of an algorithm"},
+		{"static_routes {\n 10.0.0.0/8 encap ip id 7 dst 192.0.2.9 src 192.0.2.8 ttl 3 tos 4 dev eth0 metric 5\n}\n", func(c model.Config) any {
+			return words(c.StaticRoutes[0].Dst, c.StaticRoutes[0].Interface, c.StaticRoutes[0].Metric)
+		}, "10.0.0.0/8 eth0 5", "encap has no effect here: the box has no tunnel"},
+		{"static_routes {\n 10.0.0.0/8 encap mpls 100/200 via 192.0.2.1\n}\n", func(c model.Config) any { return words(c.StaticRoutes[0].Via) }, "192.0.2.1", "encap has no effect here"},
+		{"static_routes {\n fd00:1::/64 via fd00::1 expires 60 metric 7\n}\n", func(c model.Config) any { return words(c.StaticRoutes[0].Metric) }, "7", "expires has no effect here: a route lasts"},
+		{"static_routes {\n 10.0.0.0/8 ttl-propagate enabled via 192.0.2.1\n}\n", func(c model.Config) any { return words(c.StaticRoutes[0].Via) }, "192.0.2.1", "the box has no MPLS"},
+		{"static_routes {\n 10.0.0.0/8 via 192.0.2.1 vrf red metric 7\n}\n", func(c model.Config) any { return words(c.StaticRoutes[0].Metric) }, "7", "no block of the configuration makes a VRF"},
 		{"static_routes {\n default nexthop via 192.0.2.1 weight 300\n}\n", nil, nil, "needs a number of 0…256"},
 		{"static_routes {\n default nexthop weight 3\n}\n", nil, nil, "leads nowhere"},
 		{"static_routes {\n 10.0.0.0/8 via fd00::1\n}\n", nil, nil, "of different families"},

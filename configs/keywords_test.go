@@ -83,9 +83,9 @@ var samples = map[string]string{
 	"address-line broadcast": "$ +", "address-line track_group": "$ T", "address-line preferred_lft": "$ 7",
 
 	"route-line via": "$ 192.0.2.7", "route-line nexthop": "$ via 192.0.2.7 dev eth1 weight 7", "route-line or": "$ 192.0.2.7", "route-line gw": "$ inet 192.0.2.7",
-	"route-line src": "$ 192.0.2.7", "route-line table": "$ 77", "route-line congctl": "", "route-line features": "$ ecn", "route-line from": "",
+	"route-line src": "$ 192.0.2.7", "route-line table": "$ 77", "route-line congctl": "$ lock reno", "route-line features": "$ ecn", "route-line from": "",
 	"route-line hoplimit": "$ 7", "route-line mtu": "$ lock 1400", "route-line rtt": "$ 7ms", "route-line rttvar": "$ 7ms", "route-line rto_min": "$ 1s", "route-line quickack": "$ 1", "route-line fastopen_no_cookie": "$ 1",
-	"route-line encap": "", "route-line ttl-propagate": "", "route-line expires": "", "route-line pref": "", "route-line realms": "", "route-line vrf": "", "route-line prepend": "",
+	"route-line encap": "", "route-line ttl-propagate": "", "route-line expires": "", "route-line pref": "", "route-line realms": "$ 1/2", "route-line vrf": "", "route-line prepend": "",
 	"route-line unicast": "", "route-line local": "", "route-line broadcast": "", "route-line multicast": "", "route-line anycast": "", "route-line nat": "", "route-line xresolve": "",
 	"route-line scope": "$ link", "route-line protocol": "$ static", "route-line tos": "$ 0x10", "route-line dsfield": "$ 8", "route-line append": "$", "route-line onlink": "$", "route-line no_track": "$",
 	"route-line dev": "$ eth7", "route-line oif": "$ eth7", "route-line track_group": "$ T", "route-line blackhole": "$",

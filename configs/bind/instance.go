@@ -59,10 +59,6 @@ func (b *binder) finishInstance(n *syntax.Node, r *raw) model.Instance {
 	if _, given := b.places["instance/"+in.Name+"/interface"]; !given && !(in.Unicast && in.SrcIP.IsValid()) {
 		b.fail(n.Pos, "add interface NAME", "%s has no interface", in.Name)
 	}
-	if in.VRF != "" && in.Interface != "" {
-		b.warn(at("vrf"), "delete vrf", "%s: vrf is for instances without interface and is ignored, as in keepalived", in.Name)
-		in.VRF = ""
-	}
 	if strict && in.Unicast {
 		b.fail(n.Pos, "delete vrrp_strict, or the unicast_peer block", "%s: strict mode does not allow unicast peers", in.Name)
 	}

@@ -178,8 +178,64 @@ func (p *routeLine) word(word string) {
 	case "track_group":
 		value := p.next()
 		r.TrackGroup = p.b.trackGroupName(&syntax.Node{Pos: p.at(p.i), Words: p.words[:1]}, 1, value)
+	case "realms":
+		value := p.next()
+		v, ok := realms(value)
+		if !ok {
+			p.fail(p.i, "write realms FROM/TO, by number", "%s is no pair of realms", quote(value))
+		}
+		r.Realms = v
+	case "pref":
+		switch value := p.next(); value {
+		case "low", "high":
+			r.Pref = value
+		case "medium":
+			r.Pref = ""
+		default:
+			p.fail(p.i, "write low, medium or high", "%s is no preference of a router", quote(value))
+		}
+	case "congctl":
+		if p.i+1 < len(p.words) && p.words[p.i+1].Text == "lock" {
+			r.CongestionLock = true
+			p.i++
+		}
+		// TCP_CA_NAME_MAX of the kernel, with the 0 that ends it.
+		if r.Congestion = p.next(); r.Congestion == "" || len(r.Congestion) > 15 {
+			p.fail(p.i, "write congctl cubic", "congctl needs the name of an algorithm")
+		}
+	case "encap":
+		p.encap()
+	case "expires", "ttl-propagate", "vrf":
+		p.b.warn(p.at(p.i), "delete it", "route: %s has no effect here: %s", word, noRouteWord[word])
+		p.next()
 	default:
 		p.other(word)
+	}
+}
+
+// noRouteWord says why a word of ip route does nothing on a box.
+var noRouteWord = map[string]string{
+	"expires":       "a route lasts as long as the configuration asks for it, and is set again when it goes",
+	"ttl-propagate": "the box has no MPLS",
+	"vrf":           "no block of the configuration makes a VRF, so the box has none; name the table by number",
+}
+
+// encap reads over what an encapsulation consists of: none of its words is one
+// of the route. A box has no tunnel that would carry it out.
+func (p *routeLine) encap() {
+	p.b.warn(p.at(p.i), "use a tunnel interface", "route: encap has no effect here: the box has no tunnel that takes its ends from a route")
+	switch p.next() {
+	case "ip", "ip6":
+		for p.i+2 < len(p.words) {
+			switch p.words[p.i+1].Text {
+			case "id", "dst", "src", "remote", "local", "tos", "dsfield", "ttl", "tc", "hoplimit", "flags":
+				p.i += 2
+				continue
+			}
+			return
+		}
+	default: // mpls LABELS, ila LOCATOR
+		p.next()
 	}
 }
 
@@ -320,6 +376,12 @@ func (p *routeLine) finish() bool {
 		return false
 	case r.Type == "" && !r.Via.IsValid() && r.Interface == "" && len(r.NextHops) == 0:
 		b.fail(n.Pos, "add via GATEWAY or dev INTERFACE", "the route to %s leads nowhere", r.Dst)
+		return false
+	case r.Realms != 0 && r.Dst.Addr().Is6():
+		b.fail(n.Pos, "", "realms are for IPv4 only")
+		return false
+	case r.Pref != "" && r.Dst.Addr().Is4():
+		b.fail(n.Pos, "", "pref is for IPv6 only")
 		return false
 	case r.Type != "" && len(r.NextHops) > 0:
 		b.fail(n.Pos, "", "a %s route has no gateways", r.Type)

@@ -143,11 +143,6 @@ func (b *binder) instanceLine(r *raw, k *schema.Keyword, l *syntax.Node) bool {
 	case "auth_hmac":
 		r.hmac = l
 		b.authHMAC(r, l)
-	case "vrf":
-		if b.ifname(l, 0, l.Arg(0)) {
-			r.VRF = l.Arg(0)
-		}
-		b.places[path+"vrf"] = l.ArgPos(0)
 	case "unicast_fault_no_peer":
 		r.UnicastFaultNoPeer = true
 	case "old_unicast_checksum":

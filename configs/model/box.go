@@ -45,6 +45,11 @@ type Route struct {
 	Metrics    []Metric  `json:",omitzero"` // of RTA_METRICS; the MTU is here only when it is locked
 	Append     bool      `json:",omitzero"`
 	TrackGroup string    `json:",omitzero"` // static routes only
+
+	Realms         uint32 `json:",omitzero"` // FROM<<16 | TO; IPv4 only
+	Pref           string `json:",omitzero"` // of a router: "low", "high"; "": medium; IPv6 only
+	Congestion     string `json:",omitzero"` // congctl: the algorithm of our own TCP connections by this route
+	CongestionLock bool   `json:",omitzero"`
 }
 
 // Equal reports whether both are one line.

@@ -55,7 +55,6 @@ type Instance struct {
 	SkipCheckAdvAddr bool       `json:",omitzero"`
 	Strict           bool       `json:",omitzero"`
 
-	VRF                string `json:",omitzero"`
 	UnicastFaultNoPeer bool   `json:",omitzero"`
 	OldUnicastChecksum string `json:",omitzero"` // "": tried and remembered, "on": sent and expected, "never"
 	OwnerIgnoreAdverts bool   `json:",omitzero"`

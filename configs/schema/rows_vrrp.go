@@ -1,15 +1,15 @@
 package schema
 
 const (
-	whyVMAC  = "an ipvlan is made, but no test has run it"
 	whyRule  = "policy rules are not set"
 	whyTrack = "the tracker does not count"
+	whyVRF   = "no block of the configuration makes a VRF, so the box has none: write an interface"
 )
 
 var instanceRows = []Keyword{
 	row("vrrp_instance", "state", "enum:MASTER|BACKUP", "BACKUP", 'A', Works, "hint at the start state: MASTER cancels nopreempt and makes 255 the default priority"),
 	row("vrrp_instance", "interface", "word:IF", "", 'A', Works, "interface of the advertisements and addresses"),
-	row("vrrp_instance", "vrf", "word:IF", "none", 'C', Planned, "VRF of an instance without interface", "the instance uses the main table"),
+	row("vrrp_instance", "vrf", "word:IF", "none", 'C', NoEffect, "VRF of an instance without interface", whyVRF),
 	row("vrrp_instance", "virtual_router_id", "int:1..255", "", 'A', Works, "number of the virtual router, the same on both boxes"),
 	row("vrrp_instance", "priority", "int:1..255", "100; with state MASTER 255", 'A', Works, "the highest becomes master"),
 	row("vrrp_instance", "advert_int", "timer:0.01..255", "1", 'A', Works, "time between advertisements; version 2 whole seconds, version 3 steps of 10 ms up to 40.95 s"),
@@ -54,7 +54,7 @@ var instanceRows = []Keyword{
 	row("vrrp_instance", "use_vmac", "free:[[name]_NAME]_[MAC]_[group_G]?", "off", 'B', Works, "addresses on the virtual MAC of the RFC"),
 	row("vrrp_instance", "use_vmac_addr", "", "off", 'C', Works, "also for addresses on other interfaces"),
 	row("vrrp_instance", "vmac_xmit_base", "", "off", 'B', Works, "advertise from the interface below the virtual MAC"),
-	row("vrrp_instance", "use_ipvlan", "free:[[name]_NAME]_[IP/LEN]_[bridge|private|vepa]_[group_G]?", "off", 'C', Planned, "addresses on an ipvlan", whyVMAC),
+	row("vrrp_instance", "use_ipvlan", "free:[[name]_NAME]_[IP/LEN]_[bridge|private|vepa]_[group_G]?", "off", 'C', Works, "addresses on an ipvlan"),
 	row("vrrp_instance", "native_ipv6", "", "", 'C', NoEffect, "from old releases", "keepalived does nothing with it either"),
 	row("vrrp_instance", "dont_track_primary", "", "off", 'B', Works, "a link down of the interface is no fault"),
 	row("vrrp_instance", "track_interface", "{list:track}", "", 'A', Works, "interfaces that must be up, or that move the priority"),
@@ -111,8 +111,8 @@ var lineRows = []Keyword{
 	row("route-line", "src,from", "word:IP", "none", 'B', Works, "source address to use"),
 	row("route-line", "table", "word:N", "main", 'B', Works, "routing table, by number"),
 	row("route-line", "metric,priority,preference", "int:0..4294967295", "0", 'B', Works, "metric"),
-	row("route-line", "mtu,advmss,hoplimit,rtt,rttvar,reordering,window,cwnd,ssthresh,initcwnd,initrwnd,rto_min,quickack,congctl,features,fastopen_no_cookie", "free:[lock]_N", "none", 'C', Works, "numbers of the route; lock keeps the kernel from changing one; features, congctl and fastopen_no_cookie are read over"),
-	row("route-line", "encap,ttl-propagate,expires,pref,realms,tos,dsfield,protocol,scope,onlink,append,prepend,vrf,dev,oif,no_track,track_group", "free:…", "", 'C', Works, "further words of ip route; encap, ttl-propagate, expires, pref, realms and vrf are read over"),
+	row("route-line", "mtu,advmss,hoplimit,rtt,rttvar,reordering,window,cwnd,ssthresh,initcwnd,initrwnd,rto_min,quickack,congctl,features,fastopen_no_cookie", "free:[lock]_N", "none", 'C', Works, "numbers of the route, and the name of congctl; lock keeps the kernel from changing one"),
+	row("route-line", "encap,ttl-propagate,expires,pref,realms,tos,dsfield,protocol,scope,onlink,append,prepend,vrf,dev,oif,no_track,track_group", "free:…", "", 'C', Works, "further words of ip route; encap, ttl-propagate, expires and vrf have no effect here, and the import report says why"),
 
 	row("rule-line", "from,to", "word:IP[/LEN]", "any", 'B', Works, "addresses"),
 	row("rule-line", "lookup,table,goto,nop,type,realms", "word:TABLE", "", 'B', Works, "action"),

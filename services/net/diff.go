@@ -402,5 +402,6 @@ func sameRoute(h, w Route) bool {
 		return true
 	}
 	return (w.Interface == "" || h.Interface == w.Interface) && (h.Src == w.Src || w.Src == netip.Addr{}) &&
-		(h.Dst.Addr().Is6() || h.Scope == w.Scope) && sameWays(h.NextHops, w.NextHops) && sameMetrics(h, w)
+		(h.Dst.Addr().Is6() || h.Scope == w.Scope) && sameWays(h.NextHops, w.NextHops) && sameMetrics(h, w) &&
+		h.Realms == w.Realms && h.Congestion == w.Congestion
 }

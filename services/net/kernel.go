@@ -212,6 +212,7 @@ func (k *Kernel) routes(names map[int]string) ([]Route, error) {
 				TOS: uint8(r.Tos), NextHops: nextHops(r, names, family == netlink.FAMILY_V4), Scope: uint8(r.Scope), OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
 			}}
 			n.MTU, n.Metrics = metrics(r)
+			n.Realms, n.Congestion = uint32(r.Realm), r.Congctl
 			n.Via = gatewayOf(r.Gw, r.Via, family == netlink.FAMILY_V4)
 			if n.Src, _ = netip.AddrFromSlice(r.Src); family == netlink.FAMILY_V4 {
 				n.Src = n.Src.Unmap()

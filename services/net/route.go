@@ -77,6 +77,12 @@ func marshalRoute(r Route, index func(name string) (int, error)) ([]byte, error)
 	if r.Metric != 0 {
 		b = number(b, unix.RTA_PRIORITY, r.Metric)
 	}
+	if r.Realms != 0 {
+		b = number(b, unix.RTA_FLOW, r.Realms)
+	}
+	if pref, stated := routePrefs[r.Pref]; stated {
+		b = appendAttr(b, unix.RTA_PREF, []byte{pref})
+	}
 	var metrics []byte
 	var locks uint32
 	if r.MTU != 0 {
@@ -88,6 +94,12 @@ func marshalRoute(r Route, index func(name string) (int, error)) ([]byte, error)
 			locks |= 1 << m.Kind
 		}
 	}
+	if r.Congestion != "" {
+		metrics = appendAttr(metrics, unix.RTAX_CC_ALGO, append([]byte(r.Congestion), 0))
+		if r.CongestionLock {
+			locks |= 1 << unix.RTAX_CC_ALGO
+		}
+	}
 	if locks != 0 {
 		metrics = number(metrics, unix.RTAX_LOCK, locks)
 	}
@@ -96,6 +108,9 @@ func marshalRoute(r Route, index func(name string) (int, error)) ([]byte, error)
 	}
 	return b, nil
 }
+
+// routePrefs are the two bits of RFC 4191 section 2.1.
+var routePrefs = map[string]byte{"low": 3, "high": 1}
 
 func appendGateway(b []byte, via netip.Addr, v4 bool) []byte {
 	switch {

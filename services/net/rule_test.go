@@ -34,6 +34,8 @@ func TestStaticRulesAndRoutes(t *testing.T) {
 			{Dst: prefix("198.51.101.0/24"), Via: ip("192.0.2.254"), TOS: 0x10, Metric: 7, Metrics: []model.Metric{
 				{Kind: unix.RTAX_MTU, Value: 1200, Lock: true}, {Kind: unix.RTAX_ADVMSS, Value: 1100}, {Kind: unix.RTAX_INITCWND, Value: 20, Lock: true}}},
 			{Dst: prefix("198.51.102.0/24"), Via: ip("192.0.2.254"), Protocol: 142},
+			{Dst: prefix("198.51.105.0/24"), Via: ip("192.0.2.254"), Realms: 3<<16 | 4, Congestion: "reno", CongestionLock: true},
+			{Dst: prefix("2001:db8:3::/48"), Via: ip("2001:db8::fe"), Pref: "high"},
 			{Dst: prefix("198.51.103.0/24"), Via: ip("2001:db8::fe"), Interface: "eth0"},
 			{Dst: prefix("198.51.104.0/24"), Via: ip("192.0.2.254"), Metric: 3},
 			{Dst: prefix("198.51.104.0/24"), Via: ip("192.0.2.253"), Metric: 3, Append: true},
@@ -69,6 +71,8 @@ func TestStaticRulesAndRoutes(t *testing.T) {
 	shows("ip route", "nexthop via 192.0.2.254 dev eth0 weight 1 nexthop via 10.0.0.254 dev eth1 weight 5",
 		"198.51.101.0/24 tos 0x10 via 192.0.2.254 dev eth0 proto 176 metric 7 mtu lock 1200 advmss 1100 initcwnd lock 20", "198.51.102.0/24 via 192.0.2.254 dev eth0 proto 142",
 		"198.51.103.0/24 via inet6 2001:db8::fe dev eth0", "198.51.104.0/24 via 192.0.2.254 dev eth0 proto 176 metric 3 198.51.104.0/24 via 192.0.2.253 dev eth0 proto 176 metric 3")
+	shows("ip route", "198.51.105.0/24 via 192.0.2.254 dev eth0 proto 176 realms 3/4 congctl lock reno")
+	shows("ip -6 route", "2001:db8:3::/48 via 2001:db8::fe dev eth0 proto 176 metric 1024 pref high")
 	shows("ip -6 route", "nexthop via 2001:db8::fe dev eth0 weight 1 nexthop via 2001:db8:1::fe dev eth1 weight 2")
 
 	for _, tt := range []struct{ damage, repair string }{
@@ -77,6 +81,7 @@ func TestStaticRulesAndRoutes(t *testing.T) {
 		{"ip route del 198.51.100.0/24", "set route 198.51.100.0/24 nexthop via 192.0.2.254"},
 		{"ip route replace 198.51.100.0/24 proto 176 nexthop via 192.0.2.254 weight 9 nexthop via 10.0.0.254", "set route 198.51.100.0/24 nexthop via 192.0.2.254"},
 		{"ip route replace 198.51.101.0/24 tos 0x10 metric 7 via 192.0.2.254 proto 176", "set route 198.51.101.0/24 via 192.0.2.254 tos 0x10"},
+		{"ip route replace 198.51.105.0/24 via 192.0.2.254 proto 176 realms 3/5", "set route 198.51.105.0/24"},
 		{"ip -6 route del 2001:db8:2::/48", "set route 2001:db8:2::/48 nexthop"},
 	} {
 		b.log.applied()

@@ -46,6 +46,9 @@ var routeTypes = map[string]uint8{
 	"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
 }
 
+// routePrefs of model.Route.
+var routePrefs = map[string]uint8{"low": kernel.PrefLow, "high": kernel.PrefHigh}
+
 func orProto(p uint8) uint8 {
 	if p == 0 {
 		return status.RouteProtoVRRP
@@ -69,6 +72,7 @@ func (r *router) route(m *model.Route) (n kernel.NewRoute, missing string) {
 	n = kernel.NewRoute{
 		Type: routeTypes[m.Type], Dst: m.Dst, Via: m.Via, Index: index(m.Interface), Src: m.Src, Table: m.Table, Metric: m.Metric,
 		MTU: m.MTU, Scope: m.Scope, OnLink: m.OnLink, TOS: m.TOS, Proto: orProto(m.Protocol), Append: m.Append,
+		Realms: m.Realms, Pref: routePrefs[m.Pref], CC: m.Congestion, CCLock: m.CongestionLock,
 	}
 	for _, v := range m.Metrics {
 		n.Metrics = append(n.Metrics, kernel.Metric(v))

@@ -17,6 +17,9 @@ func withPaths(c *model.Instance) {
 		{Dst: netip.MustParsePrefix("10.10.0.0/16"), Table: 300, NextHops: []model.NextHop{
 			{Via: netip.MustParseAddr("192.168.200.78"), Interface: "eth0", Weight: 3}, {Via: netip.MustParseAddr("192.168.200.79"), Weight: 1}}},
 		{Dst: netip.MustParsePrefix("10.11.0.0/16"), Type: "blackhole", Protocol: 99},
+		{Dst: netip.MustParsePrefix("10.12.0.0/16"), Via: netip.MustParseAddr("192.168.200.77"), Interface: "eth0", Realms: 3<<16 | 4, Congestion: "reno", CongestionLock: true},
+		{Dst: netip.MustParsePrefix("fd0a::/64"), Via: netip.MustParseAddr("fd00::77"), Interface: "eth0", Pref: "low"},
+		{Dst: netip.MustParsePrefix("fd0b::/64"), Via: netip.MustParseAddr("fd00::77"), Interface: "eth0", Pref: "high"},
 		{Dst: netip.MustParsePrefix("fd09::/64"), Via: netip.MustParseAddr("fd00::77"), NextHops: nil, Interface: "eth0"},
 	}
 	c.VirtualRules = []model.Rule{
@@ -55,7 +58,8 @@ func TestVirtualRoutesAndRules(t *testing.T) {
 	words := []string{
 		"10.9.0.0/16 tos lowdelay|10.9.0.0/16 tos 0x04|10.9.0.0/16 tos throughput", "via 192.168.200.77 dev eth0 metric 7 mtu 1400 advmss lock 1200",
 		"nexthop via 192.168.200.78 dev eth0 weight 3", "nexthop via 192.168.200.79 dev eth0 weight 1",
-		"blackhole 10.11.0.0/16", "fd09::/64 via fd00::77 dev eth0",
+		"blackhole 10.11.0.0/16", "fd09::/64 via fd00::77 dev eth0", "10.12.0.0/16 via 192.168.200.77 dev eth0 realms 3/4 congctl lock reno",
+		"fd0a::/64 via fd00::77 dev eth0 metric 1024 pref low", "fd0b::/64 via fd00::77 dev eth0 metric 1024 pref high",
 		"77:\tfrom 10.66.0.0/16 lookup 300 proto 18|77:\tfrom 10.66.0.0/16 lookup 300 proto keepalived",
 		"not from all to 10.67.0.0/16 tos 0x08|not from all to 10.67.0.0/16 tos throughput", "fwmark 0x5/0xff iif eth0 oif eth9 [detached]", "uidrange 10-20 ipproto tcp sport 1-9 dport 80",
 		"79:\tfrom fd66::/64 lookup 301 suppress_prefixlength 0 suppress_ifgroup 2", "80:\tfrom all goto 90 [unresolved] proto 98",

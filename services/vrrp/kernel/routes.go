@@ -43,6 +43,10 @@ type NewRoute struct {
 	OnLink   bool
 	Proto    uint8
 	Append   bool // beside one of the same destination and metric
+	Realms   uint32
+	Pref     uint8  // of a router, RFC 4191: the two bits; IPv6 only
+	CC       string // RTAX_CC_ALGO
+	CCLock   bool
 }
 
 // SetRoute adds a route. One of the same table, destination and metric that is
@@ -53,6 +57,12 @@ func SetRoute(r NewRoute) Op {
 	}
 	return routeOp("add route", unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, r, unix.EEXIST)
 }
+
+// Preferences of a router as the kernel has them (RFC 4191 section 2.1).
+const (
+	PrefHigh = 1
+	PrefLow  = 3
+)
 
 // UnsetRoute removes a route if it is there.
 func UnsetRoute(r NewRoute) Op { return routeOp("remove route", unix.RTM_DELROUTE, 0, r, unix.ESRCH) }
@@ -105,9 +115,21 @@ func routeOp(what string, typ uint16, flags netlink.HeaderFlags, r NewRoute, ok 
 	if r.MTU != 0 {
 		metrics = append(slices.Clone(metrics), Metric{Kind: unix.RTAX_MTU, Value: r.MTU})
 	}
-	if len(metrics) > 0 {
+	if r.Realms != 0 {
+		ae.Uint32(unix.RTA_FLOW, r.Realms)
+	}
+	if r.Pref != 0 {
+		ae.Uint8(unix.RTA_PREF, r.Pref)
+	}
+	if len(metrics) > 0 || r.CC != "" {
 		ae.Nested(unix.RTA_METRICS, func(n *netlink.AttributeEncoder) error {
 			var lock uint32
+			if r.CC != "" {
+				n.String(unix.RTAX_CC_ALGO, r.CC)
+			}
+			if r.CCLock {
+				lock = 1 << unix.RTAX_CC_ALGO
+			}
 			for _, m := range metrics {
 				n.Uint32(m.Kind, m.Value)
 				if m.Lock {
@@ -187,7 +209,7 @@ func waysText(list []NextHop) string {
 
 // Route is a route that the kernel holds.
 type Route struct {
-	NewRoute // without Src, MTU and metrics
+	NewRoute // without Src, MTU, metrics, realms and preference
 }
 
 // Is tells whether a route is the wanted one. An interface that the wanted one

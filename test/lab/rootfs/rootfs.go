@@ -24,7 +24,7 @@ var boot = []string{"virtio_net", "virtio_rng"}
 
 // patterns are the modules that the VM has, in the words of modules.Select.
 var patterns = append([]string{
-	"bridge", "veth", "dummy", "macvlan", "tun", "bonding", "8021q", "ifb",
+	"bridge", "veth", "dummy", "macvlan", "ipvlan", "tun", "bonding", "8021q", "ifb",
 	"ipip", "sit", "ip_gre", "ip6_tunnel", "ip6_gre", "fou", "fou6",
 	"kernel/net/netfilter/ipvs/*",
 	"kernel/net/netfilter/nf_*", "kernel/net/netfilter/nft_*", "nfnetlink", "nf_tables",
