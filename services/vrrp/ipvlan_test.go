@@ -48,7 +48,15 @@ func TestIPVLAN(t *testing.T) {
 				l.until(20*time.Second, "the address is with "+host, func() bool {
 					return l.on(host, "ipv.51", vip) && !l.on(other, "ipv.51", vip)
 				})
-				l.until(20*time.Second, "the client reaches "+host, func() bool { return l.reaches("c", vip) })
+				reached := false
+				for range 20 {
+					if reached = reached || l.reaches("c", vip); reached {
+						break
+					}
+				}
+				if !reached {
+					t.Fatalf("the client does not reach %s:\n%s\n%s\n%s\n%s", host, l.run(host, "ip addr"), l.run(host, "ip route show table all"), l.run(host, "ip neigh"), l.run("c", "ip neigh"))
+				}
 			}
 			b := l.director("b", config(2, 100))
 			b.start()

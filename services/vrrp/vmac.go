@@ -175,7 +175,22 @@ var virtualSysctls = [...][2]string{
 }
 
 // baseSysctls keep the interface below from answering for the addresses above.
-var baseSysctls = [...]string{"arp_ignore", "arp_filter"}
+// Below an ipvlan it must not ask in their name either: of two links with one
+// MAC the kernel hands an answer to the one that has the address which asked,
+// and the one below would wait for it for ever.
+var baseSysctls = [...]string{"arp_ignore", "arp_filter", "arp_announce"}
+
+// below is what a link of this kind needs of the interface below it; empty:
+// nothing.
+func (v *virtualLink) below(sysctl string) string {
+	switch {
+	case sysctl != "arp_announce":
+		return "1"
+	case v.IPVLAN:
+		return "2"
+	}
+	return ""
+}
 
 func baseKey(link, name string) string { return "net/ipv4/conf/" + link + "/" + name }
 
@@ -202,7 +217,11 @@ func (s *service) setUpVirtualLink(v *virtualLink, base, have *kernel.Link) erro
 		}
 	}
 	for _, name := range baseSysctls {
-		if err := kernel.SetSysctl(baseKey(base.Name, name), "1"); err != nil {
+		value := v.below(name)
+		if value == "" {
+			continue
+		}
+		if err := kernel.SetSysctl(baseKey(base.Name, name), value); err != nil {
 			return err
 		}
 	}
