@@ -52,13 +52,12 @@ func (l *leases) held() map[string]dhcp.Lease {
 	return out
 }
 
-// dns is what the leases bring, by name of interface.
+// dns is what the leases bring that are held, by name of interface.
 func (l *leases) dns() []netip.Addr {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	held := l.held()
 	var out []netip.Addr
-	for _, name := range slices.Sorted(maps.Keys(l.got)) {
-		out = append(out, l.got[name].DNS...)
+	for _, name := range slices.Sorted(maps.Keys(held)) {
+		out = append(out, held[name].DNS...)
 	}
 	return out
 }
@@ -187,10 +186,10 @@ func (s *service) dns() []netip.Addr {
 }
 
 // writeResolv keeps resolv.conf in net's own folder, where /etc/resolv.conf of
-// the image points.
-func (s *service) writeResolv() {
+// the image points. What keeps it from that is told.
+func (s *service) writeResolv() (faults []string) {
 	if s.env.Run == "" {
-		return
+		return nil
 	}
 	var b strings.Builder
 	b.WriteString("# written by net\n")
@@ -199,7 +198,7 @@ func (s *service) writeResolv() {
 	}
 	path := filepath.Join(s.env.Run, "resolv.conf")
 	if old, err := os.ReadFile(path); err == nil && string(old) == b.String() {
-		return
+		return nil
 	}
 	tmp := path + ".new"
 	err := os.WriteFile(tmp, []byte(b.String()), 0o644)
@@ -207,6 +206,7 @@ func (s *service) writeResolv() {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		s.env.Log.Warn("names cannot be looked up: " + err.Error())
+		return []string{"names cannot be looked up: " + err.Error()}
 	}
+	return nil
 }

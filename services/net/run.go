@@ -275,8 +275,8 @@ func (s *service) pass(ctx context.Context) error {
 	}
 	s.foreign, s.missing = foreign(want), missing(want, s.facts, s.why)
 	faults := slices.Concat(waiting, failed, s.applyFirewall(c))
-	s.writeResolv()
-	s.report(faults)
+	// A commit does not fail for a resolv.conf.
+	s.report(append(s.writeResolv(), faults...))
 	s.applied = status.Applied{Config: s.conf.Generation, Error: strings.Join(faults, "; ")}
 	s.publish()
 	return nil
