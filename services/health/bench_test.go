@@ -98,6 +98,40 @@ func BenchmarkTCP(b *testing.B) {
 	})
 }
 
+// TestProbesAllocateNothing: what a half-open probe needs is there from the one
+// before.
+func TestProbesAllocateNothing(t *testing.T) {
+	var spec [50]model.Check
+	port := acceptor(t)
+	for i := range spec {
+		spec[i] = testCheck(model.TCPCheck, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 1, byte(i)}), port))
+		spec[i].ConnectTimeout, spec[i].DelayLoop, spec[i].HalfOpen = 3*time.Second, 2*time.Millisecond, true
+	}
+	w := newWorld()
+	l, err := newLoop(w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	applyIn(l, configOf(spec[:]...), time.Now())
+	run := func(n uint64) {
+		for until := w.probes + n; w.probes < until; {
+			if err := l.turn(time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run(1000) // routes are asked for, sockets opened
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const n = 2000
+	run(n)
+	runtime.ReadMemStats(&after)
+	if got := float64(after.Mallocs-before.Mallocs) / n; got > 0.1 {
+		t.Errorf("%.2f allocations a probe", got)
+	}
+}
+
 func measure(b *testing.B, fn func()) {
 	b.ReportAllocs()
 	runtime.GC()
@@ -113,7 +147,7 @@ func measure(b *testing.B, fn func()) {
 }
 
 // acceptor takes and closes connections to any address on one port.
-func acceptor(b *testing.B) uint16 {
+func acceptor(b testing.TB) uint16 {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		b.Fatal(err)

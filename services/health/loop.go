@@ -396,7 +396,8 @@ func (l *loop) finish(c *check, o outcome, now time.Time) {
 	case own != nil:
 		o = c.vipOutcome(*own, o)
 	case o.ok && c.via != nil:
-		c.edge.own = &o
+		first := o // not o itself, which then would be on the heap in every probe
+		c.edge.own = &first
 		l.timers.remove(c)
 		l.beginVIP(c, now)
 		return
