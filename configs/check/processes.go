@@ -10,7 +10,7 @@ import (
 
 // own are the names under which the box's own processes are counted; vrrp shows
 // up as keepalived.
-var own = []string{"keepalived", "ballast", "init", "conf", "net", "vrrp", "ipvs", "health", "notify", "snmp", "console", "sh"}
+var own = []string{"keepalived", "ballast", "init", "conf", "net", "vrrp", "pacer", "ipvs", "health", "notify", "snmp", "console", "sh"}
 
 // processes finds a vrrp_track_process of a program that a director never runs:
 // nothing but its own processes and the configuration's scripts is there.

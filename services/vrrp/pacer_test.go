@@ -176,6 +176,40 @@ func (l *lan) nothingAfterResigning(n int) {
 	}
 }
 
+// TestPacerKeepsAMasterUnderNoPreempt: who must not come back once a backup may
+// have taken over stays master when the pacer saw to it that none did, and
+// listens when its lease was over.
+func TestPacerKeepsAMasterUnderNoPreempt(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t)
+	l.host("a", 1)
+	i := quick.instance(1, 200)
+	i.NoPreempt = true
+	a := l.director("a", config(i))
+	a.pacer()
+	a.start()
+	a.awaitState(quick.down(), status.VRRPMaster)
+	l.capture()
+	stop := func(frames int) {
+		t.Helper()
+		a.watched(1)
+		a.cmd.Process.Signal(syscall.SIGSTOP)
+		n := len(l.framesOf(macA, isVRRP))
+		l.until(5*time.Second, "stand-ins", func() bool { return len(l.framesOf(macA, isVRRP)) >= n+frames })
+		if frames > 15 {
+			time.Sleep(600 * time.Millisecond) // and the lease ends
+		}
+		a.cmd.Process.Signal(syscall.SIGCONT)
+	}
+	stop(5)
+	v := a.await(15*time.Second, "the stand-ins are told", func(v status.VRRP) bool { return v.StandIn.Adverts >= 5 })
+	if n := v.Instances[0].Stats.ReleaseMaster; n != 0 || v.Instances[0].Stats.LateTimers == 0 {
+		t.Errorf("it gave up mastership %d times: %+v", n, v.Instances[0])
+	}
+	stop(17)
+	a.awaitInstance(15*time.Second, "it listens", func(i status.VRRPInstance) bool { return i.Stats.ReleaseMaster == 1 })
+}
+
 // TestPacerInEveryWay: the stand-in's frames are those that we send, in every
 // way to run VRRP: keepalived believes them, and tshark finds nothing wrong.
 // With an authentication header, or signed, there is none.

@@ -333,6 +333,9 @@ func (s *service) fire(due []*router) {
 				}
 			}
 			r.timers[t] = 0
+			if timer == core.TimerAdvert {
+				due = s.stand.covered(r, due)
+			}
 			r.step(core.Event{Kind: core.Expired, Timer: timer, Due: due})
 		}
 	}

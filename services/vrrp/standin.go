@@ -176,6 +176,20 @@ func (t *standIn) sent(r *router, n int, b []byte, dst netip.Addr, hops int) {
 	}
 }
 
+// covered is when an advertisement was due that is sent now, given that it was
+// due at due and the pacer may have sent it and others since. A master that was
+// late by itself only has missed nothing.
+func (t *standIn) covered(r *router, due time.Duration) time.Duration {
+	if t.c == nil || len(r.stand) == 0 {
+		return due
+	}
+	last := t.s.now
+	for _, slot := range r.stand { // who is told least counts
+		last = min(last, time.Duration(t.c.Stood(slot)-t.skew))
+	}
+	return max(due, min(last+r.core.AdvertInt, t.s.now))
+}
+
 // renew tells the pacer what a router says since its configuration is another
 // one. Until then the pacer has said what was right before.
 func (t *standIn) renew(r *router, sent uint64) {

@@ -107,7 +107,7 @@ func TestConnectionsSurvive(t *testing.T) {
 func TestProcessKilled(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51, 52, 53)
 	s.settle()
-	for _, name := range []string{"vrrp", "ipvs", "health", "net", "conf", "notify"} {
+	for _, name := range []string{"vrrp", "pacer", "ipvs", "health", "net", "conf", "notify"} {
 		t.Run(name, func(t *testing.T) {
 			s := s.in(t)
 			d := s.Directors[a]

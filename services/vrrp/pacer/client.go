@@ -171,6 +171,14 @@ func free(taken []bool) int {
 	return -1
 }
 
+// Stood is when the pacer last sent an advertisement in vrrp's place; 0: never.
+func (c *Client) Stood(slot int) int64 {
+	if slot < 0 {
+		return 0
+	}
+	return c.table.slots[slot].stood.Load()
+}
+
 // Clear ends a stand-in (-1: there is none): when it returns, the pacer has sent
 // that advertisement for the last time. Only a pacer that was stopped in the
 // middle of a send, from outside, can be an exception.

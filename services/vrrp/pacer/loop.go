@@ -133,13 +133,13 @@ func (l *loop) run() unix.Errno {
 	pinned := false
 	for {
 		l.turns.Add(1)
-		wake := l.look()
-		switch active := wake != math.MaxInt64; {
-		case active && !pinned:
+		wake, hasty := l.look()
+		switch {
+		case hasty && !pinned:
 			procPin()
 			pinned = true
 			continue // pinning costs nothing, coming back to this thread before it may have
-		case !active && pinned:
+		case !hasty && pinned:
 			procUnpin()
 			pinned = false
 		}
@@ -153,11 +153,18 @@ func (l *loop) run() unix.Errno {
 	}
 }
 
-// look sends what is overdue and tells when to look again.
-func (l *loop) look() (wake int64) {
+// calm is the interval from which on the loop need not be pinned. Who waits three
+// of them has time for what the runtime of a process without garbage may do; and
+// while a goroutine is pinned the runtime looks a hundred times a second whether
+// it still is, which costs 0.3 % of a processor.
+const calm = time.Second
+
+// look sends what is overdue and tells when to look again, and whether that is
+// a matter of milliseconds.
+func (l *loop) look() (wake int64, hasty bool) {
 	wake = math.MaxInt64
 	if l.force < 0 {
-		return wake
+		return wake, false
 	}
 	c := &l.conns[l.force]
 	t := &c.table
@@ -184,13 +191,13 @@ func (l *loop) look() (wake int64) {
 			now = l.now()
 		}
 		if d.next != 0 {
-			wake, watched = min(wake, d.next), true
+			wake, watched, hasty = min(wake, d.next), true, hasty || v.interval < int64(calm)
 		}
 	}
 	if c.fd < 0 && !watched {
 		l.drop(l.force) // it died, and nobody came after it
 	}
-	return wake
+	return wake, hasty
 }
 
 // standIn sends a slot in vrrp's place.
@@ -215,6 +222,7 @@ func (l *loop) standIn(c *conn, i int, number uint32, late int64) {
 		}
 		if _, e := raw(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&l.hdr)), unix.MSG_DONTWAIT, 0, 0); e == 0 {
 			l.stood++
+			s.stood.Store(l.now())
 		} else {
 			l.failed++
 		}

@@ -61,7 +61,9 @@ type slot struct {
 	name     uint32 // lengths of what is in the body
 	control  uint32
 	data     uint32
-	_        [20]byte
+	_        uint32
+	stood    atomic.Int64 // by the pacer: when it sent this last in vrrp's place
+	_        [8]byte
 }
 
 // body is what a slot sends, as sendmsg takes it.
@@ -123,6 +125,7 @@ func (t *table) write(i int, number, sock uint32, m *Message, interval time.Dura
 	copy(b.control[:], m.Control)
 	copy(b.data[:], m.Data)
 	s.sent.Store(at)
+	s.stood.Store(0)
 	s.armed.Store(number)
 }
 

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -28,7 +29,10 @@ type Options struct {
 	Duration time.Duration
 	Hogs     int // processes that only burn a processor
 	Advert   time.Duration
-	Readers  int // processes that ask each of our routers for its state all the time
+	Readers  int           // processes that ask each of our routers for its state all the time
+	Alone    bool          // our routers run without their pacer
+	Collect  bool          // our routers collect garbage all the time, as no service of ours does
+	Freeze   time.Duration // our master is stopped for up to that long, about once a second; 0: never
 	Log      func(string)
 }
 
@@ -45,17 +49,34 @@ type Result struct {
 type Pair struct {
 	Name  string
 	False int    // times that the backup went master though the master lived
+	Wire  string // how far apart the master's advertisements came in at the backup
 	Note  string // of our routers: how late their timers were
 }
 
 func (r Result) String() string {
 	var b strings.Builder
 	for _, p := range r.Pairs {
-		fmt.Fprintf(&b, "%-28s %4d false masters in %v  %s\n", p.Name, p.False, r.Took.Round(time.Second), p.Note)
+		fmt.Fprintf(&b, "%-28s %4d false masters in %v; on the wire: %s\n", p.Name, p.False, r.Took.Round(time.Second), p.Wire)
+		if p.Note != "" {
+			fmt.Fprintf(&b, "  %s\n", p.Note)
+		}
 	}
 	fmt.Fprintf(&b, "%-28s %s", "witness", r.Witness)
 	return b.String()
 }
+
+// Problem is what must not be: nil when our pair did what it has to.
+func (r Result) Problem() error {
+	for _, p := range r.Pairs {
+		if p.Name == ours && p.False > 0 {
+			return fmt.Errorf("hogs: %d false masters of ours in %v", p.False, r.Took.Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// ours is the name of our pair.
+const ours = "ours"
 
 // Run runs both pairs until the time is over.
 func Run(ctx context.Context, o Options) (res Result, err error) {
@@ -72,11 +93,11 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 		return res, err
 	}
 	undo = append(undo, func() { os.RemoveAll(w.dir) })
-	ours, err := w.ours()
+	mine, err := w.ours()
 	if err != nil {
 		return res, err
 	}
-	pairs := []counter{ours}
+	pairs := []counter{mine}
 	for _, p := range []struct{ name, global string }{
 		{"keepalived", ""}, {"keepalived, real time", " vrrp_rt_priority 50\n vrrp_no_swap\n"},
 	} {
@@ -107,21 +128,25 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	first := make([]int, len(pairs))
 	for i, p := range pairs {
 		first[i], _ = p.count()
+		p.wire.cmd.Process.Signal(syscall.SIGUSR1) // from here on
 	}
 	begun := time.Now()
+	if o.Freeze > 0 {
+		go w.freeze(ctx)
+	}
 	for time.Since(begun) < o.Duration && ctx.Err() == nil {
 		sleep(ctx, min(time.Minute, o.Duration-time.Since(begun)))
 		line := fmt.Sprintf("%v:", time.Since(begun).Round(time.Second))
 		for i, p := range pairs {
 			n, _ := p.count()
-			line += fmt.Sprintf("  %s %d", p.name, n-first[i])
+			line += fmt.Sprintf("  %s %d (%s)", p.name, n-first[i], p.wire.last())
 		}
 		o.Log(line)
 	}
 	res.Took = time.Since(begun)
 	for i, p := range pairs {
 		n, note := p.count()
-		res.Pairs = append(res.Pairs, Pair{p.name, n - first[i], note})
+		res.Pairs = append(res.Pairs, Pair{p.name, n - first[i], p.wire.last(), note})
 	}
 	witness.cmd.Process.Signal(syscall.SIGTERM)
 	witness.cmd.Wait()
@@ -141,7 +166,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 // counter is a pair: how often its second router went master so far.
 type counter struct {
 	name  string
+	wire  *child
 	count func() (int, string)
+}
+
+// last is the last line that a child said.
+func (c *child) last() string {
+	text := strings.TrimSpace(c.out.String())
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// freeze stops our master for a random time now and then, as a stall of its
+// runtime would.
+func (w *world) freeze(ctx context.Context) {
+	for sleep(ctx, time.Duration(rand.Int64N(int64(2*time.Second)))) == nil {
+		w.master.Signal(syscall.SIGSTOP)
+		sleep(ctx, time.Duration(rand.Int64N(int64(w.o.Freeze))))
+		w.master.Signal(syscall.SIGCONT)
+	}
 }
 
 type world struct {
@@ -149,6 +191,8 @@ type world struct {
 	dir  string
 	nets int
 	undo *[]func()
+
+	master *os.Process // of our pair
 }
 
 func (w *world) defers(fn func()) { *w.undo = append(*w.undo, fn) }
@@ -253,14 +297,31 @@ func (w *world) ours() (counter, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		w.defers(cancel)
 		go conf.Serve(ctx, sock)
-		router, err := w.spawn(ns, roleRouter, ipc.EnvDir+"="+dir)
+		// As on the box, where init gives the cgroups of the two the largest
+		// weight. A kernel that does not group sessions has nothing to set.
+		first := func(c *child) {
+			os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", c.cmd.Process.Pid), []byte("-20"), 0o644)
+		}
+		if !w.o.Alone {
+			p, err := w.spawn("", rolePacer, ipc.EnvDir+"="+dir)
+			if err != nil {
+				return counter{}, err
+			}
+			first(p)
+		}
+		env := []string{ipc.EnvDir + "=" + dir}
+		if w.o.Collect {
+			env = append(env, collectEnv+"=1")
+		}
+		router, err := w.spawn(ns, roleRouter, env...)
 		if err != nil {
 			return counter{}, err
 		}
+		if i == 0 {
+			w.master = router.cmd.Process // "ip netns exec" becomes it
+		}
 		logs = append(logs, router.out)
-		// As on the box, where init gives vrrp's cgroup the largest weight. A
-		// kernel that does not group sessions has nothing to set.
-		os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", router.cmd.Process.Pid), []byte("-20"), 0o644)
+		first(router)
 		for range w.o.Readers {
 			if _, err := w.spawn("", roleReader, ipc.EnvDir+"="+dir); err != nil {
 				return counter{}, err
@@ -274,7 +335,11 @@ func (w *world) ours() (counter, error) {
 			s.mu.Unlock()
 		})
 	}
-	return counter{"ours", func() (int, string) {
+	seen, err := w.spawn(b, roleWire)
+	if err != nil {
+		return counter{}, err
+	}
+	return counter{ours, seen, func() (int, string) {
 		va, vb := states[a].get(), states[b].get()
 		if len(va.Instances) == 0 || len(vb.Instances) == 0 {
 			return 0, "no state yet"
@@ -283,6 +348,10 @@ func (w *world) ours() (counter, error) {
 		for i, v := range []status.VRRP{va, vb} {
 			t := v.Timers
 			note += fmt.Sprintf("%s: timers late p50 %v, p99 %v, p99.9 %v, max %v of %d; ", []string{"master", "backup"}[i], t.P50, t.P99, t.P999, t.Max, t.Count)
+		}
+		if p := va.StandIn; p.Connected {
+			note += fmt.Sprintf("\n  pacer: %d of %d advertisements since the start, vrrp at most %v overdue, own timer at most %v late",
+				p.Adverts, p.Adverts+va.Instances[0].Stats.AdvertSent, p.Late, p.OwnLate)
 		}
 		for line := range strings.Lines(logs[1].String()) {
 			if strings.Contains(line, "backup -> master") {
@@ -323,7 +392,11 @@ func (w *world) keepalived(name, global string) (counter, error) {
 			return counter{}, fmt.Errorf("hogs: the peer figure needs keepalived: %w", err)
 		}
 	}
-	return counter{name, func() (int, string) {
+	seen, err := w.spawn(b, roleWire)
+	if err != nil {
+		return counter{}, err
+	}
+	return counter{name, seen, func() (int, string) {
 		return strings.Count(second.out.String(), "Entering MASTER STATE"), ""
 	}}, nil
 }

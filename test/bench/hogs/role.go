@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/vrrp"
 	"ballast/services/vrrp/kernel"
+	"ballast/services/vrrp/pacer"
 )
 
 // roleEnv makes the program one of the processes of a run.
@@ -25,6 +27,10 @@ const (
 	roleThrash  = "thrash"
 	roleWitness = "witness"
 	roleReader  = "reader"
+	rolePacer   = "pacer"
+	roleWire    = "wire"
+
+	collectEnv = "BALLAST_HOGS_COLLECT"
 )
 
 // Child does the role that this process was started for and reports true, or
@@ -39,11 +45,27 @@ func Child() bool {
 	switch role {
 	case roleRouter:
 		env, err := ipc.NewEnv(ipc.Dir(os.Getenv(ipc.EnvDir)), "vrrp", slog.New(ipc.NewLogHandler(os.Stderr)))
+		if os.Getenv(collectEnv) != "" {
+			go collect()
+		}
 		if err == nil {
 			err = vrrp.Run(ctx, env)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
+		}
+	case rolePacer:
+		dir := ipc.Dir(os.Getenv(ipc.EnvDir))
+		l, err := net.Listen("unixpacket", dir.Path("pacer"))
+		if err == nil {
+			err = pacer.Run(ctx, &ipc.Env{Listener: l, Dir: dir, Log: slog.New(ipc.NewLogHandler(os.Stderr))})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	case roleWire:
+		if err := listen(ctx); err != nil {
+			fmt.Println(err)
 		}
 	case roleHog:
 		for ctx.Err() == nil {
@@ -58,6 +80,26 @@ func Child() bool {
 		fmt.Println(watch(ctx))
 	}
 	return true
+}
+
+// collect is the worst neighbour that a real-time thread can have in its own
+// process: 16 processors of the runtime, which collect a heap of small pieces
+// without end.
+func collect() {
+	for runtime.GOMAXPROCS(0) != 2 { // as vrrp sets it
+		time.Sleep(10 * time.Millisecond)
+	}
+	runtime.GOMAXPROCS(16)
+	type piece struct{ next *piece }
+	live := make([]*piece, 1<<10)
+	for n := 0; ; n++ {
+		for range 1 << 10 {
+			n++
+			live[n%len(live)] = &piece{live[n*7919%len(live)]}
+		}
+		clear(live[:n%len(live)])
+		runtime.GC()
+	}
 }
 
 // thrash keeps 200 MiB alive and makes garbage of it all the time.

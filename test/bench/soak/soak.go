@@ -169,7 +169,7 @@ func (s *soak) round(ctx context.Context) error {
 }
 
 // services are those that a kill -9 may hit.
-var services = []string{"vrrp", "ipvs", "health", "net", "conf", "notify"}
+var services = []string{"vrrp", "pacer", "ipvs", "health", "net", "conf", "notify"}
 
 // fault does one random thing and names it.
 func (s *soak) fault(ctx context.Context) (string, error) {

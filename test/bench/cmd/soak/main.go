@@ -5,7 +5,11 @@
 //	soak -duration 24h -seed 7
 //	soak -run kill -duration 10m   processes of the master are killed under client traffic, and nobody may notice
 //	soak -run vrrp-hogs -duration 10m   VRRP at 10 ms beside processes that want the whole machine,
-//	                                    with keepalived in the same minutes; root, no QEMU
+//	                                    with keepalived in the same minutes; root, no QEMU.
+//	                                    -freeze 1s stops our master at random, -collect has it
+//	                                    collect garbage without end, -alone takes its pacer away
+//
+// With -report FILE it may run detached: setsid -f soak -run vrrp-hogs -report FILE.
 package main
 
 import (
@@ -13,8 +17,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +54,10 @@ func run(ctx context.Context, args []string) error {
 	processes := fs.Int("hogs", 4, "vrrp-hogs: processes that burn a processor")
 	readers := fs.Int("readers", 1, "vrrp-hogs: processes that ask each of our routers for its state all the time")
 	advert := fs.Duration("advert", 10*time.Millisecond, "vrrp-hogs: interval of advertisements")
+	alone := fs.Bool("alone", false, "vrrp-hogs: our routers run without their pacer")
+	collect := fs.Bool("collect", false, "vrrp-hogs: our routers collect garbage without end, on 16 processors of the runtime")
+	freeze := fs.Duration("freeze", 0, "vrrp-hogs: our master is stopped for up to that long, about once a second")
+	report := fs.String("report", "", "file that all that is said is appended to, for a run that nobody watches")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults; the same one gives the same order")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -55,13 +65,29 @@ func run(ctx context.Context, args []string) error {
 	if fs.NArg() > 0 || *duration <= 0 {
 		return errors.New("soak: no further arguments, and a -duration above 0; see -help")
 	}
-	say := func(s string) { fmt.Println(time.Now().Format("15:04:05"), s) }
+	out := io.Writer(os.Stdout)
+	if *report != "" {
+		f, err := os.OpenFile(*report, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = io.MultiWriter(f, os.Stdout) // the file first: the terminal may be gone
+	}
+	say := func(s string) { fmt.Fprintln(out, time.Now().Format("15:04:05"), s) }
 	switch *what {
 	case "pair", "kill":
 	case "vrrp-hogs":
-		r, err := hogs.Run(ctx, hogs.Options{Duration: *duration, Hogs: *processes, Advert: *advert, Readers: *readers, Log: say})
+		say("begin: " + strings.Join(args, " "))
+		r, err := hogs.Run(ctx, hogs.Options{
+			Duration: *duration, Hogs: *processes, Advert: *advert, Readers: *readers, Alone: *alone, Collect: *collect, Freeze: *freeze, Log: say,
+		})
 		if err == nil {
-			fmt.Println(r)
+			fmt.Fprintln(out, r)
+			err = r.Problem()
+		}
+		if err != nil {
+			say(err.Error())
 		}
 		return err
 	default:
@@ -72,9 +98,9 @@ func run(ctx context.Context, args []string) error {
 		do = soak.Kill
 	}
 	r, err := do(ctx, soak.Options{Duration: *duration, Seed: *seed, Image: *image, Log: say})
-	fmt.Println(r)
+	fmt.Fprintln(out, r)
 	for name, n := range r.LastMemory {
-		fmt.Printf("%-8s PSS %5.1f MiB at first, %5.1f MiB at last\n", name, float64(r.FirstMemory[name])/(1<<20), float64(n)/(1<<20))
+		fmt.Fprintf(out, "%-8s PSS %5.1f MiB at first, %5.1f MiB at last\n", name, float64(r.FirstMemory[name])/(1<<20), float64(n)/(1<<20))
 	}
 	return err
 }
