@@ -13,6 +13,9 @@ const (
 	// one, and nobody needs more than the other.
 	minSlack = 3 * time.Millisecond
 	maxSlack = 500 * time.Millisecond
+	// VRRP has 10 ms to 255 s.
+	minInterval = time.Millisecond
+	maxInterval = time.Hour
 )
 
 // Due is how long after an advertisement of vrrp's own the pacer sends the next
@@ -49,7 +52,9 @@ func (w *watch) look(now, turn int64, v view) verdict {
 		*w = watch{}
 		return verdict{}
 	}
-	v.sent = min(v.sent, now)
+	// What makes no sense must not keep a processor busy, nor a lease for ever.
+	v.sent, turn = min(v.sent, now), min(turn, now)
+	v.interval = min(max(v.interval, int64(minInterval)), int64(maxInterval))
 	if v != w.view {
 		*w = watch{view: v, due: v.sent + int64(Due(time.Duration(v.interval)))}
 	}

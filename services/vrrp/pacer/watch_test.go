@@ -59,6 +59,15 @@ func TestLook(t *testing.T) {
 			{100, 100, armed(100), verdict{next: 115 * ms}},
 			{112, 112, view{2, 112 * ms, 100 * ms}, verdict{next: 262 * ms}},
 		}},
+		{"intervals of a mad one", []step{
+			{100, 100, view{1, 100 * ms, 1}, verdict{next: 104 * ms}},
+			{104, 100, view{1, 100 * ms, 1}, verdict{send: true, late: 3 * ms, next: 105 * ms}},
+			{200, 200, view{1, 200 * ms, 1<<63 - 1}, verdict{next: 200*ms + int64(Due(time.Hour))}},
+		}},
+		{"a turn to come", []step{
+			{100, 1 << 40, armed(100), verdict{next: 115 * ms}},
+			{115, 1 << 40, armed(100), verdict{send: true, late: 5 * ms, next: 125 * ms}},
+		}},
 		{"a time to come", []step{{100, 100, armed(1 << 40), verdict{next: 115 * ms}}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

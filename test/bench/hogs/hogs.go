@@ -150,7 +150,13 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	}
 	witness.cmd.Process.Signal(syscall.SIGTERM)
 	witness.cmd.Wait()
-	res.Witness = strings.TrimSpace(witness.out.String())
+	stalls := spans(witness.out.String(), stallLine)
+	res.Witness = fmt.Sprintf("%s; %d times a processor stood still for more than %v", witness.last(), len(stalls), standstill)
+	for i, p := range pairs {
+		if long := spans(p.wire.out.String(), gapLine); len(long) > 0 {
+			res.Pairs[i].Wire += fmt.Sprintf("; in %d of %d such gaps since the start a processor stood still", innocent(long, stalls, 3*o.Advert/2), len(long))
+		}
+	}
 	return res, nil
 }
 
@@ -170,10 +176,14 @@ type counter struct {
 	count func() (int, string)
 }
 
-// last is the last line that a child said.
-func (c *child) last() string {
-	text := strings.TrimSpace(c.out.String())
-	return text[strings.LastIndexByte(text, '\n')+1:]
+// last is the last line that a child said, but for those that tell of spans.
+func (c *child) last() (text string) {
+	for line := range strings.Lines(c.out.String()) {
+		if !strings.HasPrefix(line, gapLine) && !strings.HasPrefix(line, stallLine) {
+			text = strings.TrimSpace(line)
+		}
+	}
+	return text
 }
 
 // freeze stops our master for a random time now and then, as a stall of its

@@ -77,6 +77,7 @@ func Child() bool {
 	case roleReader:
 		read(ctx, ipc.Dir(os.Getenv(ipc.EnvDir)).Client("vrrp"))
 	case roleWitness:
+		go processors(ctx)
 		fmt.Println(watch(ctx))
 	}
 	return true

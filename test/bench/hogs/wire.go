@@ -6,10 +6,82 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// span is a while on the wall clock, in nanoseconds.
+type span struct{ from, to int64 }
+
+func (s span) String() string { return fmt.Sprintf("%d %d", s.from, s.to) }
+
+// spans finds the lines of a child's that tell of some.
+func spans(text, word string) (list []span) {
+	for line := range strings.Lines(text) {
+		var s span
+		if n, _ := fmt.Sscanf(line, word+" %d %d", &s.from, &s.to); n == 2 {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// stallLine and gapLine are what the children write of a processor that stood
+// still, and of a gap that a backup does not forgive.
+const (
+	stallLine = "processor"
+	gapLine   = "silence"
+)
+
+// standstill is how late a thread above all others, one for each processor, must
+// be for that processor to count as having stood still: no program can do
+// anything about that. In a virtual machine the host does so.
+const standstill = 5 * time.Millisecond
+
+// processors writes a line for each standstill of a processor until ctx ends.
+func processors(ctx context.Context) {
+	var wg sync.WaitGroup
+	for cpu := range runtime.NumCPU() {
+		wg.Go(func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with this
+			var set unix.CPUSet
+			set.Set(cpu)
+			if unix.SchedSetaffinity(0, &set) != nil ||
+				unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 60}, 0) != nil {
+				return
+			}
+			const every = 2 * time.Millisecond
+			for ctx.Err() == nil {
+				due := time.Now().Add(every)
+				spec := unix.NsecToTimespec(int64(every))
+				unix.Nanosleep(&spec, nil)
+				if now := time.Now(); now.Sub(due) > standstill {
+					fmt.Println(stallLine, span{due.UnixNano(), now.UnixNano()})
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// innocent counts the gaps in which a processor stood still, for at least half of
+// what they are longer than they should be.
+func innocent(gaps, stalls []span, most time.Duration) (n int) {
+	for _, g := range gaps {
+		worst := int64(0)
+		for _, s := range stalls {
+			worst = max(worst, min(s.to, g.to)-max(s.from, g.from))
+		}
+		if 2*worst >= g.to-g.from-int64(most) {
+			n++
+		}
+	}
+	return n
+}
 
 // gaps are the times between advertisements of the master, in tenths of a
 // millisecond; the last one counts all that are longer.
@@ -36,6 +108,7 @@ func (g *gaps) add(at time.Duration, priority byte) {
 		g.worst = max(g.worst, d)
 		if d > dead {
 			g.over++
+			fmt.Println(gapLine, span{int64(g.last), int64(at)})
 		}
 	}
 	g.last = at
