@@ -21,6 +21,7 @@ type Client struct {
 	taken  [Sockets]bool
 	users  [Slots]int // descriptor that a slot leaves by, plus 1; 0: the slot is free
 	broken error
+	here   cpu
 }
 
 // ErrFull tells that there are more advertisements, or sockets, than the pacer
@@ -110,7 +111,10 @@ func (c *Client) Close() {
 
 // Turn tells that vrrp ended a turn of its loop: all that had arrived is judged,
 // and the slots say what is right. at is on CLOCK_MONOTONIC, as all times here.
-func (c *Client) Turn(at int64) { c.table.turn.Store(at) }
+func (c *Client) Turn(at int64) {
+	c.table.turn.Store(at)
+	c.table.cpu.Store(c.here.ask())
+}
 
 // Sent tells that vrrp sent an advertisement itself, and what is to be sent in
 // its place should the next one be overdue. slot is what an earlier call

@@ -49,6 +49,10 @@ type loop struct {
 	base     time.Time // together with epoch: CLOCK_MONOTONIC without a system call
 	epoch    int64
 
+	cpus unix.CPUSet // that the process may use
+	left unix.CPUSet // those without vrrp's
+	here cpu
+
 	conns [maxConns]conn
 	used  [maxConns]bool
 	force int // the connection whose table is in force; -1: none
@@ -91,6 +95,7 @@ func newLoop(listen int, allowed ...int) (*loop, error) {
 		return nil, fmt.Errorf("pacer: clock: %w", err)
 	}
 	l.base, l.epoch = time.Now(), now.Nano()
+	unix.SchedGetaffinity(0, &l.cpus) // none: the loop stays where it is
 	go sweep(l.trash[0])
 	return l, nil
 }
@@ -194,10 +199,28 @@ func (l *loop) look() (wake int64, hasty bool) {
 			wake, watched, hasty = min(wake, d.next), true, hasty || v.interval < int64(calm)
 		}
 	}
+	if hasty {
+		l.apart(t)
+	}
 	if c.fd < 0 && !watched {
 		l.drop(l.force) // it died, and nobody came after it
 	}
 	return wake, hasty
+}
+
+// apart moves the loop to another processor than vrrp's last turn was on, when it
+// is on the same. What holds one up, a storm of packets or the host of a virtual
+// machine, would else hold both.
+func (l *loop) apart(t *table) {
+	vrrp := t.cpu.Load()
+	if vrrp == 0 || vrrp != l.here.ask() {
+		return
+	}
+	l.left = l.cpus
+	l.left.Clear(int(vrrp - 1))
+	if l.left.Count() > 0 {
+		raw(unix.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(l.left), uintptr(unsafe.Pointer(&l.left)), 0, 0)
+	}
 }
 
 // standIn sends a slot in vrrp's place.

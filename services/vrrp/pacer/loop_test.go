@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -318,6 +319,51 @@ func TestSockets(t *testing.T) {
 	if _, err := c.Sent(slot, &Message{FD: other, Data: make([]byte, MaxData+1)}, every, clock(t)); err == nil {
 		t.Error("an advertisement that is too long was taken")
 	}
+}
+
+// TestApart: the loop leaves the processor that vrrp runs on.
+func TestApart(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("there is one processor")
+	}
+	mem, fd, err := newTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	defer unix.Munmap(mem)
+	null, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	l, err := newLoop(null, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer unix.SchedSetaffinity(0, &l.cpus)
+	h := tableAt(unsafe.Pointer(&mem[0]))
+	for range 10 {
+		var one unix.CPUSet
+		for one.Count() == 0 {
+			if n := int(l.here.ask()) - 1; l.cpus.IsSet(n) {
+				one.Set(n)
+			}
+		}
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			t.Fatal(err)
+		}
+		vrrp := l.here.ask()
+		h.cpu.Store(vrrp)
+		if l.apart(&h); l.here.ask() == vrrp {
+			t.Fatalf("still on processor %d", vrrp-1)
+		}
+	}
+	h.cpu.Store(1 << 20) // a number that there is none of
+	l.apart(&h)
 }
 
 // TestPacerEnds: vrrp learns that the pacer is gone, and may come again.

@@ -35,6 +35,18 @@ func maskPreemption() (before unix.Sigset_t, err error) {
 	return before, err
 }
 
+// cpu is where a thread runs. It is part of something on the heap.
+type cpu struct{ n uint32 }
+
+// ask returns the number of the calling thread's processor, plus 1; 0: it is not
+// known.
+func (c *cpu) ask() uint32 {
+	if _, e := raw(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&c.n)), 0, 0, 0, 0); e != 0 {
+		return 0
+	}
+	return c.n + 1
+}
+
 // scratch is where the kernel writes answers. It is part of the loop, which is
 // on the heap.
 type scratch struct {

@@ -39,9 +39,10 @@ type header struct {
 	magic uint64
 	used  atomic.Uint32 // slots below it may be armed
 	_     uint32
-	turn  atomic.Int64 // when vrrp last ended a turn, on CLOCK_MONOTONIC
+	turn  atomic.Int64  // when vrrp last ended a turn, on CLOCK_MONOTONIC
+	cpu   atomic.Uint32 // where that was, plus 1
 
-	_        [40]byte
+	_        [36]byte
 	stood    atomic.Uint64 // advertisements that the pacer sent
 	failed   atomic.Uint64 // that the kernel refused
 	late     atomic.Int64  // longest that vrrp was overdue when one was sent

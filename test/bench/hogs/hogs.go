@@ -122,6 +122,10 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
+	looker, err := w.spawn("", roleLooker)
+	if err != nil {
+		return res, err
+	}
 	if err := sleep(ctx, 2*time.Second); err != nil { // the start of all that is no fault of anybody's
 		return res, err
 	}
@@ -148,13 +152,15 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 		n, note := p.count()
 		res.Pairs = append(res.Pairs, Pair{p.name, n - first[i], p.wire.last(), note})
 	}
-	witness.cmd.Process.Signal(syscall.SIGTERM)
-	witness.cmd.Wait()
-	stalls := spans(witness.out.String(), stallLine)
+	for _, c := range []*child{witness, looker} {
+		c.cmd.Process.Signal(syscall.SIGTERM)
+		c.cmd.Wait()
+	}
+	stalls := spans(looker.out.String(), stallLine)
 	res.Witness = fmt.Sprintf("%s; %d times a processor stood still for more than %v", witness.last(), len(stalls), standstill)
 	for i, p := range pairs {
 		if long := spans(p.wire.out.String(), gapLine); len(long) > 0 {
-			res.Pairs[i].Wire += fmt.Sprintf("; in %d of %d such gaps since the start a processor stood still", innocent(long, stalls, 3*o.Advert/2), len(long))
+			res.Pairs[i].Wire += fmt.Sprintf("; in %d of %d such gaps a processor stood still", innocent(long, stalls, 3*o.Advert/2), len(long))
 		}
 	}
 	return res, nil

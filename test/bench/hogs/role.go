@@ -29,6 +29,7 @@ const (
 	roleReader  = "reader"
 	rolePacer   = "pacer"
 	roleWire    = "wire"
+	roleLooker  = "looker"
 
 	collectEnv = "BALLAST_HOGS_COLLECT"
 )
@@ -76,8 +77,9 @@ func Child() bool {
 		thrash(ctx)
 	case roleReader:
 		read(ctx, ipc.Dir(os.Getenv(ipc.EnvDir)).Client("vrrp"))
+	case roleLooker:
+		processors(ctx)
 	case roleWitness:
-		go processors(ctx)
 		fmt.Println(watch(ctx))
 	}
 	return true

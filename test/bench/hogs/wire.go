@@ -7,9 +7,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,30 +45,60 @@ const (
 // anything about that. In a virtual machine the host does so.
 const standstill = 5 * time.Millisecond
 
-// processors writes a line for each standstill of a processor until ctx ends.
+// A pinned goroutine keeps its thread, whatever the runtime of the witness does:
+// what is late is the kernel's or the machine's.
+//
+//go:linkname procPin runtime.procPin
+func procPin() int
+
+//go:linkname procUnpin runtime.procUnpin
+func procUnpin()
+
+// onlooker is a thread that does nothing but look whether its processor runs.
+type onlooker struct {
+	nap  unix.Timespec
+	seen []span
+}
+
+// processors writes a line for each standstill of a processor when ctx ends.
 func processors(ctx context.Context) {
+	debug.SetGCPercent(-1) // it would wait for them for ever
+	runtime.GOMAXPROCS(runtime.NumCPU() + 3)
+	var stop atomic.Bool
+	context.AfterFunc(ctx, func() { stop.Store(true) })
+	all := make([]onlooker, runtime.NumCPU())
 	var wg sync.WaitGroup
-	for cpu := range runtime.NumCPU() {
-		wg.Go(func() {
-			runtime.LockOSThread() // never unlocked: the thread ends with this
-			var set unix.CPUSet
-			set.Set(cpu)
-			if unix.SchedSetaffinity(0, &set) != nil ||
-				unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 60}, 0) != nil {
-				return
-			}
-			const every = 2 * time.Millisecond
-			for ctx.Err() == nil {
-				due := time.Now().Add(every)
-				spec := unix.NsecToTimespec(int64(every))
-				unix.Nanosleep(&spec, nil)
-				if now := time.Now(); now.Sub(due) > standstill {
-					fmt.Println(stallLine, span{due.UnixNano(), now.UnixNano()})
-				}
-			}
-		})
+	for cpu := range all {
+		all[cpu].seen = make([]span, 0, 1<<16)
+		wg.Go(func() { all[cpu].look(cpu, &stop) })
 	}
 	wg.Wait()
+	for _, o := range all {
+		for _, s := range o.seen {
+			fmt.Println(stallLine, s)
+		}
+	}
+}
+
+func (o *onlooker) look(cpu int, stop *atomic.Bool) {
+	runtime.LockOSThread() // never unlocked: the thread ends with this
+	var set unix.CPUSet
+	set.Set(cpu)
+	if unix.SchedSetaffinity(0, &set) != nil ||
+		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 60}, 0) != nil {
+		return
+	}
+	const every = 2 * time.Millisecond
+	procPin()
+	defer procUnpin()
+	for !stop.Load() {
+		due := time.Now().Add(every)
+		o.nap = unix.NsecToTimespec(int64(every))
+		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&o.nap)), 0, 0) // a signal ends it early: no harm
+		if now := time.Now(); now.Sub(due) > standstill && len(o.seen) < cap(o.seen) {
+			o.seen = append(o.seen, span{due.UnixNano(), now.UnixNano()})
+		}
+	}
 }
 
 // innocent counts the gaps in which a processor stood still, for at least half of
