@@ -151,10 +151,10 @@ func (g *gaps) quantile(q float64) time.Duration {
 	want, sum := uint64(q*float64(g.n)), uint64(0)
 	for i, n := range g.count {
 		if sum += n; sum > want {
-			return min(time.Duration(i+1)*100*time.Microsecond, g.worst)
+			return min(time.Duration(i+1)*100*time.Microsecond, g.worst.Round(10*time.Microsecond))
 		}
 	}
-	return g.worst
+	return g.worst.Round(10 * time.Microsecond)
 }
 
 func (g *gaps) String() string {
