@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("pacer.seeds", 500, "schedules of the simulation")
+	seeds = flag.Int("pacer.seeds", 200, "schedules of the simulation")
 	first = flag.Uint64("pacer.first", 1, "first of them")
 )
 
