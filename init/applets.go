@@ -6,6 +6,7 @@ import (
 
 	"ballast/init/applet"
 	"ballast/init/check"
+	"ballast/init/format"
 )
 
 // isApplet reports whether the binary answers to a name of a small program that
@@ -21,3 +22,5 @@ func runApplet(name string, args []string) int {
 }
 
 func runCheck(args []string) int { return check.Main(args, os.Stdin, os.Stdout, os.Stderr) }
+
+func runFormat(args []string) int { return format.Main(args, os.Stdin, os.Stdout, os.Stderr) }

@@ -4,6 +4,7 @@
 //	ballast                as PID 1: boot and supervise
 //	ballast run NAME       one service; init starts it so
 //	ballast check FILE     check a configuration on any Linux machine
+//	ballast fmt FILE       lay a configuration out
 //	ballast version        what this is
 package main
 
@@ -47,6 +48,8 @@ func dispatch(args []string) int {
 		return runService(args[2])
 	case verb == "check":
 		return runCheck(args[2:])
+	case verb == "fmt":
+		return runFormat(args[2:])
 	case verb == "version", verb == "--version":
 		fmt.Printf("ballast %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return 0
@@ -64,6 +67,7 @@ func dispatch(args []string) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, `usage:
   ballast check FILE    check a keepalived.conf: exit status 0 clean, 1 notes, 2 cannot run
+  ballast fmt FILE      lay a configuration out; -w writes the file, -d shows what would change
   ballast version       show the version
   ballast help          show this
 

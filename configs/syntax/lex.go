@@ -34,6 +34,10 @@ func comment(s string) (start, unterminated int) {
 	return len(s), quote
 }
 
+// CommentAt finds where the comment of a line starts, len(s) when it has none,
+// and a quote that is not closed, or -1.
+func CommentAt(s string) (start, unterminated int) { return comment(s) }
+
 // unescape turns \# and \! outside quotes into the plain character.
 func unescape(s string) string {
 	if !strings.Contains(s, `\#`) && !strings.Contains(s, `\!`) {
