@@ -123,7 +123,7 @@ func (c *Client) Sent(slot int, m *Message, interval time.Duration, at int64) (i
 	if slot >= 0 {
 		if n, ok := c.socks[m.FD]; ok && c.table.holds(slot, uint32(n), m, interval) {
 			s := &c.table.slots[slot]
-			s.sent.Store(at)
+			s.sent.Swap(at)
 			if s.asleep.Load() != 0 {
 				c.say(sayLook, 0)
 			}

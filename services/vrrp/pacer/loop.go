@@ -184,7 +184,7 @@ func (l *loop) look() (wake int64, hasty bool) {
 		d := c.watch[i].look(now, turn, v)
 		switch asleep := s.asleep.Load() != 0; {
 		case c.watch[i].asleep && !asleep:
-			s.asleep.Store(1)
+			s.asleep.Swap(1)
 			if s.sent.Load() != v.sent { // vrrp is back, and may not have seen that
 				d.next = now
 			}

@@ -65,6 +65,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 		return err
 	}
 	defer l.close()
+	defer unix.SchedSetaffinity(0, &l.cpus) // the thread goes back to the runtime
 	stop := context.AfterFunc(ctx, l.end)
 	defer stop()
 

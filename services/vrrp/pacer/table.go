@@ -105,7 +105,7 @@ const clearPatience = time.Millisecond
 // the slot is sent or will be: the pacer looks at armed after it has set busy.
 func (t *table) clear(i int) bool {
 	s := &t.slots[i]
-	s.armed.Store(0)
+	s.armed.Swap(0) // not Store: in a build for the race detector that may pass the load behind it
 	if s.busy.Load() == 0 {
 		return true
 	}
@@ -142,7 +142,7 @@ func (t *table) holds(i int, sock uint32, m *Message, interval time.Duration) bo
 // anew, since the pacer looked. leave ends it.
 func (t *table) take(i int, number uint32) bool {
 	s := &t.slots[i]
-	s.busy.Store(1)
+	s.busy.Swap(1)
 	if s.armed.Load() == number {
 		return true
 	}
