@@ -145,3 +145,28 @@ func maskLine(line string, definitions []string) string {
 	}
 	return line
 }
+
+// Masked tells the first line of text in which a secret is the mask itself: of
+// a text that was shown, and is no configuration any more. 0: none.
+func Masked(text string) int {
+	at, count := 0, 1
+	for {
+		n := strings.Index(text[at:], hidden)
+		if n < 0 {
+			return 0
+		}
+		count += strings.Count(text[at:at+n], "\n")
+		start := strings.LastIndexByte(text[:at+n], '\n') + 1
+		line := text[start:]
+		if n := strings.IndexByte(line, '\n'); n >= 0 {
+			line = line[:n]
+		}
+		if code, _, _ := strings.Cut(strings.TrimSpace(line), "#"); code != "" && code[0] != '!' && maskedLine.MatchString(code) {
+			return count
+		}
+		at += n + len(hidden)
+	}
+}
+
+// maskedLine is what Mask makes of a line with a secret.
+var maskedLine = regexp.MustCompile(`(?:(?:^|[\s{};"])(?:auth_pass|smtp_password|password|community|key(?:[ \t]+\d{1,3})?)[ \t]+"?|^(?:@\S+[ \t]+)?\$\w+=)\*{8}(?:["\s}]|$)`)

@@ -20,6 +20,7 @@ import (
 
 	"ballast/configs/model"
 	"ballast/console/cli"
+	"ballast/services/ipc"
 
 	gossh "golang.org/x/crypto/ssh"
 )
@@ -42,7 +43,7 @@ func readUsers(logins []model.Login) (users, []string) {
 	u := users{}
 	var problems []string
 	for _, l := range logins {
-		one := user{role: cli.ParseRole(l.Role)}
+		one := user{role: ipc.ParseRole(l.Role)}
 		if one.role == cli.None {
 			problems = append(problems, fmt.Sprintf("login %s: role %q is not known: the user may do nothing", l.Name, l.Role))
 		}

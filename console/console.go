@@ -59,8 +59,11 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 		return fmt.Errorf("console: host key: %w", err)
 	}
 	c := &console{
-		env: env, services: cli.NewIPC(env.Dir), hostKey: key, server: ipc.NewServer("console"),
+		env: env, hostKey: key, server: ipc.NewServer("console"),
 		limit: newLimiter(), loggingIn: map[netip.Prefix]int{}, changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idle,
+	}
+	for role := range c.services {
+		c.services[role] = cli.NewIPC(env.Dir, cli.Role(role))
 	}
 	c.publish()
 	ctx, cancel := context.WithCancel(ctx)
@@ -100,7 +103,7 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 
 type console struct {
 	env      *ipc.Env
-	services *cli.IPC
+	services [cli.Admin + 1]*cli.IPC // by role
 	hostKey  hostSigner
 	server   *ipc.Server
 	limit    *limiter

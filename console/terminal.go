@@ -138,7 +138,7 @@ func (t *terminal) ask(ctx context.Context, question string) (yes bool) {
 
 func (t *terminal) session() *cli.Session {
 	s := &cli.Session{
-		Services: t.console.services, User: t.user, Address: t.address,
+		User: t.user, Address: t.address,
 		Data: func(ctx context.Context, what string) (string, error) { return t.data(ctx, what) },
 		Log:  func(text string) { t.console.env.Log.Info(text) },
 	}
@@ -156,6 +156,7 @@ func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Res
 	if s.Role == cli.None {
 		return cli.Result{Err: "this user is no longer in the configuration\n", Code: cli.Failed, Exit: true}
 	}
+	s.Services = t.console.services[s.Role]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.setCancel(cancel)
@@ -226,6 +227,7 @@ func (t *terminal) loop(ctx context.Context) int {
 		if s.Role = t.fixed; s.Role == cli.None {
 			s.Role = t.console.role(t.user)
 		}
+		s.Services = t.console.services[s.Role]
 		cctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		start, list := s.Complete(cctx, before)

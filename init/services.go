@@ -52,6 +52,7 @@ type service struct {
 	packets  bool   // its socket is not for HTTP
 	fast     bool   // never far from its next restart
 	optional bool   // runs only while the configuration asks for it
+	roles    bool   // calls the others in the names of users, by their roles
 }
 
 const mib = 1 << 20
@@ -80,7 +81,8 @@ var services = []service{
 		memory: 256, soft: 192, gc: 50, oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
 		memory: 256, soft: 160, gc: 50, weight: 25, oom: 300, files: 4096},
-	{name: "console", run: console.Run, uid: ipc.UIDConsole,
+	// CAP_SETGID is for ipc.TakeRoles, which gives it up.
+	{name: "console", run: console.Run, uid: ipc.UIDConsole, caps: []uintptr{unix.CAP_SETGID}, roles: true,
 		memory: 128, soft: 96, gc: 50, files: 1024},
 	{name: "snmp", run: snmp.Run, uid: ipc.UIDSNMP, caps: []uintptr{unix.CAP_NET_BIND_SERVICE},
 		memory: 256, soft: 160, gc: 50, oom: 500, files: 256, optional: true},
@@ -130,6 +132,11 @@ func runService(name string) int {
 	}
 	if err := s.restrict(); err != nil {
 		env.Log.Warn(err.Error())
+	}
+	if s.roles {
+		if err := ipc.TakeRoles(); err != nil {
+			env.Log.Error(err.Error()) // it goes on, and may nothing
+		}
 	}
 	slog.SetDefault(env.Log) // what a library logs ends up in the same ring
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)

@@ -67,10 +67,10 @@ const refresh = 5 * time.Second
 func (m *machine) serve(ctx context.Context, l net.Listener) {
 	srv := ipc.NewServer("init")
 	srv.Publish(liveState{m})
-	srv.Handle("log", m.verbLog, ipc.UIDConsole, ipc.UIDNotify)
-	srv.Handle("restart", m.verbRestart, ipc.UIDConsole)
-	srv.Handle("reboot", m.verbPower(power.Reboot), ipc.UIDConsole)
-	srv.Handle("poweroff", m.verbPower(power.PowerOff), ipc.UIDConsole)
+	srv.Handle("log", m.verbLog, ipc.GroupView, ipc.UIDNotify)
+	srv.Handle("restart", m.verbRestart, ipc.GroupOperate)
+	srv.Handle("reboot", m.verbPower(power.Reboot), ipc.GroupAdmin)
+	srv.Handle("poweroff", m.verbPower(power.PowerOff), ipc.GroupAdmin)
 	go func() {
 		t := time.NewTicker(refresh)
 		defer t.Stop()

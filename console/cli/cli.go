@@ -25,28 +25,16 @@ const (
 	Usage  = 2 // not a command, or not written right
 )
 
-// Role is what a user may do; each includes the ones before it.
-type Role int
+// Role is what a user may do.
+type Role = ipc.Role
 
 // Roles.
 const (
-	None    Role = iota
-	View         // look, with secrets masked
-	Operate      // and resign, resume, restart services
-	Admin        // and change the configuration, reboot
+	None    = ipc.None
+	View    = ipc.View
+	Operate = ipc.Operate
+	Admin   = ipc.Admin
 )
-
-var roleNames = []string{"none", "view", "operate", "admin"}
-
-func (r Role) String() string { return roleNames[r] }
-
-// ParseRole reads a role as the configuration names it; anything unknown is None.
-func ParseRole(s string) Role {
-	if i := slices.Index(roleNames, s); i > 0 {
-		return Role(i)
-	}
-	return None
-}
 
 // Services is how the commands reach the services.
 type Services interface {
@@ -54,21 +42,25 @@ type Services interface {
 	Call(ctx context.Context, service, verb string, in, out any) error
 }
 
-// IPC reaches the services over their sockets.
+// IPC reaches the services over their sockets, in the name of a user with a
+// role: the services hold against that what is asked of them.
 type IPC struct {
 	dir     ipc.Dir
+	role    Role
 	mu      sync.Mutex
 	clients map[string]*ipc.Client
 }
 
-// NewIPC returns Services over the sockets in dir.
-func NewIPC(dir ipc.Dir) *IPC { return &IPC{dir: dir, clients: map[string]*ipc.Client{}} }
+// NewIPC returns Services over the sockets in dir for users of a role.
+func NewIPC(dir ipc.Dir, role Role) *IPC {
+	return &IPC{dir: dir, role: role, clients: map[string]*ipc.Client{}}
+}
 
 func (i *IPC) client(name string) *ipc.Client {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.clients[name] == nil {
-		i.clients[name] = i.dir.Client(name)
+		i.clients[name] = i.dir.ClientAs(name, i.role)
 	}
 	return i.clients[name]
 }

@@ -60,7 +60,7 @@ func makeCommands() []*command {
 		row("show routes", "", "routes of the main table", View, true, showRoutes, nil),
 		row("show marks", "", "firewall marks with their counters", View, true, showMarks, nil),
 		row("show log", "[SERVICE] [LINES]", "log of the services, newest last", View, true, showLog, services),
-		row("show configuration", "[GENERATION]", "running configuration, or an earlier one", View, true, showConfiguration, nil),
+		row("show configuration", "[GENERATION] [secrets]", "running configuration, or an earlier one; with its secrets for an administrator", View, true, showConfiguration, words("secrets")),
 		row("show history", "", "generations of the configuration", View, true, showHistory, nil),
 		row("show files", "", "script files kept with the configuration", View, true, showFiles, nil),
 		row("show version", "", "what runs on this box", View, true, showVersion, nil),

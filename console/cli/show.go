@@ -171,15 +171,22 @@ func generation(args []string) (uint64, error) {
 }
 
 func showConfiguration(ctx context.Context, c *call) (string, error) {
-	n, err := generation(c.args)
+	args, secrets := c.args, false
+	if k := len(args); k > 0 && args[k-1] == "secrets" { // not shortened: nobody shows them by accident
+		args, secrets = args[:k-1], true
+	}
+	if secrets && c.s.Role < Admin {
+		return "", fmt.Errorf("show configuration secrets: permission denied: it needs role %s, %s has role %s", Admin, shown(c.s.User), c.s.Role)
+	}
+	n, err := generation(args)
 	if err != nil {
 		return "", err
 	}
 	var cand status.Candidate
-	if err := c.verb(ctx, "conf", "text", status.Rollback{Generation: n}, &cand); err != nil {
+	if err := c.verb(ctx, "conf", "text", status.TextQuery{Generation: n, Masked: !secrets}, &cand); err != nil {
 		return "", err
 	}
-	if c.s.Role < Admin {
+	if !secrets {
 		cand.Text = c.s.mask(cand.Text)
 	}
 	if !c.json {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"ballast/configs"
 	"ballast/configs/check"
 	"ballast/configs/model"
 	"ballast/configs/store"
@@ -62,6 +63,10 @@ func (c *conf) examine(ctx context.Context, cand status.Candidate) (checked, err
 		name = "candidate"
 	}
 	k.config, k.problems = c.load(name, k.text, k.files, c.facts(ctx, k.files))
+	if n := configs.Masked(cand.Text); n > 0 {
+		k.problems = append(k.problems, model.Problem{Severity: model.Error, File: name, Line: n, Text: "a masked secret stands in place of the secret",
+			Fix: "write the secret itself; \"show configuration secrets\" shows what runs with them"})
+	}
 	return k, nil
 }
 

@@ -180,15 +180,20 @@ func (c *conf) verbs(run context.Context) {
 	handle(c, "check", c.check)
 	handle(c, "commit", changing(c, run, c.commit))
 	handle(c, "rollback", changing(c, run, c.rollback))
-	handle(c, "text", c.text)
+	c.server.Handle("text", c.text, ipc.GroupView)
 	handle(c, "file-put", changing(c, run, c.filePut))
-	handle(c, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
+	handleFor(c, ipc.GroupView, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
 	handle(c, "file-delete", changing(c, run, c.fileDelete))
 	c.server.Handle("history", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return c.history(), nil }, ipc.AnyUID)
 }
 
-// handle adds a verb for the console, with its argument decoded.
+// handle adds a verb for administrators, with its argument decoded.
 func handle[T any](c *conf, name string, fn func(context.Context, T) (any, error)) {
+	handleFor(c, ipc.GroupAdmin, name, fn)
+}
+
+// handleFor adds a verb for users of the console with the role of a group, or more.
+func handleFor[T any](c *conf, group uint32, name string, fn func(context.Context, T) (any, error)) {
 	c.server.Handle(name, func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		var v T
 		if len(body) > 0 {
@@ -197,7 +202,7 @@ func handle[T any](c *conf, name string, fn func(context.Context, T) (any, error
 			}
 		}
 		return fn(ctx, v)
-	}, ipc.UIDConsole)
+	}, group)
 }
 
 // turnBound is how long a change waits for the one before it.
@@ -222,16 +227,28 @@ func changing[T any](c *conf, run context.Context, fn func(context.Context, T) (
 	}
 }
 
-func (c *conf) text(_ context.Context, r status.Rollback) (any, error) {
+// text is the text of a generation. Who is no administrator gets it without its
+// secrets, whatever was asked for.
+func (c *conf) text(_ context.Context, peer ipc.Peer, body json.RawMessage) (any, error) {
+	var r status.TextQuery
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, fmt.Errorf("conf text: argument: %w", err)
+		}
+	}
 	now := c.current().state
-	if r.Generation == 0 || r.Generation == now.Generation {
-		return status.Candidate{Text: now.Text, Name: generationName(now.Generation), Author: now.Author}, nil
+	out := status.Candidate{Text: now.Text, Name: generationName(now.Generation), Author: now.Author}
+	if r.Generation != 0 && r.Generation != now.Generation {
+		g, err := c.store.Load(r.Generation)
+		if err != nil {
+			return nil, err
+		}
+		out = status.Candidate{Text: g.Text, Name: generationName(g.Generation), Author: g.Author, Comment: g.Comment}
 	}
-	g, err := c.store.Load(r.Generation)
-	if err != nil {
-		return nil, err
+	if r.Masked || peer.Role() < ipc.Admin {
+		out.Text = configs.Mask(out.Text)
 	}
-	return status.Candidate{Text: g.Text, Name: generationName(g.Generation), Author: g.Author, Comment: g.Comment}, nil
+	return out, nil
 }
 
 func generationName(n uint64) string { return fmt.Sprintf("generation %d", n) }

@@ -47,6 +47,16 @@ type Peer struct {
 	GID uint32
 }
 
+// Role is what the user may do in whose name the peer calls: of the console the
+// one that its group carries, of anybody else Admin, since what others may is a
+// matter of their uid.
+func (p Peer) Role() Role {
+	if p.UID != UIDConsole {
+		return Admin
+	}
+	return roleOf(p.GID)
+}
+
 // Envelope is what GET /state answers: the state and its generation, which
 // grows by one with every Publish.
 type Envelope struct {
@@ -122,6 +132,10 @@ func (s *Server) Publish(state any) {
 
 // Handle adds a verb. It may be called by uid 0, by the uid that serves, and
 // by the uids in allow; AnyUID allows everybody who can open the socket.
+//
+// What the console calls, it calls for a user: such a verb names the group of
+// the lowest role that may (GroupView, GroupOperate, GroupAdmin). UIDConsole
+// itself stands for GroupAdmin.
 func (s *Server) Handle(name string, fn VerbFunc, allow ...uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -358,7 +372,7 @@ func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	p, ok := r.Context().Value(peerKey{}).(Peer)
 	if !ok || !v.allows(p) {
-		http.Error(w, fmt.Sprintf("%s: user %d may not %s", s.name, p.UID, name), http.StatusForbidden)
+		http.Error(w, v.refusal(s.name, name, p), http.StatusForbidden)
 		return
 	}
 	var body []byte
@@ -387,10 +401,42 @@ func (v verb) allows(p Peer) bool {
 	if p.UID == 0 || p.UID == uint32(unix.Getuid()) {
 		return true
 	}
+	if p.UID == UIDConsole {
+		need := v.role()
+		return need != None && p.Role() >= need
+	}
 	for _, u := range v.allow {
 		if u == p.UID || u == AnyUID {
 			return true
 		}
 	}
 	return false
+}
+
+// role is the lowest role of a user of the console that may call the verb;
+// None: no user may.
+func (v verb) role() Role {
+	least := None
+	for _, u := range v.allow {
+		r := roleOf(u)
+		switch u {
+		case UIDConsole:
+			r = Admin
+		case AnyUID:
+			r = View
+		}
+		if r != None && (least == None || r < least) {
+			least = r
+		}
+	}
+	return least
+}
+
+// refusal says why p may not call the verb.
+func (v verb) refusal(service, name string, p Peer) string {
+	need := v.role()
+	if p.UID != UIDConsole || need == None {
+		return fmt.Sprintf("%s: user %d may not %s", service, p.UID, name)
+	}
+	return fmt.Sprintf("%s %s: permission denied: it needs role %s, this user has role %s", service, name, need, p.Role())
 }

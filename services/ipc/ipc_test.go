@@ -169,7 +169,7 @@ func TestVerbIsRefusedToOthers(t *testing.T) {
 	dir := serve(t, s)
 	ok := func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return nil, nil }
 	s.Handle("root-only", ok)
-	s.Handle("for-console", ok, ipc.UIDConsole)
+	s.Handle("for-health", ok, ipc.UIDHealth)
 	s.Handle("for-all", ok, ipc.AnyUID)
 	for p := string(dir); p != "/" && p != "/tmp"; p = filepath.Dir(p) {
 		if err := os.Chmod(p, 0o755); err != nil {
@@ -192,8 +192,8 @@ func TestVerbIsRefusedToOthers(t *testing.T) {
 		verb string
 		want bool
 	}{
-		{ipc.UIDConsole, "for-console", true}, {ipc.UIDConsole, "root-only", false},
-		{ipc.UIDScript, "for-console", false}, {ipc.UIDScript, "for-all", true},
+		{ipc.UIDHealth, "for-health", true}, {ipc.UIDHealth, "root-only", false},
+		{ipc.UIDScript, "for-health", false}, {ipc.UIDScript, "for-all", true},
 	} {
 		var out bytes.Buffer
 		cmd := exec.Command(exe, "-test.run=^TestVerbIsRefusedToOthers$")

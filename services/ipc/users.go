@@ -17,3 +17,11 @@ const (
 
 	GroupBallast = 100
 )
+
+// Groups that carry the role of a user of the console in what it asks of a
+// service (SO_PEERCRED): see TakeRoles. They own no file.
+const (
+	GroupView    = 121
+	GroupOperate = 122
+	GroupAdmin   = 123
+)

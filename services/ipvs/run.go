@@ -56,9 +56,9 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	}), ipc.UIDConf)
 	l.srv.Handle("connections", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		return connections(ctx, connTab, body)
-	}, ipc.UIDConsole)
-	l.srv.Handle("order", l.order, ipc.UIDConsole)
-	l.srv.Handle("service", l.service, ipc.UIDConsole)
+	}, ipc.GroupView)
+	l.srv.Handle("order", l.order, ipc.GroupOperate)
+	l.srv.Handle("service", l.service, ipc.GroupView)
 	l.publish()
 
 	var wg sync.WaitGroup

@@ -75,7 +75,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	}
 	conf := follow.New(env.Dir.Client("conf"), follow.Slim).Lean()
 	s.srv.Handle("prepare", conf.Prepare(s.prepare), ipc.UIDConf)
-	s.srv.Handle("renew", s.renew, ipc.UIDConsole)
+	s.srv.Handle("renew", s.renew, ipc.GroupOperate)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.srv.Serve(ctx, env.Listener) })

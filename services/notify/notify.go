@@ -161,9 +161,9 @@ func (s *service) serve(ctx context.Context) error {
 	// since it may be loaded later.
 	s.srv.Handle("prepare", conf.Prepare(func(context.Context, follow.Update) error { return nil }), ipc.UIDConf)
 	s.srv.Handle("run", s.verbRun, ipc.UIDHealth)
-	s.srv.Handle("mail", s.verbMail, ipc.UIDConsole)
-	s.srv.Handle("track-file", s.verbTrackFile, ipc.UIDConsole)
-	s.srv.Handle("journal", s.verbJournal, ipc.UIDConsole)
+	s.srv.Handle("mail", s.verbMail, ipc.GroupOperate)
+	s.srv.Handle("track-file", s.verbTrackFile, ipc.GroupOperate)
+	s.srv.Handle("journal", s.verbJournal, ipc.GroupView)
 
 	var wg sync.WaitGroup
 	failed := make(chan error, 2)

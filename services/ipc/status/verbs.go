@@ -8,7 +8,8 @@ import (
 )
 
 // The verbs of the services, by socket. A verb's argument and answer are the
-// types named here; "-" is none.
+// types named here; "-" is none. What role a user of the console needs for one
+// stands where it is handled (ipc.Server.Handle), and in test/access.
 //
 //	every service but init and console
 //	  prepare      Prepare        -                can you apply this? an error refuses the commit
@@ -17,7 +18,7 @@ import (
 //	  commit       Candidate      CommitResult     check, prepare everywhere, store, apply everywhere, else roll back
 //	  rollback     Rollback       CommitResult
 //	  history      -              []Generation     newest first
-//	  text         Rollback       Candidate        the text of a generation; 0: the running one
+//	  text         TextQuery      Candidate        the text of a generation; 0: the running one; without secrets for who is no administrator
 //	  file-put     File           -                store a script that the configuration calls
 //	  file-list    -              []File           without contents
 //	  file-delete  File           -
@@ -102,6 +103,13 @@ type Rollback struct {
 	Generation uint64 `json:"generation"`
 	Author     string `json:"author,omitempty"`
 	Force      bool   `json:"force,omitempty"` // as Candidate.Force
+}
+
+// TextQuery names a generation whose text is wanted; 0 is the running one.
+type TextQuery struct {
+	Generation uint64 `json:"generation"`
+	// Masked leaves its secrets out; who is no administrator gets none anyway.
+	Masked bool `json:"masked,omitempty"`
 }
 
 // Generation is one line of the history.
