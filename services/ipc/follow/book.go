@@ -103,7 +103,8 @@ func (b *Book) Publish(c status.Conf, token string) *Published {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bodies = nil // those who were asked about the draft have it now
-	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time}
+	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time,
+		Pending: c.Pending, Reverted: c.Reverted}
 	published := &Published{book: b, page: p, news: p.news}
 	if p.problems = c.Problems; len(c.Problems) > 0 {
 		published.news.Problems = c.Problems

@@ -50,11 +50,13 @@ type ConfNews struct {
 	Author     string    `json:"author,omitempty"`
 	Time       time.Time `json:"time,omitzero"`
 	Problems   []Problem `json:"problems,omitempty"`
+	Pending    *Pending  `json:"pending,omitempty"`
+	Reverted   string    `json:"reverted,omitempty"`
 }
 
 // Conf is the state that announces c so.
 func (n ConfNews) Conf(c model.Config) Conf {
-	return Conf{Generation: n.Generation, Config: c, Source: n.Source, Author: n.Author, Time: n.Time, Problems: n.Problems}
+	return Conf{Generation: n.Generation, Config: c, Source: n.Source, Author: n.Author, Time: n.Time, Problems: n.Problems, Pending: n.Pending, Reverted: n.Reverted}
 }
 
 // Slim is Conf for a service that has no use for real servers: they are nearly

@@ -36,6 +36,19 @@ type Conf struct {
 	Author     string       `json:"author,omitempty"`
 	Time       time.Time    `json:"time"`
 	Problems   []Problem    `json:"problems,omitempty"` // what was found when it was loaded at boot
+	// Pending is set while the running generation waits to be confirmed.
+	Pending *Pending `json:"pending,omitempty"`
+	// Reverted is set when the running generation is back because nobody
+	// confirmed another one: what happened, for whoever comes to the box.
+	Reverted string `json:"reverted,omitempty"`
+}
+
+// Pending is a generation that runs until Deadline unless somebody confirms it.
+type Pending struct {
+	Generation uint64    `json:"generation"`
+	Back       uint64    `json:"back"`     // the generation that runs again otherwise
+	Deadline   time.Time `json:"deadline"` // moves with the clock when that is set
+	Author     string    `json:"author,omitempty"`
 }
 
 // Problem is one finding in a configuration text.

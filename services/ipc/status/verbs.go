@@ -17,6 +17,8 @@ import (
 //	  check        Candidate      CheckReport      parse and check, nothing changes
 //	  commit       Candidate      CommitResult     check, prepare everywhere, store, apply everywhere, else roll back
 //	  rollback     Rollback       CommitResult
+//	  confirm      Confirmation   Confirmed        keep what "commit confirmed" brought; an error when nothing waits for that
+//	  compare      Compare        string           unified difference of two generations, secrets masked
 //	  history      -              []Generation     newest first
 //	  text         TextQuery      Candidate        the text of a generation; 0: the running one; without secrets for who is no administrator
 //	  file-put     File           -                store a script that the configuration calls
@@ -70,6 +72,50 @@ type Candidate struct {
 	// Base is the running generation that the text was made from. conf refuses
 	// to commit over another one. 0: any.
 	Base uint64 `json:"base,omitempty"`
+	// Confirm is how long the commit has to be confirmed, by the verb "confirm"
+	// or another commit, before what ran goes back in its place; at most
+	// MaxConfirm. 0: it needs no confirmation.
+	Confirm time.Duration `json:"confirm,omitempty"`
+	// Session is who commits, and by which way: a commit that would cut that off
+	// is refused unless Confirm or Force is set. nil: nothing can be cut off.
+	Session *Session `json:"session,omitempty"`
+}
+
+// Bounds of Candidate.Confirm.
+const (
+	MaxConfirm     = time.Hour
+	DefaultConfirm = 5 * time.Minute
+)
+
+// Session is a session of the console as the box sees it.
+type Session struct {
+	User string `json:"user"`
+	// Local is the address of this box that the client talks to, Remote the
+	// client's. Not valid on the serial line.
+	Local  netip.Addr `json:"local,omitzero"`
+	Remote netip.Addr `json:"remote,omitzero"`
+	// Terminal is set when somebody is there to read a refusal. A script's
+	// commit gets a warning instead.
+	Terminal bool `json:"terminal,omitempty"`
+}
+
+// Confirmation says who confirms. Generation is the one that is meant; 0: the
+// one that waits.
+type Confirmation struct {
+	Generation uint64 `json:"generation,omitempty"`
+	Author     string `json:"author,omitempty"`
+}
+
+// Confirmed is what stays.
+type Confirmed struct {
+	Generation uint64        `json:"generation"`
+	Left       time.Duration `json:"left"` // of the time that there was
+}
+
+// Compare names two generations; 0 is the running one.
+type Compare struct {
+	A uint64 `json:"a"`
+	B uint64 `json:"b"`
 }
 
 // Apart is c without its text, which has megabytes, and the text (ipc.Texter).
@@ -87,6 +133,7 @@ type CheckReport struct {
 	Errors   int       `json:"errors"`
 	Merged   string    `json:"merged,omitempty"` // the text that would run; secrets included, so the console does not print it
 	Diff     string    `json:"diff,omitempty"`   // unified, against the running one
+	Cuts     []string  `json:"cuts,omitempty"`   // why it would cut off the session that asks
 }
 
 // CommitResult is the outcome of a commit or rollback that took effect. A
@@ -96,6 +143,10 @@ type CommitResult struct {
 	Problems   []Problem         `json:"problems,omitempty"`
 	Warnings   map[string]string `json:"warnings,omitempty"` // service: what it could not do yet
 	Took       time.Duration     `json:"took"`
+	// Pending is set when it has to be confirmed; Confirmed names a generation
+	// that this commit confirmed.
+	Pending   *Pending `json:"pending,omitempty"`
+	Confirmed uint64   `json:"confirmed,omitempty"`
 }
 
 // Rollback names a generation; 0 is the one before the running one.
@@ -103,6 +154,9 @@ type Rollback struct {
 	Generation uint64 `json:"generation"`
 	Author     string `json:"author,omitempty"`
 	Force      bool   `json:"force,omitempty"` // as Candidate.Force
+	// Confirm and Session are as in Candidate.
+	Confirm time.Duration `json:"confirm,omitempty"`
+	Session *Session      `json:"session,omitempty"`
 }
 
 // TextQuery names a generation whose text is wanted; 0 is the running one.
@@ -120,6 +174,8 @@ type Generation struct {
 	Author     string    `json:"author,omitempty"`
 	Comment    string    `json:"comment,omitempty"`
 	Running    bool      `json:"running,omitempty"`
+	Size       int       `json:"size,omitempty"`    // bytes of the text
+	Pending    bool      `json:"pending,omitempty"` // runs, and is not confirmed yet
 }
 
 // File is a script or data file that the configuration calls by path, kept
