@@ -6,7 +6,8 @@
 //
 //	generations/00000012   one generation: header, text, checksum
 //	blobs/<sha256>         content of script files, shared by generations
-//	running                which generation runs, the next free number, the working set of files
+//	running                which generation runs and whether it is confirmed, the next free number,
+//	                       the working set of files
 //
 // Every file is written beside its place, flushed and renamed, so that a power
 // cut leaves the old file or the new one. Each carries a checksum over itself,
@@ -85,6 +86,7 @@ type pointer struct {
 	Running uint64    `json:"running"`
 	Next    uint64    `json:"next"`
 	Files   []FileRef `json:"files,omitempty"`
+	Pending *Pending  `json:"pending,omitempty"` // never altered, only replaced
 }
 
 // Store is an open store. Its methods may be called from any goroutine.
@@ -166,6 +168,9 @@ func (s *Store) readPointer(newest uint64) error {
 		var body []byte
 		if body, err = unseal(b, pointerMagic); err == nil {
 			err = json.Unmarshal(body, &s.ptr)
+		}
+		if p := s.ptr.Pending; p != nil && p.Generation != s.ptr.Running {
+			s.ptr.Pending = nil // an older release, which knows no marks, made another one run
 		}
 	} else if newest == 0 {
 		return nil // a new store
@@ -362,16 +367,21 @@ func (s *Store) Put(g Generation) (uint64, error) {
 }
 
 // SetRunning makes a stored generation the one that boots, and its files the
-// working set. Generations beyond the limits go.
+// working set. It needs no confirmation. Generations beyond the limits go.
 func (s *Store) SetRunning(n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.setRunning(n, nil)
+}
+
+// setRunning is SetRunning with a mark. Called with mu held.
+func (s *Store) setRunning(n uint64, mark *Pending) error {
 	m, ok := s.metas[n]
 	if !ok {
 		return fmt.Errorf("generation %d: %w", n, ErrNone)
 	}
 	p := s.ptr
-	p.Running, p.Files = n, m.Files
+	p.Running, p.Files, p.Pending = n, m.Files, mark
 	if err := s.writePointer(p); err != nil {
 		return err
 	}
@@ -393,8 +403,8 @@ func (s *Store) Reserve() (uint64, error) {
 func (s *Store) Drop(n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n == s.ptr.Running {
-		return fmt.Errorf("generation %d is running", n)
+	if n == s.ptr.Running || n == s.back() {
+		return fmt.Errorf("generation %d is running, or what runs may go back to it", n)
 	}
 	// Its number must not be given out again, so the counter goes to the disk first.
 	if err := s.writePointer(s.ptr); err != nil {
@@ -439,12 +449,12 @@ func (s *Store) dropOldest(files []FileRef) bool {
 	for n := range s.metas {
 		if n < s.ptr.Running {
 			previous = max(previous, n)
-			if oldest == 0 || n < oldest {
+			if (oldest == 0 || n < oldest) && n != s.back() {
 				oldest = n
 			}
 		}
 	}
-	if oldest == previous || s.fs.Remove(s.genPath(oldest)) != nil {
+	if oldest == 0 || oldest == previous || s.fs.Remove(s.genPath(oldest)) != nil {
 		return false
 	}
 	gone := s.metas[oldest].Files
@@ -472,7 +482,7 @@ func (s *Store) prune() {
 	total := s.metas[s.ptr.Running].Length
 	for i, m := range old {
 		total += m.Length
-		if i < Keep && (total <= maxTotal || i < keepAtLeast) {
+		if i < Keep && (total <= maxTotal || i < keepAtLeast) || m.Generation == s.back() {
 			continue
 		}
 		if s.fs.Remove(s.genPath(m.Generation)) == nil {
