@@ -125,7 +125,6 @@ func (c *conf) previous() uint64 {
 // change makes k the running configuration, or changes nothing and returns
 // every reason why.
 func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) (res status.CommitResult, err error) {
-	start := time.Now()
 	defer func() {
 		who := m.Source + " by " + author(m.Author)
 		if err != nil {
@@ -138,50 +137,84 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 		}
 		c.env.Log.Info(text)
 	}()
-	if n := errorsIn(k.problems); n > 0 {
-		return res, fmt.Errorf("not committed: %d %s%s", n, plural(n, "error", "errors"), list(k.problems))
-	}
-	before := c.current()
-	var draft string
-	draft, k.config = c.book.Draft(k.config)
-	asked, warnings, err := c.prepare(ctx, draft, force)
+	s, err := c.stage(ctx, k, m, force)
 	if err != nil {
 		return res, err
 	}
-	if c.noDisk != "" {
-		warnings["conf"] = c.noDisk
+	if failed := c.apply(ctx, s); len(failed) > 0 {
+		return res, c.undo(ctx, s, failed)
 	}
-	m.Time, m.Files = start, k.files
-	n, err := c.store.Put(store.Generation{Meta: m, Text: k.text})
-	if err != nil {
-		return res, fmt.Errorf("not committed: %w; what ran goes on", err)
-	}
-	m.Generation = n
-	if faults := c.place(k.files); len(faults) > 0 {
-		c.place(before.files)
-		c.store.Drop(n) // swept at the next boot if this fails
-		return res, fmt.Errorf("not committed: script files could not be written%s", list(faults))
-	}
-	complaints := c.complaints(ctx, asked) // what they said of the configuration before this one
-	c.publish(running{stateOf(m, k.config, k.text), k.files, draft})
-	failed := c.await(ctx, asked, n, complaints, warnings)
 	if ctx.Err() != nil {
-		return res, fmt.Errorf("conf stops while generation %d is being applied: the next start goes back to generation %d", n, before.state.Generation)
+		return res, s.stopped()
 	}
-	if len(failed) == 0 {
-		err = c.store.SetRunning(n)
-		if err != nil {
-			failed = append(failed, err.Error())
-		}
+	if err := c.store.SetRunning(s.n); err != nil {
+		return res, c.undo(ctx, s, []string{err.Error()})
 	}
-	if len(failed) > 0 {
-		return res, c.undo(ctx, before, asked, n, m, failed)
-	}
-	return status.CommitResult{Generation: n, Problems: k.problems, Warnings: warnings, Took: time.Since(start)}, nil
+	return s.result(), nil
 }
 
-// undo puts before back after generation n failed for the given reasons.
-func (c *conf) undo(ctx context.Context, before running, asked []string, n uint64, m store.Meta, failed []string) error {
+// staged is a change that every service has agreed to and that is stored, but
+// does not run yet.
+type staged struct {
+	checked
+	meta     store.Meta
+	n        uint64
+	before   running
+	draft    string
+	asked    []string // services that agreed and are awaited
+	warnings map[string]string
+	start    time.Time
+}
+
+// result is what a change that runs is answered with.
+func (s *staged) result() status.CommitResult {
+	return status.CommitResult{Generation: s.n, Problems: s.problems, Warnings: s.warnings, Took: time.Since(s.start)}
+}
+
+func (s *staged) stopped() error {
+	return fmt.Errorf("conf stops while generation %d is being applied: the next start goes back to generation %d", s.n, s.before.state.Generation)
+}
+
+// stage asks every service about k, and stores it when all agree.
+func (c *conf) stage(ctx context.Context, k checked, m store.Meta, force bool) (*staged, error) {
+	s := &staged{checked: k, meta: m, before: c.current(), start: time.Now()}
+	if n := errorsIn(k.problems); n > 0 {
+		return nil, fmt.Errorf("not committed: %d %s%s", n, plural(n, "error", "errors"), list(k.problems))
+	}
+	var err error
+	s.draft, s.config = c.book.Draft(k.config)
+	if s.asked, s.warnings, err = c.prepare(ctx, s.draft, force); err != nil {
+		return nil, err
+	}
+	if c.noDisk != "" {
+		s.warnings["conf"] = c.noDisk
+	}
+	s.meta.Time, s.meta.Files = s.start, k.files
+	if s.n, err = c.store.Put(store.Generation{Meta: s.meta, Text: k.text}); err != nil {
+		return nil, fmt.Errorf("not committed: %w; what ran goes on", err)
+	}
+	s.meta.Generation = s.n
+	return s, nil
+}
+
+// apply hands a staged change to the services and returns why it does not run.
+// When ctx ends it does not know.
+func (c *conf) apply(ctx context.Context, s *staged) (failed []string) {
+	if faults := c.place(s.files); len(faults) > 0 {
+		return []string{"script files could not be written" + list(faults)}
+	}
+	complaints := c.complaints(ctx, s.asked) // what they said of the configuration before this one
+	c.publish(running{stateOf(s.meta, s.config, s.text), s.files, s.draft})
+	failed = c.await(ctx, s.asked, s.n, complaints, s.warnings)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return failed
+}
+
+// undo puts back what ran before a staged change that failed for the given reasons.
+func (c *conf) undo(ctx context.Context, s *staged, failed []string) error {
+	before, n, m := s.before, s.n, s.meta
 	why := fmt.Sprintf("generation %d was not applied: %s", n, strings.Join(failed, "; "))
 	back := running{state: before.state, files: before.files}
 	back.state.Time = time.Now()
@@ -206,7 +239,7 @@ func (c *conf) undo(ctx context.Context, before running, asked []string, n uint6
 	}
 	c.env.Log.Error(why + "; rolled back")
 	text := fmt.Sprintf("not committed, generation %d was rolled back:\n  %s", n, strings.Join(failed, "\n  "))
-	again := c.await(ctx, asked, back.state.Generation, nil, map[string]string{})
+	again := c.await(ctx, s.asked, back.state.Generation, nil, map[string]string{})
 	for _, f := range faults {
 		again = append(again, f.String())
 	}
