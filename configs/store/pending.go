@@ -50,7 +50,11 @@ func (s *Store) Pending() *Pending {
 func (s *Store) SetUnconfirmed(p Pending) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.metas[p.Back]; !ok || p.Back == p.Generation {
+	_, ok := s.metas[p.Back]
+	if s.back() == p.Back {
+		ok = true // damaged or not, that is settled
+	}
+	if !ok || p.Back == p.Generation {
 		return fmt.Errorf("generation %d to go back to: %w", p.Back, ErrNone)
 	}
 	return s.setRunning(p.Generation, &p)

@@ -74,6 +74,9 @@ type Meta struct {
 	Comment    string    `json:"comment,omitempty"`
 	Files      []FileRef `json:"files,omitempty"` // sorted by path
 	Length     int       `json:"length"`          // bytes of the text
+	// Reverted is set when it was put back because nobody confirmed another one:
+	// what happened, as people are told.
+	Reverted string `json:"reverted,omitempty"`
 }
 
 // Generation is a whole generation.

@@ -54,35 +54,37 @@ func (c *conf) boot() {
 func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, bool) {
 	want := c.store.Running()
 	unfinished := c.store.Unfinished()
-	for _, n := range c.bootOrder(want) {
-		g, err := c.store.Load(n)
-		if err != nil {
-			*problems = append(*problems, model.Problem{Severity: model.Error, Text: err.Error(),
-				Fix: "an older generation runs; commit again what is missing"})
-			continue
-		}
-		files := g.Files
-		if n == want {
-			files = c.store.Files() // the working set, which may be newer
-		}
-		// No facts: a NIC or a file that is not there yet is no reason to drop
-		// a configuration that ran before.
-		cfg, found := c.load(generationName(n), g.Text, files, nil)
-		if errorsIn(found) > 0 {
-			*problems = append(*problems, found...)
-			if *faulty == "" {
-				*faulty = g.Text
-			}
-			continue
-		}
-		r := running{state: stateOf(g.Meta, cfg, g.Text), files: files}
+	mark, rest, back, why := c.bootMark()
+	order := c.olderThan(want)
+	switch {
+	case back: // nothing between the two was confirmed either
+		order = append(c.olderThan(mark.Back), want)
+	case mark != nil:
+		order = append([]uint64{want}, c.olderThan(mark.Back)...)
+	}
+	if want == 0 { // what is stored was never applied: no commit was finished so far
+		order = nil
+	}
+	r, g, ok := c.good(order, problems, faulty)
+	if ok {
+		n := g.Generation
 		switch {
+		case mark != nil && n != want:
+			if !back {
+				why = "taken back, it could not be loaded at boot"
+			}
+			g = c.reverted(g, *mark, why)
+			*problems = append(*problems, model.Problem{Severity: model.Warning, File: generationName(want), Text: g.Reverted,
+				Fix: "commit it again, and confirm it in time"})
+			r = c.again(r, g, nil)
 		case n != want:
 			g.Source, g.Comment = "last good", fmt.Sprintf("%s could not be loaded at boot", generationName(want))
-			if want == 0 {
-				g.Comment = "the pointer to the running generation was lost"
+			r = c.again(r, g, nil)
+		case back: // nothing else loads
+			mark = nil
+			if err := c.store.Confirm(); err != nil {
+				c.env.Log.Error("configuration store: " + err.Error())
 			}
-			r = c.again(r, g)
 		case len(unfinished) > 0:
 			// The services may run the unfinished one: a number above it tells
 			// them to come back.
@@ -90,40 +92,82 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 			g.Comment = fmt.Sprintf("the box or conf stopped while %s was being applied", generationName(unfinished[0]))
 			*problems = append(*problems, model.Problem{Severity: model.Warning, File: generationName(unfinished[0]),
 				Text: "the box stopped before every service had applied it", Fix: "commit it again"})
-			r = c.again(r, g)
+			r = c.again(r, g, mark)
 		}
+		if mark != nil && n == want {
+			if now := c.store.Pending(); now != nil {
+				mark = now // with the number that it may have got
+			}
+			r.state.Pending = c.open(*mark, rest).told()
+		}
+	}
+	if ok || want == 0 {
 		for _, u := range unfinished {
 			if err := c.store.Drop(u); err != nil {
 				c.env.Log.Warn("configuration store: " + err.Error())
 			}
 		}
-		return r, true
 	}
-	return running{}, false
+	return r, ok
 }
 
-// bootOrder is the running generation, then the older ones, newest first. When
-// the running one is not known, all.
-func (c *conf) bootOrder(want uint64) []uint64 {
-	var order []uint64
-	if want > 0 {
-		order = append(order, want)
+// good is the first of some generations that is intact and loads. What is wrong
+// with those before it goes to problems, the text of the first that does not
+// load to faulty.
+func (c *conf) good(order []uint64, problems *[]model.Problem, faulty *string) (running, store.Generation, bool) {
+	for _, n := range order {
+		g, err := c.store.Load(n)
+		if err != nil {
+			*problems = append(*problems, model.Problem{Severity: model.Error, Text: err.Error(),
+				Fix: "an older generation runs; commit again what is missing"})
+			continue
+		}
+		files := g.Files
+		if n == c.store.Running() {
+			files = c.store.Files() // the working set, which may be newer
+		}
+		name := generationName(n)
+		if g.Source == "factory" {
+			name, g.Text = "factory", factoryText(c.NICs())
+		}
+		// No facts: a NIC or a file that is not there yet is no reason to drop
+		// a configuration that ran before.
+		cfg, found := c.load(name, g.Text, files, nil)
+		if errorsIn(found) > 0 {
+			*problems = append(*problems, found...)
+			if *faulty == "" {
+				*faulty = g.Text
+			}
+			continue
+		}
+		return running{state: stateOf(g.Meta, cfg, g.Text), files: files}, g, true
 	}
+	return running{}, store.Generation{}, false
+}
+
+// olderThan are generation n and the older ones, newest first.
+func (c *conf) olderThan(n uint64) []uint64 {
+	order := []uint64{n}
 	for _, m := range c.store.List() {
-		if want == 0 || m.Generation < want {
+		if m.Generation < n {
 			order = append(order, m.Generation)
 		}
 	}
 	return order
 }
 
-// again stores g under a new number and makes it the running one. Where the
-// disk fails it runs all the same.
-func (c *conf) again(r running, g store.Generation) running {
+// again stores g under a new number and makes it the running one, with the mark
+// that the one before it has, if any. Where the disk fails it runs all the same.
+func (c *conf) again(r running, g store.Generation, mark *store.Pending) running {
 	g.Time = time.Now()
 	g.Files = r.files
 	n, err := c.store.Put(g)
-	if err == nil {
+	switch {
+	case err != nil:
+	case mark != nil:
+		mark.Generation = n
+		err = c.store.SetUnconfirmed(*mark)
+	default:
 		err = c.store.SetRunning(n)
 	}
 	if err != nil {
@@ -135,7 +179,7 @@ func (c *conf) again(r running, g store.Generation) running {
 }
 
 func stateOf(m store.Meta, cfg model.Config, text string) status.Conf {
-	return status.Conf{Generation: m.Generation, Config: cfg, Text: text, Source: m.Source, Author: m.Author, Time: m.Time}
+	return status.Conf{Generation: m.Generation, Config: cfg, Text: text, Source: m.Source, Author: m.Author, Time: m.Time, Reverted: m.Reverted}
 }
 
 // bootSeed loads the seed: what the image or the netboot server brought for a
@@ -165,7 +209,7 @@ func (c *conf) bootSeed(problems *[]model.Problem, faulty *string) (running, boo
 	}
 	r := running{files: refs}
 	r.state.Config = cfg
-	return c.again(r, store.Generation{Meta: store.Meta{Source: "seed"}, Text: merged}), true
+	return c.again(r, store.Generation{Meta: store.Meta{Source: "seed"}, Text: merged}, nil), true
 }
 
 func readSmall(path string, limit int64) ([]byte, error) {

@@ -79,7 +79,7 @@ func (c *conf) check(ctx context.Context, cand status.Candidate) (any, error) {
 		k.problems = []model.Problem{}
 	}
 	return status.CheckReport{Problems: k.problems, Errors: errorsIn(k.problems), Merged: k.text,
-		Diff: c.Language.Diff(c.current().state.Text, k.text)}, nil
+		Diff: c.Language.Diff(c.current().state.Text, k.text), Cuts: c.cuts(ctx, &k.config, cand.Session)}, nil
 }
 
 func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {
@@ -91,11 +91,14 @@ func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.change(ctx, k, store.Meta{Source: "commit", Author: cand.Author, Comment: cand.Comment}, cand.Force)
+	return c.change(ctx, k, store.Meta{Source: "commit", Author: cand.Author, Comment: cand.Comment}, how{cand.Force, cand.Confirm, cand.Session})
 }
 
 func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
 	n := r.Generation
+	if w := c.window(); n == 0 && w != nil {
+		n = w.mark.Back
+	}
 	if n == 0 {
 		n = c.previous()
 		if n == 0 {
@@ -108,7 +111,7 @@ func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
 	}
 	k := checked{text: g.Text, files: g.Files}
 	k.config, k.problems = c.load(generationName(n), g.Text, g.Files, c.facts(ctx, g.Files))
-	return c.change(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, r.Force)
+	return c.change(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, how{r.Force, r.Confirm, r.Session})
 }
 
 // previous is the generation before the running one, 0 for none.
@@ -122,9 +125,16 @@ func (c *conf) previous() uint64 {
 	return 0
 }
 
+// how is the way in which a change is made.
+type how struct {
+	force   bool            // without services that are not there, and whatever it cuts off
+	confirm time.Duration   // in which it has to be confirmed; 0: it need not
+	session *status.Session // which it must not cut off; nil: any
+}
+
 // change makes k the running configuration, or changes nothing and returns
 // every reason why.
-func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) (res status.CommitResult, err error) {
+func (c *conf) change(ctx context.Context, k checked, m store.Meta, h how) (res status.CommitResult, err error) {
 	defer func() {
 		who := m.Source + " by " + author(m.Author)
 		if err != nil {
@@ -132,12 +142,18 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 			return
 		}
 		text := fmt.Sprintf("%s: generation %d runs, applied in %v", who, res.Generation, res.Took.Round(time.Millisecond))
+		if res.Pending != nil {
+			text += fmt.Sprintf(", and %s again in %s unless it is confirmed", generationName(res.Pending.Back), spell(h.confirm))
+		}
+		if res.Confirmed != 0 {
+			text += fmt.Sprintf(", %s is confirmed by that", generationName(res.Confirmed))
+		}
 		if m.Comment != "" {
 			text += ": " + firstLine(m.Comment)
 		}
 		c.env.Log.Info(text)
 	}()
-	s, err := c.stage(ctx, k, m, force)
+	s, err := c.stage(ctx, k, m, h)
 	if err != nil {
 		return res, err
 	}
@@ -147,7 +163,7 @@ func (c *conf) change(ctx context.Context, k checked, m store.Meta, force bool) 
 	if ctx.Err() != nil {
 		return res, s.stopped()
 	}
-	if err := c.store.SetRunning(s.n); err != nil {
+	if err := c.settle(s); err != nil {
 		return res, c.undo(ctx, s, []string{err.Error()})
 	}
 	return s.result(), nil
@@ -164,11 +180,17 @@ type staged struct {
 	asked    []string // services that agreed and are awaited
 	warnings map[string]string
 	start    time.Time
+
+	confirm   time.Duration   // in which it has to be confirmed; 0: it need not
+	back      uint64          // the generation that runs again otherwise
+	pending   *status.Pending // since it is settled
+	confirmed uint64          // the generation that it confirmed
 }
 
 // result is what a change that runs is answered with.
 func (s *staged) result() status.CommitResult {
-	return status.CommitResult{Generation: s.n, Problems: s.problems, Warnings: s.warnings, Took: time.Since(s.start)}
+	return status.CommitResult{Generation: s.n, Problems: s.problems, Warnings: s.warnings, Took: time.Since(s.start),
+		Pending: s.pending, Confirmed: s.confirmed}
 }
 
 func (s *staged) stopped() error {
@@ -176,21 +198,36 @@ func (s *staged) stopped() error {
 }
 
 // stage asks every service about k, and stores it when all agree.
-func (c *conf) stage(ctx context.Context, k checked, m store.Meta, force bool) (*staged, error) {
-	s := &staged{checked: k, meta: m, before: c.current(), start: time.Now()}
+func (c *conf) stage(ctx context.Context, k checked, m store.Meta, h how) (*staged, error) {
+	s := &staged{checked: k, meta: m, before: c.current(), start: time.Now(), confirm: h.confirm}
+	if err := confirmTime(h.confirm); err != nil {
+		return nil, err
+	}
 	if n := errorsIn(k.problems); n > 0 {
 		return nil, fmt.Errorf("not committed: %d %s%s", n, plural(n, "error", "errors"), list(k.problems))
 	}
-	var err error
+	cut, err := guard(c.cuts(ctx, &k.config, h.session), h)
+	if err != nil {
+		return nil, err
+	}
 	s.draft, s.config = c.book.Draft(k.config)
-	if s.asked, s.warnings, err = c.prepare(ctx, s.draft, force); err != nil {
+	if s.asked, s.warnings, err = c.prepare(ctx, s.draft, h.force); err != nil {
 		return nil, err
 	}
 	if c.noDisk != "" {
 		s.warnings["conf"] = c.noDisk
 	}
+	if cut != "" {
+		s.warnings["session"] = cut
+	}
+	if h.confirm > 0 {
+		if s.back, err = c.keepBack(); err != nil {
+			return nil, err
+		}
+	}
 	s.meta.Time, s.meta.Files = s.start, k.files
 	if s.n, err = c.store.Put(store.Generation{Meta: s.meta, Text: k.text}); err != nil {
+		c.unkeep(s.back)
 		return nil, fmt.Errorf("not committed: %w; what ran goes on", err)
 	}
 	s.meta.Generation = s.n
@@ -215,6 +252,7 @@ func (c *conf) apply(ctx context.Context, s *staged) (failed []string) {
 // undo puts back what ran before a staged change that failed for the given reasons.
 func (c *conf) undo(ctx context.Context, s *staged, failed []string) error {
 	before, n, m := s.before, s.n, s.meta
+	c.unkeep(s.back)
 	why := fmt.Sprintf("generation %d was not applied: %s", n, strings.Join(failed, "; "))
 	back := running{state: before.state, files: before.files}
 	back.state.Time = time.Now()
@@ -225,8 +263,12 @@ func (c *conf) undo(ctx context.Context, s *staged, failed []string) error {
 			back.state.Generation = n + 1
 		}
 	} else {
+		mark := c.store.Pending()
 		back = c.again(back, store.Generation{Text: before.state.Text,
-			Meta: store.Meta{Source: "rollback", Author: m.Author, Comment: why}})
+			Meta: store.Meta{Source: "rollback", Author: m.Author, Comment: why, Reverted: before.state.Reverted}}, mark)
+		if w := c.window(); w != nil && mark != nil { // the time to confirm it goes on
+			back.state.Pending = c.setWindow(&window{*mark, w.ends, w.deadline}).told()
+		}
 	}
 	if back.state.Generation <= n { // the disk failed: the services must still come back
 		back.state.Generation = n + 1

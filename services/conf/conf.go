@@ -49,6 +49,8 @@ type Options struct {
 	SettleBound time.Duration
 	// NICs lists the physical network interfaces; default: those of the kernel.
 	NICs func() []string
+	// Clock tells the boot that runs and its age; default: the kernel's.
+	Clock func() (boot string, since time.Duration)
 }
 
 func (o Options) withDefaults(data string) Options {
@@ -79,6 +81,9 @@ func (o Options) withDefaults(data string) Options {
 	if o.NICs == nil {
 		o.NICs = kernelNICs
 	}
+	if o.Clock == nil {
+		o.Clock = kernelClock
+	}
 	return o
 }
 
@@ -87,18 +92,18 @@ func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Opt
 
 // RunWith is Run with options.
 func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
-	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), book: follow.NewBook(), turn: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
+	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), book: follow.NewBook(), turn: make(chan struct{}, 1), moved: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
 	c.openStore()
 	c.verbs(ctx)
 	c.boot()
 	env.Ready()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { c.followNICs(ctx) })
+	c.wg.Go(func() { c.followNICs(ctx) })
+	c.wg.Go(func() { c.watchWindow(ctx) })
 	err := c.server.Serve(ctx, env.Listener)
 	cancel() // a socket that fails ends the service, so that init starts it anew
-	wg.Wait()
+	c.wg.Wait()
 	select { // a commit under way sees ctx end and stops at a safe place
 	case c.turn <- struct{}{}:
 	case <-time.After(5 * time.Second):
@@ -119,11 +124,14 @@ type conf struct {
 	server *ipc.Server
 	book   *follow.Book
 	store  *store.Store
-	noDisk string        // why the store is in memory although there is a data folder; empty: it is not
+	noDisk string // why the store is in memory although there is a data folder; empty: it is not
+	wg     sync.WaitGroup
 	turn   chan struct{} // held by whoever changes anything; holds one
 
-	mu  sync.Mutex // guards now and clients
-	now running
+	mu      sync.Mutex // guards now, pending and clients
+	now     running
+	pending *window       // nil: what runs is confirmed; altered with the turn held
+	moved   chan struct{} // told when pending changes
 
 	clients map[string]*ipc.Client
 
@@ -181,6 +189,8 @@ func (c *conf) verbs(run context.Context) {
 	handle(c, "commit", changing(c, run, c.commit))
 	handle(c, "rollback", changing(c, run, c.rollback))
 	c.server.Handle("text", c.text, ipc.GroupView)
+	handle(c, "confirm", changing(c, run, c.confirm))
+	handleFor(c, ipc.GroupView, "compare", c.compare)
 	handle(c, "file-put", changing(c, run, c.filePut))
 	handleFor(c, ipc.GroupView, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
 	handle(c, "file-delete", changing(c, run, c.fileDelete))
@@ -236,19 +246,40 @@ func (c *conf) text(_ context.Context, peer ipc.Peer, body json.RawMessage) (any
 			return nil, fmt.Errorf("conf text: argument: %w", err)
 		}
 	}
-	now := c.current().state
-	out := status.Candidate{Text: now.Text, Name: generationName(now.Generation), Author: now.Author}
-	if r.Generation != 0 && r.Generation != now.Generation {
-		g, err := c.store.Load(r.Generation)
-		if err != nil {
-			return nil, err
-		}
-		out = status.Candidate{Text: g.Text, Name: generationName(g.Generation), Author: g.Author, Comment: g.Comment}
+	out, err := c.stored(r.Generation)
+	if err != nil {
+		return nil, err
 	}
 	if r.Masked || peer.Role() < ipc.Admin {
 		out.Text = configs.Mask(out.Text)
 	}
 	return out, nil
+}
+
+// stored is a generation with its secrets; 0: the running one.
+func (c *conf) stored(n uint64) (status.Candidate, error) {
+	now := c.current().state
+	if n == 0 || n == now.Generation {
+		return status.Candidate{Text: now.Text, Name: generationName(now.Generation), Author: now.Author}, nil
+	}
+	g, err := c.store.Load(n)
+	if err != nil {
+		return status.Candidate{}, err
+	}
+	return status.Candidate{Text: g.Text, Name: generationName(g.Generation), Author: g.Author, Comment: g.Comment}, nil
+}
+
+// compare is the difference of two generations, without secrets.
+func (c *conf) compare(_ context.Context, arg status.Compare) (any, error) {
+	a, err := c.stored(arg.A)
+	if err != nil {
+		return nil, err
+	}
+	b, err := c.stored(arg.B)
+	if err != nil {
+		return nil, err
+	}
+	return c.Language.Diff(a.Text, b.Text), nil
 }
 
 func generationName(n uint64) string { return fmt.Sprintf("generation %d", n) }
@@ -258,13 +289,14 @@ func (c *conf) history() []status.Generation {
 	out := []status.Generation{}
 	listed := false
 	for _, m := range c.store.List() {
-		g := status.Generation{Generation: m.Generation, Time: m.Time, Source: m.Source, Author: m.Author, Comment: m.Comment}
+		g := status.Generation{Generation: m.Generation, Time: m.Time, Source: m.Source, Author: m.Author, Comment: m.Comment, Size: m.Length}
 		g.Running = m.Generation == now.Generation
+		g.Pending = g.Running && now.Pending != nil
 		listed = listed || g.Running
 		out = append(out, g)
 	}
 	if !listed { // factory defaults, or a disk that failed
-		first := status.Generation{Generation: now.Generation, Time: now.Time, Source: now.Source, Author: now.Author, Running: true}
+		first := status.Generation{Generation: now.Generation, Time: now.Time, Source: now.Source, Author: now.Author, Running: true, Size: len(now.Text)}
 		out = append([]status.Generation{first}, out...)
 	}
 	return out
