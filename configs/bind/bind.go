@@ -90,6 +90,7 @@ type binder struct {
 	garpOf   map[string]bool   // interfaces that are in a garp_group
 	nextRule [2]int            // rules without a preference so far, IPv4 and IPv6
 	guesses  int               // suggestions made; each costs a search
+	watch    *watch            // of Statement; nil: nobody asked
 }
 
 func (b *binder) report(s model.Severity, pos model.Pos, fix, format string, args ...any) {
@@ -142,6 +143,18 @@ func (b *binder) remark(n *syntax.Node, what Disposition, reason string) {
 // other takes the lines that are no keyword of the block; nil: all of them are
 // unknown.
 func (b *binder) each(block string, nodes []*syntax.Node, f func(k *schema.Keyword, n *syntax.Node), other func(n *syntax.Node) bool) {
+	if b.watch == nil {
+		b.lines(block, nodes, f, other)
+		return
+	}
+	for i, n := range nodes {
+		before := len(b.problems)
+		b.lines(block, nodes[i:i+1], f, other)
+		b.watched(schema.Lookup(block, n.Name()), n, b.problems[before:])
+	}
+}
+
+func (b *binder) lines(block string, nodes []*syntax.Node, f func(k *schema.Keyword, n *syntax.Node), other func(n *syntax.Node) bool) {
 	for _, n := range nodes {
 		k := schema.Lookup(block, n.Name())
 		if k == nil {

@@ -225,7 +225,7 @@ func (p *parts) read(n *syntax.Node) (out *part, nodes []*syntax.Node) {
 func (p *parts) finish(b *binder, global *model.Global, out *part, n *syntax.Node, nodes []*syntax.Node) []Use {
 	sub := p.sub
 	if sub == nil || p.subGlobal != global {
-		sub = &binder{cfg: model.Config{Global: *global}, defaults: b.defaults, groups: b.groups, trackers: b.trackers, alone: true}
+		sub = &binder{cfg: model.Config{Global: *global}, defaults: b.defaults, groups: b.groups, trackers: b.trackers, alone: true, watch: b.watch}
 		p.sub, p.subGlobal = sub, global
 	}
 	sub.cfg.VirtualServers, sub.problems, sub.uses, sub.marks = p.room[:0], nil, nil, nil

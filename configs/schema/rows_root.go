@@ -31,7 +31,7 @@ var rootRows = []Keyword{
 	row("root", "garp_group", "{garp_group}", "", 'C', Works, "pace gratuitous ARP per interface"),
 	row("root", "linkbeat_use_polling", "", "off", 'C', NoEffect, "poll the link state", "link changes are events of the kernel here"),
 	row("root", "linkbeat_interfaces", "{list:word}", "", 'C', NoEffect, "poll the link state of some interfaces", "link changes are events of the kernel here"),
-	row("root", "interface_up_down_delays", "{list:word}", "0 0", 'C', Works, "wait before a link change counts"),
+	row("root", "interface_up_down_delays", "{list:delay}", "0 0", 'C', Works, "wait before a link change counts"),
 	row("root", "net_namespace", "word:NAME", "the machine's own", 'C', NoEffect, "run in a network namespace", whyNamespace),
 	row("root", "net_namespace_ipvs", "word:NAME?", "the machine's own", 'C', NoEffect, "keep the IPVS table in a network namespace", whyNamespace),
 	row("root", "namespace_with_ipsets", "", "off", 'C', NoEffect, "allow ipsets in a namespace", whyNamespace),

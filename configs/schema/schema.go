@@ -40,6 +40,10 @@ type Keyword struct {
 	Status  Status
 	Reason  string // why NoEffect, or what Planned leaves out
 	Since   string // keepalived release, when newer than 2.2.7
+
+	Repeats  bool // several of it in a block count side by side
+	Key      int  // of one that repeats: so many of its first words tell one from another; 0: all of them; Each
+	Together bool // its names are keywords of their own that share the row
 }
 
 // row makes one Keyword from the compact form of the tables below.
@@ -91,6 +95,7 @@ func init() {
 	table = slices.Concat(rootRows, globalRows, instanceRows, lineRows, trackRows, serverRows, checkRows, legacyRows, ownRows, pairRows, probeRows)
 	for i := range table {
 		k := &table[i]
+		k.repeat()
 		for _, in := range k.In {
 			if lookup[in] == nil {
 				lookup[in] = map[string]*Keyword{}
