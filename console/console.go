@@ -65,6 +65,7 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	for role := range c.services {
 		c.services[role] = cli.NewIPC(env.Dir, cli.Role(role))
 	}
+	c.histories = newHistories(env.Data, func(text string) { env.Log.Warn(text) })
 	c.publish()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -109,6 +110,8 @@ type console struct {
 	limit    *limiter
 	idle     time.Duration
 
+	histories *histories
+
 	mu        sync.Mutex
 	changed   chan struct{} // closed when what the serial banner shows changes
 	host      string
@@ -134,6 +137,9 @@ func (c *console) configured(s status.Conf) {
 	if news {
 		for _, p := range problems {
 			c.env.Log.Warn(p)
+		}
+		if s.Generation > 0 && s.Source != "factory" { // else it is only not known who there is
+			c.histories.prune(func(name string) bool { return name == serialUser || c.role(name) != cli.None })
 		}
 	}
 }

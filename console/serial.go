@@ -15,6 +15,9 @@ import (
 	"golang.org/x/term"
 )
 
+// serialUser is who works at the serial line.
+const serialUser = "serial"
+
 // serial serves one serial line until ctx ends. Whoever is at it stands at the
 // box: there is no login, and every command is allowed.
 func (c *console) serial(ctx context.Context, name string, f *os.File) {
@@ -26,12 +29,11 @@ func (c *console) serial(ctx context.Context, name string, f *os.File) {
 	stop := context.AfterFunc(ctx, func() { tty.Close() })
 	defer stop()
 	out := &newlines{w: tty}
-	t := &terminal{console: c, user: "serial", address: name, fixed: cli.Admin, out: out, err: out}
+	t := &terminal{console: c, user: serialUser, address: name, fixed: cli.Admin, out: out, err: out}
 	// One reader for all sessions of the line: one that outlived its session
 	// would eat the next one's first key.
-	t.start(ctx, tty, true)
+	t.start(ctx, tty, newDisplay("", width, 0), true)
 	defer t.idle.Stop()
-	t.edit.SetWidth(width)
 	for c.awaitEnter(ctx, t) {
 		end, _ := c.begin(t.user, t.address, cli.Admin, false)
 		c.env.Log.Info("serial session opened on " + name)

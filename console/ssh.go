@@ -248,12 +248,11 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 		return
 	}
 	t.err = s // a terminal has one screen
-	t.start(ctx, s, false)
+	t.start(ctx, s, newDisplay(pty.Term, pty.Window.Width, pty.Window.Height), false)
 	defer t.idle.Stop()
-	t.edit.SetWidth(pty.Window.Width)
 	go func() {
 		for w := range windows { // closed with the session's requests
-			t.edit.SetWidth(w.Width)
+			t.resize(w.Width, w.Height)
 		}
 	}()
 	if line := s.RawCommand(); line != "" {

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"ballast/configs/printable"
 	"ballast/console/cli"
 	"ballast/console/line"
 )
@@ -24,6 +23,7 @@ type terminal struct {
 	out, err      io.Writer
 	data          func(context.Context, string) (string, error) // without an editor
 	edit          *line.Editor
+	display       *display // with an editor
 	keys          <-chan byte
 	idle          *time.Timer
 
@@ -35,10 +35,14 @@ type terminal struct {
 
 // start makes the editor and reads the keyboard until ctx ends or r does. With
 // again, for a line that hangs up and comes back, only ctx ends it.
-func (t *terminal) start(ctx context.Context, r io.Reader, again bool) {
+func (t *terminal) start(ctx context.Context, r io.Reader, s *display, again bool) {
 	keys := make(chan byte, 4096)
 	t.keys = keys
 	t.edit = line.New(keys, t.out)
+	t.display = s
+	columns, _, _ := s.size()
+	t.edit.SetWidth(columns)
+	t.edit.MarkPaste = s.marksPaste()
 	t.idle = time.AfterFunc(t.console.idle, t.expire)
 	t.data = t.readText
 	go func() {
@@ -129,7 +133,7 @@ func (t *terminal) readText(ctx context.Context, what string) (text string, err 
 
 func (t *terminal) ask(ctx context.Context, question string) (yes bool) {
 	t.keyboard(func() error {
-		answer, err := t.edit.ReadLine(ctx, question+" [y/N] ")
+		answer, err := t.edit.ReadAnswer(ctx, question+" [y/N] ")
 		yes = err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 		return err
 	})
@@ -144,6 +148,7 @@ func (t *terminal) session() *cli.Session {
 	}
 	if t.edit != nil {
 		s.Ask = t.ask
+		s.Terminal = t.setTerminal
 	}
 	return s
 }
@@ -162,12 +167,7 @@ func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Res
 	t.setCancel(cancel)
 	defer t.setCancel(nil)
 	r := s.Run(ctx, text)
-	if t.edit != nil {
-		// A configuration is shown as it was committed, and somebody may have pasted
-		// anything. A session without a terminal gets it as it is.
-		r.Out = printable.Text(r.Out)
-	}
-	io.WriteString(t.out, r.Out)
+	t.show(ctx, r.Out, !s.OneShot && !cli.NoMore(text))
 	io.WriteString(t.err, r.Err)
 	return r
 }
@@ -237,6 +237,8 @@ func (t *terminal) loop(ctx context.Context) int {
 		}
 		return start, words, helps
 	}
+	t.edit.SetHistory(t.console.histories.load(t.user))
+	defer func() { t.console.histories.save(t.user, t.edit.History()) }()
 	fmt.Fprintf(t.out, "Ballast director %s. \"help\" lists the commands, Tab and ? complete.\r\n", t.console.hostName())
 	t.print(t.console.warning())
 	warned := false
@@ -260,6 +262,9 @@ func (t *terminal) loop(ctx context.Context) int {
 		t.idle.Stop() // a command that works may take its time
 		r := t.run(ctx, s, text)
 		t.idle.Reset(t.console.idle)
+		if r.Code != cli.OK {
+			t.dropPaste(ctx)
+		}
 		if r.Exit && s.Dirty() && !warned && r.Code == cli.OK {
 			t.print("The candidate is not committed; \"exit\" again forgets it.\n")
 			warned = true
@@ -269,6 +274,13 @@ func (t *terminal) loop(ctx context.Context) int {
 			return r.Code
 		}
 		warned = false
+	}
+}
+
+// dropPaste forgets what is left of a paste, of which a command has failed.
+func (t *terminal) dropPaste(ctx context.Context) {
+	if n := t.edit.DropPaste(ctx); n > 0 {
+		t.print(fmt.Sprintf("%d more pasted lines are left out\n", n))
 	}
 }
 

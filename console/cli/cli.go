@@ -93,6 +93,8 @@ type Session struct {
 	Data func(ctx context.Context, what string) (string, error)
 	// Ask puts a yes-or-no question. nil: the answer is yes, nobody is there.
 	Ask func(ctx context.Context, question string) bool
+	// Terminal sets "width" or "length" of the screen. nil: there is none.
+	Terminal func(what string, n int)
 	// Log takes the audit line of each command. nil: dropped.
 	Log  func(text string)
 	Now  func() time.Time    // nil: time.Now

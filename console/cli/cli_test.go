@@ -290,7 +290,7 @@ func TestAskedBeforeReboot(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                 "0 disable drain enable exit explain file help maintenance quit resign restart resume show track-file weight",
+		"":                 "0 disable drain enable exit explain file help maintenance quit resign restart resume show terminal track-file weight",
 		"sh":               "0 show",
 		"show v":           "5 version vrrp",
 		"sh vr":            "3 vrrp",

@@ -85,6 +85,8 @@ func makeCommands() []*command {
 		row("restart", "SERVICE [signal N]", "restart a service", Operate, false, restart, services),
 		row("reboot", "", "restart this box in good order", Admin, false, reboot, nil),
 		row("poweroff", "", "stop this box in good order", Admin, false, poweroff, nil),
+		row("terminal length", "ROWS", "rows of a page; 0: output never waits for a key", View, false, terminalSize("length"), nil),
+		row("terminal width", "COLUMNS", "columns of a line; 0: as the terminal tells", View, false, terminalSize("width"), nil),
 		row("help", "[COMMAND]", "list the commands", View, false, help, nil),
 		row("exit", "", "leave", View, false, exit, nil),
 		row("quit", "", "leave", View, false, exit, nil),

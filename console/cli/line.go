@@ -77,7 +77,7 @@ func parse(line string) ([]statement, error) {
 }
 
 // filterNames are the filters that may follow "|".
-var filterNames = []string{"count", "except", "json", "last", "match"}
+var filterNames = []string{"count", "except", "json", "last", "match", "no-more"}
 
 // apply runs one filter over text.
 func apply(filter []string, text string) (string, error) {
@@ -94,11 +94,11 @@ func apply(filter []string, text string) (string, error) {
 	}
 	arg := strings.Join(filter[1:], " ")
 	switch name {
-	case "count", "json":
+	case "count", "json", "no-more":
 		if arg != "" {
 			return "", usagef("| %s takes nothing after it, not %q", name, shown(arg))
 		}
-		if name == "json" { // the command saw to it
+		if name != "count" { // the command, or the terminal, saw to it
 			return text, nil
 		}
 		return strconv.Itoa(len(lines)) + "\n", nil

@@ -1,7 +1,8 @@
-// Package line edits one line on a terminal: cursor keys, history, completion.
-// What it writes are plain characters, backspace and carriage return, no
-// escape sequence, so that a serial line with the dumbest terminal shows the
-// same as a modern one.
+// Package line edits one line on a terminal: cursor keys, history, completion;
+// and shows long text by pages. What it writes are plain characters, backspace
+// and carriage return, no escape sequence, so that a serial line with the
+// dumbest terminal shows the same as a modern one. Only a terminal that is
+// known to understand it is asked to mark what is pasted.
 package line
 
 import (
@@ -10,9 +11,7 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"unicode/utf8"
-
-	"ballast/configs/printable"
+	"unicode"
 )
 
 // Errors that end a line without one.
@@ -24,33 +23,43 @@ var (
 // maxLine bounds a line in bytes; what is typed beyond it is dropped.
 const maxLine = 4096
 
-// maxHistory bounds the lines that are remembered.
-const maxHistory = 500
-
 // Editor reads lines from a terminal in raw mode. Its methods are for one
 // goroutine, but SetWidth.
 type Editor struct {
-	in  <-chan byte
-	out io.Writer
+	keys *Keys
+	out  io.Writer
 
 	// Complete lists how the last word of the text before the cursor can go
 	// on, and where it begins. nil: no completion.
 	Complete func(before string) (start int, words []string, helps []string)
+	// MarkPaste is set when the terminal understands that it shall mark what is
+	// pasted: then a Tab or a question mark in it is text.
+	MarkPaste bool
 
 	mu    sync.Mutex // guards width
 	width int
 
 	history []string
+	fresh   int // the last ones of it are new
 	prompt  string
 	buf     []rune
 	pos     int
-	shown   int // columns of the last drawing, so that it can be wiped
-	cursor  int // column of the cursor
-	pasteCR bool
+	shown   []rune // what the last drawing shows
+	cursor  int    // column of the cursor
+	drawn   bool   // shown is on the screen
+	afterCR bool
+	pasting bool
+	killed  []rune // what Ctrl-Y brings back
+	killing bool   // the last key killed too: what it killed belongs together
 }
 
 // New returns an editor that takes bytes from in (closed: the end) and draws on out.
-func New(in <-chan byte, out io.Writer) *Editor { return &Editor{in: in, out: out, width: 80} }
+func New(in <-chan byte, out io.Writer) *Editor {
+	return &Editor{keys: NewKeys(in), out: out, width: 80}
+}
+
+// Keys reads the same keyboard key by key, while no line is read.
+func (e *Editor) Keys() *Keys { return e.keys }
 
 // SetWidth tells how many columns the terminal has. Values below 20 count as 80.
 func (e *Editor) SetWidth(w int) {
@@ -68,201 +77,277 @@ func (e *Editor) columns() int {
 	return e.width
 }
 
-// byte waits for the next byte.
-func (e *Editor) byte(ctx context.Context) (byte, error) {
-	select {
-	case b, ok := <-e.in:
-		if !ok {
-			return 0, ErrEnd
-		}
-		return b, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-// Keys.
+// Control characters.
 const (
-	ctrlA, ctrlB, ctrlC, ctrlD, ctrlE, ctrlF = 1, 2, 3, 4, 5, 6
-	ctrlK, ctrlL, ctrlN, ctrlP, ctrlU, ctrlW = 11, 12, 14, 16, 21, 23
-	bell, backspace, tab, lf, cr, esc, del   = 7, 8, 9, 10, 13, 27, 127
+	ctrlA, ctrlB, ctrlC, ctrlD, ctrlE, ctrlF, ctrlG        = 1, 2, 3, 4, 5, 6, 7
+	ctrlK, ctrlL, ctrlN, ctrlP, ctrlR, ctrlS, ctrlU, ctrlW = 11, 12, 14, 16, 18, 19, 21, 23
+	ctrlY, backspace, tab, lf, cr, esc, del                = 25, 8, 9, 10, 13, 27, 127
 )
+
+// What a terminal is told around a line in which pasted text shall be marked.
+const markPaste, unmarkPaste = "\x1b[?2004h", "\x1b[?2004l"
 
 // ReadLine shows prompt and returns the line without its end. An empty line is
 // not remembered.
 func (e *Editor) ReadLine(ctx context.Context, prompt string) (string, error) {
-	e.prompt, e.buf, e.pos, e.shown, e.cursor = prompt, nil, 0, 0, 0
-	at := len(e.history) // where in the history; the end is the new line
-	var fresh []rune     // the new line while older ones are shown
-	recall := func(to int) {
-		if to < 0 || to > len(e.history) {
-			return
-		}
-		if at == len(e.history) {
-			fresh = e.buf
-		}
-		if at = to; at == len(e.history) {
-			e.buf = fresh
-		} else {
-			e.buf = []rune(e.history[at])
-		}
-		e.pos = len(e.buf)
+	if e.MarkPaste {
+		e.write(markPaste)
+		defer e.write(unmarkPaste)
 	}
+	line, err := e.read(ctx, prompt, true)
+	if err == nil {
+		e.remember(line)
+	}
+	return line, err
+}
+
+// ReadAnswer is ReadLine for what is no command: it is neither completed nor
+// remembered.
+func (e *Editor) ReadAnswer(ctx context.Context, prompt string) (string, error) {
+	return e.read(ctx, prompt, false)
+}
+
+func (e *Editor) read(ctx context.Context, prompt string, command bool) (string, error) {
+	e.prompt, e.buf, e.pos, e.killing = prompt, nil, 0, false
+	e.forget()
+	past := &recall{e: e, at: len(e.history)}
 	e.draw()
 	for {
-		b, err := e.byte(ctx)
+		key, err := e.keys.Read(ctx)
 		if err != nil {
 			return "", err
 		}
-		if b == lf && e.pasteCR { // CR LF of a pasted text is one end of line
-			e.pasteCR = false
+		newline := key.Code == Control && key.Rune == lf
+		if newline && e.afterCR { // CR LF is one end of line
+			e.afterCR = false
 			continue
 		}
-		e.pasteCR = b == cr
-		switch b {
-		case cr, lf:
+		e.afterCR = key.Code == Control && key.Rune == cr
+		switch {
+		case (newline || e.afterCR) && !key.Alt:
 			e.pos = len(e.buf)
 			e.draw()
 			e.write("\r\n")
-			line := string(e.buf)
-			e.remember(line)
-			return line, nil
-		case ctrlC:
+			return string(e.buf), nil
+		case e.pasting:
+			e.pasted(key)
+		case key.Code == Control && !key.Alt && key.Rune == ctrlC:
 			e.write("^C\r\n")
 			return "", ErrInterrupted
-		case ctrlD:
-			if len(e.buf) == 0 {
-				e.write("\r\n")
-				return "", ErrEnd
-			}
-			e.remove(e.pos, e.pos+1)
-		case backspace, del:
-			e.remove(e.pos-1, e.pos)
-		case ctrlA:
-			e.pos = 0
-		case ctrlE:
-			e.pos = len(e.buf)
-		case ctrlB:
-			e.pos = max(0, e.pos-1)
-		case ctrlF:
-			e.pos = min(len(e.buf), e.pos+1)
-		case ctrlK:
-			e.remove(e.pos, len(e.buf))
-		case ctrlU:
-			e.remove(0, e.pos)
-		case ctrlW:
-			e.remove(e.wordStart(), e.pos)
-		case ctrlL:
+		case key.Code == Control && !key.Alt && key.Rune == ctrlD && len(e.buf) == 0:
 			e.write("\r\n")
-			e.shown, e.cursor = 0, 0
-		case ctrlP:
-			recall(at - 1)
-		case ctrlN:
-			recall(at + 1)
-		case tab:
-			e.complete(false)
-		case '?':
-			// Help, except inside quotes and after a comment word, where it is
-			// text.
-			if e.Complete != nil && !strings.Contains(string(e.buf), "\"") && !strings.Contains(string(e.buf), " com") {
-				e.write("?\r\n")
-				e.complete(true)
-			} else {
-				e.insert([]rune{'?'})
-			}
-		case esc:
-			key, err := e.escape(ctx)
-			if err != nil {
+			return "", ErrEnd
+		case key.Code == Control && !key.Alt && key.Rune == ctrlR && command:
+			if err := e.search(ctx, past); err != nil {
 				return "", err
 			}
-			switch key {
-			case 'A':
-				recall(at - 1)
-			case 'B':
-				recall(at + 1)
-			case 'C':
-				e.pos = min(len(e.buf), e.pos+1)
-			case 'D':
-				e.pos = max(0, e.pos-1)
-			case 'H':
-				e.pos = 0
-			case 'F':
-				e.pos = len(e.buf)
-			case '3':
-				e.remove(e.pos, e.pos+1)
-			}
 		default:
-			if b >= ' ' {
-				r, err := e.runeFrom(ctx, b)
-				if err != nil {
-					return "", err
-				}
-				e.insert([]rune{r})
-			}
+			e.do(key, past, command)
 		}
-		if len(e.in) == 0 { // while a paste pours in, drawing can wait
+		if !e.keys.more() { // while a paste pours in, drawing can wait
 			e.draw()
 		}
 	}
 }
 
-func (e *Editor) remember(line string) {
-	if strings.TrimSpace(line) == "" || (len(e.history) > 0 && e.history[len(e.history)-1] == line) {
+// pasted takes a key of what is pasted: text, whatever it means when typed.
+func (e *Editor) pasted(key Key) {
+	switch {
+	case key.Code == pasteEnds:
+		e.pasting = false
+	case key.Code == Text:
+		e.insert([]rune{key.Rune})
+	case key.Code == Control && key.Rune == tab:
+		e.insert([]rune{' '})
+	}
+}
+
+// DropPaste forgets what is left of a paste and tells how many lines that were. A
+// command of it failed: what follows may rest on that.
+func (e *Editor) DropPaste(ctx context.Context) (lines int) {
+	text := false
+	for e.pasting {
+		key, err := e.keys.Read(ctx)
+		if err != nil {
+			return lines
+		}
+		newline := key.Code == Control && key.Rune == lf
+		switch {
+		case newline && e.afterCR:
+		case newline || key.Code == Control && key.Rune == cr:
+			if text {
+				lines++
+			}
+			text = false
+		case key.Code == pasteEnds:
+			e.pasting = false
+		case key.Code == Text && key.Rune != ' ':
+			text = true
+		}
+		e.afterCR = key.Code == Control && key.Rune == cr
+	}
+	if text {
+		lines++
+	}
+	return lines
+}
+
+// do does what a key means within the line.
+func (e *Editor) do(key Key, past *recall, command bool) {
+	killing := e.killing
+	e.killing = false
+	word := key.Alt || key.Ctrl
+	switch key.Code {
+	case Text:
+		switch {
+		case !key.Alt && key.Rune == '?' && command && e.asks():
+			e.write("?\r\n")
+			e.complete(true)
+		case !key.Alt:
+			e.insert([]rune{key.Rune})
+		case key.Rune == 'b':
+			e.pos = e.wordBefore()
+		case key.Rune == 'f':
+			e.pos = e.wordAfter()
+		case key.Rune == 'd':
+			e.kill(e.pos, e.wordAfter(), killing)
+		case key.Rune == '<' && command:
+			past.to(0)
+		case key.Rune == '>' && command:
+			past.to(len(e.history))
+		}
+	case Up, Down:
+		if step := map[Code]int{Up: -1, Down: 1}[key.Code]; command {
+			past.to(past.at + step)
+		}
+	case Left:
+		if e.pos = e.charBefore(); word {
+			e.pos = e.wordBefore()
+		}
+	case Right:
+		if word {
+			e.pos = e.wordAfter()
+		} else {
+			e.pos = e.charAfter()
+		}
+	case Home:
+		e.pos = 0
+	case End:
+		e.pos = len(e.buf)
+	case Delete:
+		if word {
+			e.kill(e.pos, e.wordAfter(), killing)
+		} else {
+			e.remove(e.pos, e.charAfter())
+		}
+	case pasteBegins:
+		e.pasting = true
+	case Control:
+		e.control(key, past, command, killing)
+	}
+}
+
+// asks tells whether a question mark asks for help: inside of quotes and after
+// a comment word it is text.
+func (e *Editor) asks() bool {
+	return e.Complete != nil && !strings.Contains(string(e.buf), "\"") && !strings.Contains(string(e.buf), " com")
+}
+
+func (e *Editor) control(key Key, past *recall, command, killing bool) {
+	if key.Alt {
+		if key.Rune == backspace || key.Rune == del {
+			e.kill(e.wordBefore(), e.pos, killing)
+		}
 		return
 	}
-	if len(e.history) >= maxHistory {
-		e.history = e.history[1:]
+	switch key.Rune {
+	case ctrlD:
+		e.remove(e.pos, e.charAfter())
+	case backspace, del:
+		e.remove(e.charBefore(), e.pos)
+	case ctrlA:
+		e.pos = 0
+	case ctrlE:
+		e.pos = len(e.buf)
+	case ctrlB:
+		e.pos = e.charBefore()
+	case ctrlF:
+		e.pos = e.charAfter()
+	case ctrlK:
+		e.kill(e.pos, len(e.buf), killing)
+	case ctrlU:
+		e.kill(0, e.pos, killing)
+	case ctrlW:
+		e.kill(e.wordStart(), e.pos, killing)
+	case ctrlY:
+		e.insert(e.killed)
+	case ctrlL:
+		e.write("\r\n")
+		e.forget()
+	case ctrlP:
+		if command {
+			past.to(past.at - 1)
+		}
+	case ctrlN:
+		if command {
+			past.to(past.at + 1)
+		}
+	case tab:
+		if command {
+			e.complete(false)
+		}
 	}
-	e.history = append(e.history, line)
 }
 
-// escape reads the rest of a key that sends an escape sequence and returns the
-// letter or number that tells which.
-func (e *Editor) escape(ctx context.Context) (byte, error) {
-	b, err := e.byte(ctx)
-	if err != nil || (b != '[' && b != 'O') {
-		return 0, err
-	}
-	first := byte(0)
-	for range 16 { // no key's sequence is longer
-		b, err = e.byte(ctx)
+// search looks for a line of the history while it is typed. Enter does the line
+// that is found, any other key goes on in it, Ctrl-C and Ctrl-G go back.
+func (e *Editor) search(ctx context.Context, past *recall) error {
+	prompt, was, pos := e.prompt, e.buf, e.pos
+	var text []rune
+	found, ok := past.at, true
+	defer func() { e.prompt = prompt }()
+	for {
+		e.prompt = "(search) " + string(text) + ": "
+		if !ok {
+			e.prompt = "(not found) " + string(text) + ": "
+		}
+		if !e.keys.more() {
+			e.draw()
+		}
+		key, err := e.keys.Read(ctx)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if b >= '@' && b <= '~' {
-			if b != '~' {
-				return b, nil
-			}
-			switch first {
-			case '1', '7':
-				return 'H', nil
-			case '4', '8':
-				return 'F', nil
-			}
-			return first, nil
+		from, step := found, -1
+		switch plain := !key.Alt; {
+		case plain && key.Code == Text && len(text) < 40:
+			text = append(text, key.Rune)
+		case plain && key.Code == Control && (key.Rune == backspace || key.Rune == del) && len(text) > 0:
+			text = text[:len(text)-1]
+			from = len(e.history) - 1
+		case plain && key.Code == Control && key.Rune == ctrlR:
+			from = found - 1
+		case plain && key.Code == Control && key.Rune == ctrlS:
+			from, step = found+1, 1
+		case plain && key.Code == Control && (key.Rune == ctrlG || key.Rune == ctrlC):
+			past.to(len(e.history))
+			e.buf, e.pos = was, pos
+			return nil
+		default:
+			e.keys.unread(key)
+			return nil
 		}
-		if first == 0 {
-			first = b
+		if len(text) == 0 {
+			continue
+		}
+		var at int
+		if at, ok = past.find(string(text), min(from, len(e.history)-1), step); ok {
+			found = at
+			past.show(at, string(text))
+		} else {
+			e.write("\a")
 		}
 	}
-	return 0, nil
-}
-
-// runeFrom reads the rest of a UTF-8 character that begins with b.
-func (e *Editor) runeFrom(ctx context.Context, b byte) (rune, error) {
-	p := []byte{b}
-	for !utf8.FullRune(p) {
-		c, err := e.byte(ctx)
-		if err != nil {
-			return 0, err
-		}
-		p = append(p, c)
-	}
-	r, _ := utf8.DecodeRune(p)
-	if !printable.Rune(r) {
-		r = utf8.RuneError
-	}
-	return r, nil
 }
 
 func (e *Editor) insert(rs []rune) {
@@ -270,7 +355,7 @@ func (e *Editor) insert(rs []rune) {
 		e.write("\a")
 		return
 	}
-	e.buf = append(e.buf[:e.pos:e.pos], append(rs, e.buf[e.pos:]...)...)
+	e.buf = append(e.buf[:e.pos:e.pos], append(rs[:len(rs):len(rs)], e.buf[e.pos:]...)...)
 	e.pos += len(rs)
 }
 
@@ -283,15 +368,79 @@ func (e *Editor) remove(from, to int) {
 	e.pos = from
 }
 
-func (e *Editor) wordStart() int {
-	i := e.pos
-	for i > 0 && e.buf[i-1] == ' ' {
-		i--
+// kill removes what Ctrl-Y brings back. With more it goes with what the key
+// before killed.
+func (e *Editor) kill(from, to int, more bool) {
+	e.killing = true
+	if from >= to {
+		return
 	}
-	for i > 0 && e.buf[i-1] != ' ' {
+	part := append([]rune(nil), e.buf[from:to]...)
+	switch {
+	case !more:
+		e.killed = part
+	case from < e.pos: // towards the beginning
+		e.killed = append(part, e.killed...)
+	default:
+		e.killed = append(e.killed, part...)
+	}
+	if len(e.killed) > maxLine {
+		e.killed = e.killed[:maxLine]
+	}
+	e.remove(from, to)
+}
+
+// charBefore is where the character before the cursor begins, with its marks.
+func (e *Editor) charBefore() int {
+	i := max(0, e.pos-1)
+	for i > 0 && Width(e.buf[i]) == 0 {
 		i--
 	}
 	return i
+}
+
+// charAfter is where the character at the cursor ends.
+func (e *Editor) charAfter() int {
+	i := min(len(e.buf), e.pos+1)
+	for i < len(e.buf) && Width(e.buf[i]) == 0 {
+		i++
+	}
+	return i
+}
+
+// wordStart is where the word before the cursor begins, up to a blank.
+func (e *Editor) wordStart() int {
+	return e.before(func(r rune) bool { return r != ' ' })
+}
+
+// wordBefore and wordAfter go by words of letters and digits: through the parts of an
+// address.
+func (e *Editor) wordBefore() int { return e.before(inWord) }
+
+func (e *Editor) wordAfter() int {
+	i := e.pos
+	for i < len(e.buf) && !inWord(e.buf[i]) {
+		i++
+	}
+	for i < len(e.buf) && inWord(e.buf[i]) {
+		i++
+	}
+	return i
+}
+
+func (e *Editor) before(in func(rune) bool) int {
+	i := e.pos
+	for i > 0 && !in(e.buf[i-1]) {
+		i--
+	}
+	for i > 0 && in(e.buf[i-1]) {
+		i--
+	}
+	return i
+}
+
+func inWord(r rune) bool {
+	return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) || Width(r) == 0
 }
 
 // complete finishes the word before the cursor, or lists what it could be.
@@ -331,7 +480,7 @@ func (e *Editor) complete(help bool) {
 		b.WriteString("\r\n")
 	}
 	e.write(b.String())
-	e.shown, e.cursor = 0, 0
+	e.forget()
 }
 
 func commonPrefix(words []string) string {
@@ -345,93 +494,4 @@ func commonPrefix(words []string) string {
 		}
 	}
 	return p
-}
-
-func (e *Editor) write(s string) { io.WriteString(e.out, s) } // a terminal that is gone shows as the end of its input
-
-// draw shows prompt and line again. A line that is wider than the terminal is
-// shown in part, around the cursor, so that it never wraps.
-func (e *Editor) draw() {
-	room := max(1, e.columns()-1-utf8.RuneCountInString(e.prompt))
-	from := 0
-	if e.pos >= room {
-		from = e.pos - room + 1
-	}
-	part := e.buf[from:min(len(e.buf), from+room)]
-	text := e.prompt + string(part)
-	n := utf8.RuneCountInString(e.prompt) + len(part)
-	at := utf8.RuneCountInString(e.prompt) + e.pos - from
-	var b strings.Builder
-	b.WriteString("\r" + text)
-	if e.shown > n {
-		b.WriteString(strings.Repeat(" ", e.shown-n))
-		b.WriteString(strings.Repeat("\b", e.shown-n))
-	}
-	b.WriteString(strings.Repeat("\b", n-at))
-	e.shown, e.cursor = n, at
-	e.write(b.String())
-}
-
-// ReadText reads lines until a line that holds only ".", or Ctrl-D at the
-// start of a line, echoing what comes. Ctrl-C gives up. At most limit bytes.
-func (e *Editor) ReadText(ctx context.Context, limit int) (string, error) {
-	var text strings.Builder
-	var line []byte
-	echoed := 0 // how much of line is on the screen
-	afterCR := false
-	for {
-		b, err := e.byte(ctx)
-		if errors.Is(err, ErrEnd) {
-			text.Write(line)
-			return text.String(), nil
-		}
-		if err != nil {
-			return "", err
-		}
-		if b == lf && afterCR {
-			afterCR = false
-			continue
-		}
-		afterCR = b == cr
-		switch b {
-		case ctrlC:
-			e.write("^C\r\n")
-			return "", ErrInterrupted
-		case ctrlD:
-			if len(line) == 0 {
-				e.write("\r\n")
-				return text.String(), nil
-			}
-			continue
-		case backspace, del:
-			if n := len(line); n > 0 {
-				_, size := utf8.DecodeLastRune(line)
-				line = line[:n-size]
-				if echoed > len(line) {
-					echoed = len(line)
-					e.write("\b \b")
-				}
-			}
-			continue
-		case cr, lf:
-			e.write("\r\n")
-			if string(line) == "." {
-				return text.String(), nil
-			}
-			text.Write(line)
-			text.WriteByte('\n')
-			line, echoed = line[:0], 0
-		default:
-			line = append(line, b)
-			// What is pasted may come from anywhere: it is shown by whole characters.
-			for echoed < len(line) && utf8.FullRune(line[echoed:]) {
-				_, size := utf8.DecodeRune(line[echoed:])
-				e.write(printable.Text(string(line[echoed : echoed+size])))
-				echoed += size
-			}
-		}
-		if text.Len()+len(line) > limit {
-			return "", errors.New("the text is too long")
-		}
-	}
 }
