@@ -127,12 +127,14 @@ func (a Arg) Range() string {
 }
 
 // Grammar prints the arguments of a keyword for the manual.
-func (k *Keyword) Grammar() string {
+func (k *Keyword) Grammar() string { return grammar(k.Args, k.Opens) }
+
+func grammar(args []Arg, opens string) string {
 	var out []string
-	for _, a := range k.Args {
+	for _, a := range args {
 		out = append(out, a.String())
 	}
-	if k.Opens != "" {
+	if opens != "" {
 		out = append(out, "{ … }")
 	}
 	return strings.Join(out, " ")

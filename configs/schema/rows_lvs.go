@@ -115,10 +115,10 @@ var checkRows = []Keyword{
 // legacyRows are words that live in files from other times. keepalived warns
 // about them and goes on.
 var legacyRows = []Keyword{
-	row("global_defs", "lvs_id", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well"),
-	row("global_defs", "plugin_dir", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well"),
-	row("virtual_server", "nat_mask", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well; NAT needs no mask"),
-	row("virtual_server", "net_mask", "word", "", 'L', NoEffect, "from old releases", "keepalived ignores it as well; NAT needs no mask"),
+	row("global_defs", "lvs_id", "word", "", 'L', NoEffect, "name of the director, from old releases", "keepalived ignores it as well"),
+	row("global_defs", "plugin_dir", "word", "", 'L', NoEffect, "folder of plugins, from old releases", "keepalived ignores it as well"),
+	row("virtual_server", "nat_mask", "word", "", 'L', NoEffect, "mask of NAT, from old releases", "keepalived ignores it as well; NAT needs no mask"),
+	row("virtual_server", "net_mask", "word", "", 'L', NoEffect, "mask of the network, from old releases", "keepalived ignores it as well; NAT needs no mask"),
 	row("checker-common@BFD_CHECK FILE_CHECK", "retry,delay_before_retry,warmup,delay_loop,log_all_failures", "free:", "", 'L', NoEffect, "of checks that probe", "nothing is probed: a session or a file tells by itself"),
 	row("vrrp_script", "raise", "int:1..", "", 'L', Works, "misspelt rise; here it counts"),
 	row("SSL", "password", "word", "", 'L', Works, "password of the key"),

@@ -55,7 +55,7 @@ var instanceRows = []Keyword{
 	row("vrrp_instance", "use_vmac_addr", "", "off", 'C', Works, "also for addresses on other interfaces"),
 	row("vrrp_instance", "vmac_xmit_base", "", "off", 'B', Works, "advertise from the interface below the virtual MAC"),
 	row("vrrp_instance", "use_ipvlan", "free:[[name]_NAME]_[IP/LEN]_[bridge|private|vepa]_[group_G]?", "off", 'C', Works, "addresses on an ipvlan"),
-	row("vrrp_instance", "native_ipv6", "", "", 'C', NoEffect, "from old releases", "keepalived does nothing with it either"),
+	row("vrrp_instance", "native_ipv6", "", "", 'C', NoEffect, "addresses are of IPv6, from old releases", "keepalived does nothing with it either"),
 	row("vrrp_instance", "dont_track_primary", "", "off", 'B', Works, "a link down of the interface is no fault"),
 	row("vrrp_instance", "track_interface", "{list:track}", "", 'A', Works, "interfaces that must be up, or that move the priority"),
 	row("vrrp_instance", "track_script", "{list:track}", "", 'A', Works, "scripts that must succeed, or that move the priority"),
@@ -131,7 +131,7 @@ var trackRows = []Keyword{
 	row("vrrp_sync_group", "notify_priority_changes", "bool?", "global", 'C', Works, "write priority changes to the pipes"),
 	row("vrrp_sync_group", "smtp_alert", "bool?", "smtp_alert_vrrp, else off", 'B', Works, "mail on changes"),
 	row("vrrp_sync_group", "sync_group_tracking_weight", "", "off", 'C', Works, "members may have weighted trackers"),
-	row("vrrp_sync_group", "global_tracking", "", "", 'C', NoEffect, "from old releases", "keepalived does nothing with it either"),
+	row("vrrp_sync_group", "global_tracking", "", "", 'C', NoEffect, "trackers count for all members, from old releases", "keepalived does nothing with it either"),
 
 	row("vrrp_script", "script", "cmd", "", 'A', Works, "the command; shell syntax works too"),
 	row("vrrp_script", "interval", "timer:0.001..", "1", 'A', Works, "seconds between runs"),

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"ballast/configs/syntax"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestRows: every keyword of keepalived has exactly one row, of the same class
@@ -57,14 +59,30 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestRowsComplete: each row has its help, and a reason where it does nothing.
+// TestRowsComplete: each row has its help, in one line and not that of another
+// row of its block, and a reason where it does nothing.
 func TestRowsComplete(t *testing.T) {
+	said := map[string]string{}
 	for _, k := range Keywords() {
-		if k.Help == "" || strings.HasSuffix(k.Help, ".") {
-			t.Errorf("%s %s: help %q", k.Block, k.Name, k.Help)
+		helps := []string{k.Help}
+		for _, w := range k.Words() {
+			helps = append(helps, w.Help)
 		}
-		if k.Status == NoEffect && k.Reason == "" {
-			t.Errorf("%s %s has no effect and no reason", k.Block, k.Name)
+		for _, h := range helps {
+			key := k.Block + "\x00" + strings.Join(k.In, " ") + "\x00" + h
+			if h == "" || strings.HasSuffix(h, ".") || strings.ContainsAny(h, "\n|") || len(h) > 160 {
+				t.Errorf("%s %s: help %q", k.Block, k.Name, h)
+			}
+			if said[key] != "" {
+				t.Errorf("%s: %s and %s have the same help %q", k.Block, said[key], k.Name, h)
+			}
+			said[key] = k.Name
+		}
+		if k.Status != Works && k.Reason == "" {
+			t.Errorf("%s %s is %s and has no reason", k.Block, k.Name, k.Status)
+		}
+		if len(k.In) > 0 && k.Class != 'L' && k.Default == "" && k.Opens == "" && len(k.Args) == 0 && k.Status == Works {
+			t.Errorf("%s %s is a word alone and does not say what holds without it", k.Block, k.Name)
 		}
 		for i, a := range k.Args {
 			if a.Kind == KindInt && a.Min > a.Max || a.Kind == KindEnum && len(a.Enum) == 0 {
@@ -74,6 +92,40 @@ func TestRowsComplete(t *testing.T) {
 		if strings.Contains(k.Grammar(), "{ … }") != (k.Opens != "") {
 			t.Errorf("%s %s: grammar %q", k.Block, k.Name, k.Grammar())
 		}
+	}
+}
+
+// TestWords: a row whose words are several things says what each of them is,
+// and no other word.
+func TestWords(t *testing.T) {
+	rows := 0
+	for i := range Keywords() {
+		k := &Keywords()[i]
+		words := k.Words()
+		if len(words) == 0 {
+			if len(k.Aliases) > 2 {
+				t.Errorf("%s %s has %d other names, and nothing is said of each", k.Block, k.Name, len(k.Aliases))
+			}
+			continue
+		}
+		rows++
+		var have []string
+		for _, w := range words {
+			have = append(have, w.Name)
+			if k.Word(w.Name).Help != w.Help {
+				t.Errorf("%s %s: Word says %q", k.Block, w.Name, k.Word(w.Name).Help)
+			}
+		}
+		if d := cmp.Diff(append([]string{k.Name}, k.Aliases...), have); d != "" {
+			t.Errorf("%s %s (-row +words):\n%s", k.Block, k.Name, d)
+		}
+	}
+	if rows != len(wordRows) {
+		t.Errorf("%d rows have words, of %d that are written", rows, len(wordRows))
+	}
+	k := Lookup("vrrp_instance", "priority")
+	if w := k.Word("priority"); w.Help != k.Help || w.Grammar() != k.Grammar() {
+		t.Errorf("of a row of one word: %+v", w)
 	}
 }
 
