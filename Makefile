@@ -2,7 +2,7 @@
 
 BOARD ?= qemu
 
-.PHONY: all ballast image kernel-pin check lab lab-tools test-tools test fuzz bench soak
+.PHONY: all ballast image kernel-pin reference check lab lab-tools test-tools test fuzz bench soak
 
 all: ballast image
 
@@ -18,6 +18,11 @@ image:
 # sources offer.
 kernel-pin:
 	go run ./image/mkimage pin
+
+# The reference manual of the configuration, from its keyword table. A test of
+# make check fails when it is not current.
+reference:
+	go run ./configs/schema/cmd/manual docs/reference
 
 # Build, vet, staticcheck and unit tests. The tests of VRRP, of links and of
 # marks work in network namespaces: run it as root.
