@@ -131,11 +131,6 @@ func links(blocks []string) string {
 	return strings.Join(out, "")
 }
 
-// capital is a help text as a sentence.
-func capital(s string) string {
-	return strings.ToUpper(s[:1]) + s[1:] + "."
-}
-
 // cell is text of a table.
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
