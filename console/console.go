@@ -109,6 +109,7 @@ type console struct {
 	server   *ipc.Server
 	limit    *limiter
 	idle     time.Duration
+	editors  cli.Editors // sessions that hold a candidate
 
 	histories *histories
 

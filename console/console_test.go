@@ -222,3 +222,39 @@ func TestSilentConnections(t *testing.T) {
 		t.Errorf("an administrator is kept out: %+v", o)
 	}
 }
+
+const someText = `vrrp_instance VI_1 {
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    authentication {
+        auth_type PASS
+        auth_pass topsecret
+    }
+}
+`
+
+func TestConfigureOverSSH(t *testing.T) {
+	l := newLab(t)
+	l.conf.change(func() { l.conf.state.Text = someText })
+	l.start()
+	l.ssh("admin", "", "configure; set vrrp_instance VI_1 priority 150; commit comment one line").want(t, 0, "committed: generation 8", "")
+	l.ssh("admin", "", "configure; set vrrp_instance VI_1 priority 1000; commit").want(t, 1, "", "1000")
+	l.ssh("admin", "", "configure; set vrrp_instance VI_1 nonsense 1; commit").want(t, 1, "", "nonsense")
+	l.ssh("admin", "", "configure; set vrrp_instance VI_1 priority 151").want(t, 1, "", "the candidate was not committed and is forgotten")
+	l.ssh("admin", "", "configure; set vrrp_instance VI_1 priority 151; exit").want(t, 1, "", "the candidate was not committed and is forgotten")
+	l.ssh("admin", "", "configure; show vrrp_instance VI_1 | display set").want(t, 0, "set vrrp_instance VI_1 priority 150\n", "")
+	l.ssh("admin", "set vrrp_instance VI_1 advert_int 2\ndelete vrrp_instance VI_1 priority\n", "load set; commit").want(t, 0, "committed: generation 9", "")
+	l.ssh("admin", "configure\nedit vrrp_instance VI_1\nset priority 99\ntop\ncompare\ncommit\n").want(t, 0, "committed: generation 10", "")
+	l.ssh("admin", "configure\nset vrrp_instance VI_1 priority 98\nset frob\ncommit\n").want(t, 1, "", "frob")
+	l.ssh("admin", "configure\nset vrrp_instance VI_1 priority 98\nexit\nexit\n").want(t, 1, "", "the candidate was not committed")
+	l.ssh("view", "", "configure").want(t, 1, "", "permission denied")
+	l.conf.mu.Lock()
+	defer l.conf.mu.Unlock()
+	if n := len(l.conf.got); n != 3 {
+		t.Fatalf("%d commits reached conf, want 3", n)
+	}
+	if got, want := l.conf.got[2].Text, strings.Replace(strings.Replace(someText, "    priority 100\n", "", 1), "}\n}", "}\n    advert_int 2\n    priority 99\n}", 1); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

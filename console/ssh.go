@@ -230,6 +230,9 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 	s.Signals(signals)
 	defer s.Signals(nil)
 	t := &terminal{console: c, user: s.User(), address: address, out: s, err: s.Stderr()}
+	if local, err := netip.ParseAddrPort(s.LocalAddr().String()); err == nil {
+		t.local = local.Addr().Unmap()
+	}
 	go func() {
 		for {
 			select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ import (
 type terminal struct {
 	console       *console
 	user, address string
-	fixed         cli.Role // of the serial line; None: the configuration's, asked before each command
+	local         netip.Addr // of this box, that the user talks to
+	fixed         cli.Role   // of the serial line; None: the configuration's, asked before each command
 	out, err      io.Writer
 	data          func(context.Context, string) (string, error) // without an editor
 	edit          *line.Editor
@@ -145,6 +147,8 @@ func (t *terminal) session() *cli.Session {
 		User: t.user, Address: t.address,
 		Data: func(ctx context.Context, what string) (string, error) { return t.data(ctx, what) },
 		Log:  func(text string) { t.console.env.Log.Info(text) },
+
+		Local: t.local, Editors: &t.console.editors,
 	}
 	if t.edit != nil {
 		s.Ask = t.ask
@@ -174,17 +178,26 @@ func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Res
 
 func (t *terminal) oneShot(ctx context.Context, text string) int {
 	s := t.session()
+	defer s.Close()
 	s.OneShot = true
-	return t.run(ctx, s, text).Code
+	r := t.run(ctx, s, text)
+	if r.Code == cli.OK && s.Edited() {
+		return t.unsaved(s)
+	}
+	return r.Code
 }
 
 // script does one command a line until one fails.
 func (t *terminal) script(ctx context.Context, in *bufio.Reader) int {
 	s := t.session()
+	defer s.Close()
 	for {
 		text, err := readCommand(in)
 		if text != "" {
 			if r := t.run(ctx, s, text); r.Code != cli.OK || r.Exit {
+				if r.Code == cli.OK && s.Edited() {
+					return t.unsaved(s)
+				}
 				return r.Code
 			}
 		}
@@ -223,6 +236,7 @@ func (t *terminal) loop(ctx context.Context) int {
 	t.begin(quit)
 	defer t.begin(nil)
 	s := t.session()
+	defer s.Close()
 	t.edit.Complete = func(before string) (int, []string, []string) {
 		if s.Role = t.fixed; s.Role == cli.None {
 			s.Role = t.console.role(t.user)
@@ -243,10 +257,8 @@ func (t *terminal) loop(ctx context.Context) int {
 	t.print(t.console.warning())
 	warned := false
 	for {
-		prompt := t.console.hostName() + "> "
-		if s.Dirty() {
-			prompt = t.console.hostName() + " candidate> "
-		}
+		above, prompt := s.Prompt(t.console.hostName())
+		t.print(above)
 		text, err := t.edit.ReadLine(ctx, prompt)
 		switch {
 		case errors.Is(err, line.ErrInterrupted):

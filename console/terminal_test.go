@@ -276,3 +276,49 @@ func TestIdleSessionIsClosed(t *testing.T) {
 		t.Error("the session is still open")
 	}
 }
+
+// Configure mode on a real terminal: its prompt, help at each position, and a
+// way out that asks.
+func TestConfigureOnATerminal(t *testing.T) {
+	l := newLab(t)
+	l.conf.change(func() { l.conf.state.Text = someText })
+	l.start()
+	s, cmd := l.onTerminal("admin")
+	s.expect("lb1> ")
+	s.send("conf\r")
+	s.expect("[edit]\r\n", "lb1# ")
+	s.send("edit vrrp_inst\t")
+	s.expect("edit vrrp_instance ")
+	s.send("VI\t\r")
+	s.expect("[edit vrrp_instance VI_1]\r\n", "lb1# ")
+	s.send("set prio?")
+	s.expect("priority", "the highest becomes master", "set prio")
+	s.send("\t?")
+	s.expect("1..255")
+	s.send("150\r")
+	s.expect("[edit vrrp_instance VI_1]\r\n", "lb1# ")
+	s.send("show\r")
+	s.expect("vrrp_instance VI_1 {\r\n", "priority 150", "auth_pass ********", "lb1# ")
+	s.send("top\r")
+	s.expect("[edit]\r\n", "lb1# ")
+	s.send("run show vrrp\r")
+	s.expect("VI_1      MASTER", "lb1# ")
+	s.send("exit\r")
+	s.expect("not committed", "[y/N] ")
+	s.send("n\r")
+	s.expect("still in configure mode", "lb1# ")
+	s.send("commit and-quit\r")
+	s.expect("committed: generation 8", "lb1> ")
+	l.conf.mu.Lock()
+	if got := l.conf.got[0]; !strings.Contains(got.Text, "priority 150\n") || !strings.Contains(got.Text, "auth_pass topsecret") || got.Session == nil || !got.Session.Terminal || got.Session.Local.String() != "127.0.0.1" {
+		t.Errorf("conf got %+v", got)
+	}
+	l.conf.mu.Unlock()
+	s.send("exit\r")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("left with %v", err)
+	}
+	if strings.Contains(l.log.String(), "topsecret") {
+		t.Error("the log holds a secret")
+	}
+}

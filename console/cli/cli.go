@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"ballast/configs"
 	"ballast/configs/printable"
 	"ballast/services/ipc"
+	"ballast/services/ipc/status"
 )
 
 // Exit statuses of a command.
@@ -83,7 +85,8 @@ func (i *IPC) Call(ctx context.Context, service, verb string, in, out any) error
 type Session struct {
 	Services Services
 	User     string
-	Address  string // where the user comes from: "192.0.2.7", "serial"
+	Address  string     // where the user comes from: "192.0.2.7", "serial"
+	Local    netip.Addr // of this box, that the user talks to; not valid on the serial line
 	Role     Role
 	// OneShot is set when the session is a single command line: then commit,
 	// check and compare without a candidate read one from Data.
@@ -99,16 +102,12 @@ type Session struct {
 	Log  func(text string)
 	Now  func() time.Time    // nil: time.Now
 	Mask func(string) string // nil: configs.Mask
+	// Editors knows the sessions that change the configuration. nil: this is
+	// the only one.
+	Editors *Editors
 
 	candidate *candidate
-}
-
-// candidate is the configuration that a session has loaded but not committed.
-type candidate struct {
-	text     string
-	override bool
-	base     uint64 // the running generation when it was loaded
-	told     bool   // its findings were shown when it was loaded
+	editing   *editing // nil: operational mode
 }
 
 // Result is what came of a line.
@@ -128,6 +127,10 @@ func (s *Session) Run(ctx context.Context, line string) Result {
 		return Result{Err: printable.Text(err.Error()) + "\n", Code: Usage}
 	}
 	var r Result
+	defer s.Editors.note(s)
+	if s.editing != nil && s.Role < Admin {
+		s.Close() // the role was taken away meanwhile
+	}
 	for _, st := range statements {
 		one := s.one(ctx, st)
 		r.Out += one.Out
@@ -145,11 +148,13 @@ type call struct {
 	s    *Session
 	args []string
 	json bool
+	set  bool   // "| display set"
+	diff bool   // "| compare"
+	what string // for the audit log
 }
 
-func (s *Session) one(ctx context.Context, st statement) Result {
-	c := &call{s: s}
-	var words []string
+// flags takes what asks for another form of the answer out of a statement.
+func (c *call) flags(st statement) (words []string) {
 	for _, w := range st.words {
 		if w == "--json" {
 			c.json = true
@@ -158,28 +163,30 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 		words = append(words, w)
 	}
 	for _, f := range st.filters {
-		if len(f) == 1 && f[0] == "json" {
+		switch name, what := filterName(f); {
+		case name == "json" && what == "":
 			c.json = true
+		case name == "display" && what == "set":
+			c.set = true
+		case name == "display" && what == "json":
+			c.json = true
+		case name == "compare" && what == "":
+			c.diff = true
 		}
 	}
-	cmd, args, err := find(words, s.Role)
+	return words
+}
+
+func (s *Session) one(ctx context.Context, st statement) Result {
+	c := &call{s: s}
+	cmd, args, err := find(s.commands(), c.flags(st), s.Role)
 	if err != nil {
 		// What is not a command may be anything, a pasted password too: it is
 		// not logged.
 		s.audit("unknown command", errors.New("not a command"))
-		return Result{Err: printable.Text(err.Error()) + "\n", Code: code(err)}
+		return Result{Err: printable.Text(s.hinted(err, st.words).Error()) + "\n", Code: code(err)}
 	}
-	c.args = args
-	if c.json && !cmd.json {
-		err = usagef("%s has no --json form: leave it out", cmd.name())
-	}
-	var out string
-	if err == nil && cmd.role > s.Role {
-		err = fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s; an administrator can give it (block users)", cmd.name(), cmd.role, shown(s.User), s.Role)
-	}
-	if err == nil {
-		out, err = cmd.run(ctx, c)
-	}
+	out, err := c.do(ctx, cmd, args)
 	for _, f := range st.filters {
 		if err != nil {
 			break
@@ -187,13 +194,30 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 		out, err = apply(f, out)
 	}
 	if cmd.name() != "exit" {
-		s.audit(strings.Join(append(slices.Clone(cmd.words), args...), " "), err)
+		s.audit(c.what, err)
 	}
 	r := Result{Out: out, Code: code(err), Exit: errors.Is(err, errExit)}
 	if err != nil && !r.Exit {
 		r.Err = printable.Text(err.Error()) + "\n"
 	}
 	return r
+}
+
+// do runs a command of the table, if the session may and the form is there.
+func (c *call) do(ctx context.Context, cmd *command, args []string) (string, error) {
+	c.args = args
+	c.what = strings.Join(append(slices.Clone(cmd.words), args...), " ")
+	switch {
+	case cmd.role > c.s.Role:
+		return "", fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s; an administrator can give it (block users)", cmd.name(), cmd.role, shown(c.s.User), c.s.Role)
+	case c.json && !cmd.json:
+		return "", usagef("%s has no --json form: leave it out", cmd.name())
+	case c.set && !cmd.set:
+		return "", usagef("%s has no form of set commands: leave \"display set\" out", cmd.name())
+	case c.diff && !cmd.diff:
+		return "", usagef("%s cannot be compared: leave \"compare\" out", cmd.name())
+	}
+	return cmd.run(ctx, c)
 }
 
 // reportError is a configuration with errors.
@@ -203,6 +227,12 @@ type reportError struct {
 }
 
 func (e *reportError) Error() string { return e.text }
+
+// unloggedError may quote what was typed into a configuration, secrets too.
+type unloggedError struct{ err error }
+
+func (e *unloggedError) Error() string { return e.err.Error() }
+func (e *unloggedError) Unwrap() error { return e.err }
 
 var errExit = errors.New("exit")
 
@@ -227,8 +257,12 @@ func (s *Session) audit(what string, err error) {
 		// a configuration.
 		result, _, _ = strings.Cut(err.Error(), "\n")
 		var r *reportError
-		if errors.As(err, &r) {
+		var u *unloggedError
+		switch {
+		case errors.As(err, &r):
 			result = fmt.Sprintf("%d errors", r.errors)
+		case errors.As(err, &u):
+			result = "refused"
 		}
 	}
 	s.Log(fmt.Sprintf("%s from %s: %s: %s", shown(s.User), shown(s.Address), shown(what), shown(result)))
@@ -247,9 +281,6 @@ func (s *Session) mask(text string) string {
 	}
 	return configs.Mask(text)
 }
-
-// Dirty reports whether the session holds a candidate that is not committed.
-func (s *Session) Dirty() bool { return s.candidate != nil }
 
 // answerBound is how long a service may take to answer a look.
 const answerBound = 10 * time.Second
@@ -304,6 +335,8 @@ type runningConf struct {
 	Source     string    `json:"source"`
 	Author     string    `json:"author"`
 	Time       time.Time `json:"time"`
+
+	Pending *status.Pending `json:"pending"`
 }
 
 func (c *call) running(ctx context.Context) (r runningConf, err error) {

@@ -120,7 +120,7 @@ func TestLines(t *testing.T) {
 		{View, "show vrrp | match backup | count", OK, "1\n", ""},
 		{View, "show vrrp | except VI_ | last 1", OK, "Instance", ""},
 		{View, "show vrrp | matc", Usage, "", "| match wants a text"},
-		{View, "show vrrp | sort", Usage, "", "is not known here; possible: count, except, json, last, match"},
+		{View, "show vrrp | sort", Usage, "", "is not known here; possible: compare, count, display, except, json, last, match, no-more"},
 		{View, "show vrrp | count 5", Usage, "", `| count takes nothing after it, not "5"`},
 		{View, `help "open`, Usage, "", "the quote at character 6 is not closed"},
 		{View, "show vrrp \u202eIV\x9b", Failed, "", `there is no instance "?IV?"; there are: VI_1, VI_2`},
@@ -151,8 +151,8 @@ func TestLines(t *testing.T) {
 		{Admin, "commit", Failed, "", "nothing is loaded"},
 		{Admin, "load; commit", OK, "warning: net: eth9 is not there\ncommitted: generation 4", ""},
 		{Admin, "load override; commit comment x y", OK, "committed", ""},
-		{Admin, "load sideways", Usage, "", "is not known here; possible: override"},
-		{Admin, "commit sideways", Usage, "", "is not known here; possible: comment, force, override"},
+		{Admin, "load sideways", Usage, "", "is not known here; possible: merge, override, replace, set, terminal"},
+		{Admin, "commit sideways", Usage, "", "is not known here; possible: and-quit, comment, confirmed, force, override"},
 		{Admin, "commit comment", Usage, "", "wants a text"},
 		{Admin, "load --json", Usage, "", "load has no --json form"},
 		{Admin, "rollback x", Usage, "", "number of a generation"},
@@ -197,18 +197,18 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// Each command is allowed from its role on, and to nobody below.
+// Each command is allowed from its role on, and to nobody below. What this test
+// does not know is for administrators.
 func TestRoleMatrix(t *testing.T) {
-	want := map[Role][]string{
-		Operate: {"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file", "maintenance"},
-		Admin:   {"load", "check", "compare", "commit", "discard", "rollback", "file put", "file delete", "reboot", "poweroff"},
-	}
+	operate := []string{"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file", "maintenance"}
+	view := []string{"file list", "help", "exit", "quit"}
 	for _, c := range commands {
-		role := View
-		for r, names := range want {
-			if slices.Contains(names, c.name()) {
-				role = r
-			}
+		role := Admin
+		switch {
+		case slices.Contains(view, c.name()), c.words[0] == "show", c.words[0] == "explain", c.words[0] == "terminal":
+			role = View
+		case slices.Contains(operate, c.name()):
+			role = Operate
 		}
 		if c.role != role {
 			t.Errorf("%s is for %s, want %s", c.name(), c.role, role)
@@ -217,6 +217,26 @@ func TestRoleMatrix(t *testing.T) {
 			s, b := session(r)
 			if res := s.Run(t.Context(), c.name()); res.Code != Failed || !strings.Contains(res.Err, "permission denied") || len(b.calls) > 0 {
 				t.Errorf("%s as %s: %+v, calls %v", c.name(), r, res, b.calls)
+			}
+		}
+	}
+	for _, c := range configureCommands {
+		if c.role != Admin {
+			t.Errorf("%s in configure mode is for %s", c.name(), c.role)
+		}
+		// A user who is no administrator any more is out of configure mode.
+		for r := None; r < Admin; r++ {
+			s, b := session(Admin)
+			if res := s.Run(t.Context(), "configure"); res.Code != OK {
+				t.Fatal(res)
+			}
+			b.calls, s.Role = nil, r
+			if _, list := s.Complete(t.Context(), c.name()+" "); len(list) > 0 {
+				t.Errorf("%s as %s completes to %v", c.name(), r, list)
+			}
+			s.Run(t.Context(), c.name())
+			if len(b.calls) > 0 || s.Dirty() || s.editing != nil {
+				t.Errorf("%s as %s: calls %v", c.name(), r, b.calls)
 			}
 		}
 	}
@@ -294,18 +314,18 @@ func TestComplete(t *testing.T) {
 		"sh":               "0 show",
 		"show v":           "5 version vrrp",
 		"sh vr":            "3 vrrp",
-		"show vrrp ":       "10 VI_1 VI_2",
-		"show vrrp VI_2":   "10 VI_2",
-		"show vrrp VI_1 ":  "15",
-		"resign V":         "7 VI_1 VI_2",
-		"restart i":        "8 ipvs",
-		"show log ":        "9 ipvs vrrp",
+		"show vrrp ":       "10 VI_1 VI_2 <INSTANCE> <Enter>",
+		"show vrrp VI_2":   "10 VI_2 <INSTANCE>",
+		"show vrrp VI_1 ":  "15 <Enter>",
+		"resign V":         "7 VI_1 VI_2 <INSTANCE>",
+		"restart i":        "8 ipvs <SERVICE>",
+		"show log ":        "9 ipvs vrrp <SERVICE> <Enter>",
 		"show ipvs s":      "10 stats",
 		"comm":             "0",
 		"nonsense ":        "9",
 		"file ":            "5 list",
-		"show ipvs stats ": "16",
-		"drain ":           "6 10.0.0.21:80 [2001:db8::21]:21",
+		"show ipvs stats ": "16 <Enter>",
+		"drain ":           "6 10.0.0.21:80 [2001:db8::21]:21 <SERVER>",
 		"explain s":        "8 server",
 	} {
 		s, _ := session(Operate)
@@ -323,7 +343,7 @@ func TestComplete(t *testing.T) {
 // Every command of help resolves to itself, also by its shortest form.
 func TestTableIsUnambiguous(t *testing.T) {
 	for _, c := range commands {
-		got, _, err := find(c.words, Admin)
+		got, _, err := find(commands, c.words, Admin)
 		if err != nil || got != c {
 			t.Errorf("%s: %v", c.name(), err)
 		}

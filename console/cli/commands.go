@@ -19,6 +19,10 @@ type command struct {
 	run   func(context.Context, *call) (string, error)
 	// values lists what the argument at position n can be, for completion.
 	values func(ctx context.Context, c *call, n int) []string
+	// next is values with help, by the arguments before the one that is typed.
+	next func(ctx context.Context, c *call, args []string, last string) []Completion
+	set  bool // "| display set" is possible
+	diff bool // "| compare" is possible
 }
 
 func (c *command) name() string { return strings.Join(c.words, " ") }
@@ -30,15 +34,27 @@ func (c *command) usage() string {
 	return c.name() + " " + c.args
 }
 
-// commands is the table, in the order of help. It is filled by init because
-// the command help refers to it.
-var commands []*command
+// commands is the table, in the order of help; configureCommands is that of
+// configure mode. They are filled by init because the command help refers to
+// them.
+var commands, configureCommands []*command
 
-func init() { commands = makeCommands() }
+func init() {
+	commands = append(makeCommands(), modeCommands()...)
+	configureCommands = makeConfigureCommands()
+	for _, c := range commands {
+		switch c.name() {
+		case "show configuration":
+			c.set = true
+		case "compare", "rollback":
+			c.next = nextGeneration
+		}
+	}
+}
 
 func makeCommands() []*command {
 	row := func(words, args, help string, role Role, json bool, run func(context.Context, *call) (string, error), values func(context.Context, *call, int) []string) *command {
-		return &command{strings.Fields(words), args, help, role, json, run, values}
+		return &command{words: strings.Fields(words), args: args, help: help, role: role, json: json, run: run, values: values}
 	}
 	return []*command{
 		row("show vrrp", "[INSTANCE]", "virtual routers: state, since when, why", View, true, showVRRP, instances),
@@ -65,12 +81,13 @@ func makeCommands() []*command {
 		row("show files", "", "script files kept with the configuration", View, true, showFiles, nil),
 		row("show version", "", "what runs on this box", View, true, showVersion, nil),
 		row("show processes", "", "services with their memory and restarts", View, true, showProcesses, nil),
-		row("load", "[override]", "read a configuration as this session's candidate", Admin, false, load, words("override")),
+		row("load", "[merge|replace|override|set] [terminal]", "read a configuration as this session's candidate", Admin, false, load, words("merge", "override", "replace", "set", "terminal")),
 		row("check", "", "check the candidate", Admin, true, checkCandidate, nil),
-		row("compare", "", "difference of the candidate from what runs", Admin, false, compare, nil),
-		row("commit", "[force] [override] [comment TEXT]", "make the candidate the running configuration", Admin, true, commit, words("comment", "force", "override")),
+		row("compare", "[GENERATION [GENERATION]]", "difference of the candidate from what runs, or of generations", Admin, false, compare, nil),
+		row("commit", commitArgs, "make the candidate the running configuration", Admin, true, commit, words(commitWords...)),
 		row("discard", "", "forget the candidate", Admin, false, discard, nil),
-		row("rollback", "[GENERATION] [force]", "run an earlier configuration again", Admin, true, rollback, nil),
+		row("confirm", "", "keep what \"commit confirmed\" brought", Admin, true, confirm, nil),
+		row("rollback", "[GENERATION] [confirmed [MINUTES]] [force]", "run an earlier configuration again", Admin, true, rollback, nil),
 		row("file put", "PATH [MODE]", "store a script file that the configuration calls", Admin, false, filePut, files),
 		row("file list", "", "script files kept with the configuration", View, true, showFiles, nil),
 		row("file delete", "PATH", "delete a script file", Admin, false, fileDelete, files),
@@ -93,9 +110,11 @@ func makeCommands() []*command {
 	}
 }
 
-// find resolves words, which may be abbreviated, to a command and its arguments.
-func find(words []string, role Role) (*command, []string, error) {
-	left := slices.Clone(commands)
+// find resolves words, which may be abbreviated, to a command of list and its
+// arguments.
+func find(list []*command, words []string, role Role) (*command, []string, error) {
+	left := slices.Clone(list)
+	words = unaliased(words)
 	for i := 0; ; i++ {
 		names := wordsAt(left, i)
 		if i >= len(words) || len(names) == 0 {
@@ -110,6 +129,17 @@ func find(words []string, role Role) (*command, []string, error) {
 		}
 		left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) <= i || c.words[i] != name })
 	}
+}
+
+// aliases are words that people type in place of a command and that would be
+// ambiguous otherwise.
+var aliases = map[string]string{"conf": "configure"}
+
+func unaliased(words []string) []string {
+	if len(words) > 0 && aliases[words[0]] != "" {
+		return append([]string{aliases[words[0]]}, words[1:]...)
+	}
+	return words
 }
 
 // wordsAt lists the fixed words that are possible at position i.
@@ -174,75 +204,10 @@ func unknown(list []*command, words []string, i int, role Role) error {
 	return usagef("%s %s; possible: %s", fixed, what, strings.Join(names, ", "))
 }
 
-// Completion is one way to go on with a line.
-type Completion struct {
-	Text string // the whole word
-	Help string // what it is; empty for values
-}
-
-// Complete lists how the last word of line can go on. start is where that word
-// begins in line.
-func (s *Session) Complete(ctx context.Context, line string) (start int, list []Completion) {
-	words := strings.Fields(line)
-	last := ""
-	if len(words) > 0 && !strings.HasSuffix(line, " ") {
-		last = words[len(words)-1]
-		words = words[:len(words)-1]
-	}
-	start = len(line) - len(last)
-	left := slices.DeleteFunc(slices.Clone(commands), func(c *command) bool { return c.role > s.Role })
-	for i := 0; i <= len(words); i++ {
-		if i == len(words) {
-			list = fixedCompletions(left, i, last)
-			break
-		}
-		name, err := pick(words[i], wordsAt(left, i))
-		if err != nil {
-			left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) > i })
-			break
-		}
-		left = slices.DeleteFunc(left, func(c *command) bool { return len(c.words) <= i || c.words[i] != name })
-	}
-	for _, c := range left {
-		if c.values == nil || len(c.words) > len(words) {
-			continue
-		}
-		for _, v := range c.values(ctx, &call{s: s}, len(words)-len(c.words)) {
-			if strings.HasPrefix(v, last) {
-				list = append(list, Completion{Text: v})
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b Completion) int { return strings.Compare(a.Text, b.Text) })
-	return start, list
-}
-
-func fixedCompletions(left []*command, i int, prefix string) (list []Completion) {
-	for _, name := range wordsAt(left, i) {
-		if !strings.HasPrefix(name, prefix) {
-			continue
-		}
-		text, more := "", 0
-		for _, c := range left {
-			if len(c.words) > i && c.words[i] == name {
-				more++
-				if text == "" || len(c.words) == i+1 {
-					text = c.help
-				}
-			}
-		}
-		if more > 1 && i == 0 {
-			text = name + " …"
-		}
-		list = append(list, Completion{name, text})
-	}
-	return list
-}
-
 func help(_ context.Context, c *call) (string, error) {
 	var b strings.Builder
 	prefix := strings.Join(c.args, " ")
-	for _, cmd := range commands {
+	for _, cmd := range c.s.commands() {
 		if cmd.role > c.s.Role || cmd.words[0] == "quit" || !strings.HasPrefix(cmd.name(), prefix) {
 			continue
 		}
@@ -253,7 +218,8 @@ func help(_ context.Context, c *call) (string, error) {
 	}
 	if prefix == "" {
 		b.WriteString("Words may be shortened while they stay unique. \"--json\" after a show command gives\n" +
-			"the whole state. Filters: | match TEXT, | except TEXT, | last N, | count.\n")
+			"the whole state. Filters: | match TEXT, | except TEXT, | last N, | count, | json,\n" +
+			"| display set, | no-more.\n")
 	}
 	return b.String(), nil
 }

@@ -77,7 +77,27 @@ func parse(line string) ([]statement, error) {
 }
 
 // filterNames are the filters that may follow "|".
-var filterNames = []string{"count", "except", "json", "last", "match", "no-more"}
+var filterNames = []string{"compare", "count", "display", "except", "json", "last", "match", "no-more"}
+
+// filterName resolves the name of a filter, which may be abbreviated, and what
+// stands behind it.
+func filterName(f []string) (name, rest string) {
+	if len(f) == 0 {
+		return "", ""
+	}
+	name, err := pick(f[0], filterNames)
+	if err != nil {
+		return "", ""
+	}
+	rest = strings.Join(f[1:], " ")
+	if name == "display" && len(f) == 2 {
+		rest, _ = pick(f[1], displayForms)
+	}
+	return name, rest
+}
+
+// displayForms are what "| display" can make of an answer.
+var displayForms = []string{"json", "set"}
 
 // apply runs one filter over text.
 func apply(filter []string, text string) (string, error) {
@@ -94,7 +114,7 @@ func apply(filter []string, text string) (string, error) {
 	}
 	arg := strings.Join(filter[1:], " ")
 	switch name {
-	case "count", "json", "no-more":
+	case "count", "json", "compare", "no-more":
 		if arg != "" {
 			return "", usagef("| %s takes nothing after it, not %q", name, shown(arg))
 		}
@@ -102,6 +122,11 @@ func apply(filter []string, text string) (string, error) {
 			return text, nil
 		}
 		return strconv.Itoa(len(lines)) + "\n", nil
+	case "display":
+		if _, form := filterName(filter); form != "set" && form != "json" {
+			return "", usagef("| display wants a form: set, json")
+		}
+		return text, nil
 	case "match", "except":
 		if arg == "" {
 			return "", usagef("| %s wants a text, for example: | %s eth0", name, name)

@@ -189,10 +189,13 @@ func showConfiguration(ctx context.Context, c *call) (string, error) {
 	if !secrets {
 		cand.Text = c.s.mask(cand.Text)
 	}
-	if !c.json {
-		return endLine(cand.Text), nil
+	switch {
+	case c.json:
+		return indented(cand)
+	case c.set:
+		return commandsOf(cand.Text), nil
 	}
-	return indented(cand)
+	return endLine(cand.Text), nil
 }
 
 func endLine(text string) string {
@@ -202,9 +205,16 @@ func endLine(text string) string {
 	return text
 }
 
-func showHistory(ctx context.Context, c *call) (string, error) {
+// history lists the generations, newest first.
+func (c *call) history(ctx context.Context) ([]status.Generation, error) {
 	gens := []status.Generation{}
-	if err := c.verb(ctx, "conf", "history", nil, &gens); err != nil {
+	err := c.verb(ctx, "conf", "history", nil, &gens)
+	return gens, err
+}
+
+func showHistory(ctx context.Context, c *call) (string, error) {
+	gens, err := c.history(ctx)
+	if err != nil {
 		return "", err
 	}
 	if c.json {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -455,8 +456,9 @@ func (e *Editor) complete(help bool) {
 	}
 	if !help {
 		typed := before[start:]
-		common := commonPrefix(words)
-		if len(words) == 1 {
+		whole := insertable(words)
+		common := commonPrefix(whole)
+		if len(whole) == 1 {
 			common += " "
 		}
 		if strings.HasPrefix(common, typed) && len(common) > len(typed) {
@@ -481,6 +483,12 @@ func (e *Editor) complete(help bool) {
 	}
 	e.write(b.String())
 	e.forget()
+}
+
+// insertable are the words but those like "<NAME>", which only tell what can be
+// typed.
+func insertable(words []string) []string {
+	return slices.DeleteFunc(slices.Clone(words), func(w string) bool { return strings.HasPrefix(w, "<") })
 }
 
 func commonPrefix(words []string) string {

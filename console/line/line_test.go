@@ -119,8 +119,8 @@ func TestCompletion(t *testing.T) {
 	complete := func(before string) (int, []string, []string) {
 		start := strings.LastIndex(before, " ") + 1
 		var words []string
-		for _, w := range []string{"show", "shut", "version", "vrrp"} {
-			if strings.HasPrefix(w, before[start:]) {
+		for _, w := range []string{"show", "shut", "version", "vrrp", "<NAME>", "<Enter>"} {
+			if strings.HasPrefix(w, before[start:]) || w[0] == '<' && before == "show vrrp " {
 				words = append(words, w)
 			}
 		}
@@ -133,6 +133,8 @@ func TestCompletion(t *testing.T) {
 		{"s\t\to\t\r", "show ", "  show            help of the first\n  shut\n"},
 		{"x\t\r", "x", ""},
 		{"show v\trr\t\r", "show vrrp ", "  version"},
+		{"show vrrp vr\t\r", "show vrrp vrrp ", ""},
+		{"show vrrp \t\r", "show vrrp ", "  <NAME>"}, // what can be typed is told, never typed for one
 		{"show ?vr\t\r", "show vrrp ", "  version"},
 		{"commit comment why?\r", "commit comment why?", ""},
 	} {
