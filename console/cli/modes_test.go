@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type conf struct {
 	gens    []string // texts; generation n is gens[n-1]
 	refuse  error
 	commits []status.Candidate
+	pending *status.Pending
 }
 
 // hasSecrets is a configuration with a secret of every kind.
@@ -83,7 +85,7 @@ func configuring(t *testing.T) (*Session, *conf) {
 	f := &conf{box: b, gens: []string{"# one\n", "# two\n", hasSecrets}}
 	now := func() uint64 { return uint64(len(f.gens)) }
 	publish := func() {
-		b.states["conf"] = status.Conf{Generation: now(), Source: "commit", Author: "bob@serial", Time: s.now().Add(-time.Hour)}
+		b.states["conf"] = status.Conf{Generation: now(), Source: "commit", Author: "bob@serial", Time: s.now().Add(-time.Hour), Pending: f.pending}
 	}
 	publish()
 	b.states["net"] = status.Net{Links: []status.Link{{Name: "eth0"}, {Name: "eth1"}}}
@@ -116,7 +118,22 @@ func configuring(t *testing.T) (*Session, *conf) {
 		f.commits = append(f.commits, c)
 		f.gens = append(f.gens, c.Text)
 		publish()
-		return status.CommitResult{Generation: now(), Took: 5 * time.Millisecond}, nil
+		res := status.CommitResult{Generation: now(), Took: 5 * time.Millisecond}
+		if c.Confirm > 0 {
+			f.pending = &status.Pending{Generation: now(), Back: now() - 1, Deadline: s.now().Add(c.Confirm)}
+			res.Pending = f.pending
+			publish()
+		}
+		return res, nil
+	}
+	b.verbs["conf confirm"] = func(in any) (any, error) {
+		if f.pending == nil {
+			return nil, &ipc.Refused{Status: 422, Text: "nothing waits to be confirmed"}
+		}
+		r := status.Confirmed{Generation: f.pending.Generation}
+		f.pending = nil
+		publish()
+		return r, nil
 	}
 	return s, f
 }
@@ -380,6 +397,39 @@ func TestLoadIntoCandidate(t *testing.T) {
 	}
 }
 
+func TestCommitConfirmed(t *testing.T) {
+	s, f := configuring(t)
+	for line, minutes := range map[string]int{"commit confirmed": 5, "commit confirmed 7 comment x": 7, "commit force confirmed comment 3": 5, "commit": 0} {
+		f.pending = nil
+		ok(t, s, "configure; set vrrp_instance VI_1 priority 150; "+line)
+		if got := f.commits[len(f.commits)-1]; got.Confirm != time.Duration(minutes)*time.Minute {
+			t.Errorf("%s: %+v", line, got)
+		}
+		ok(t, s, "rollback 3; commit; exit")
+	}
+	ok(t, s, "configure; set vrrp_instance VI_1 priority 150; commit confirmed")
+	n := len(f.commits)
+	if out := ok(t, s, "commit"); out != "confirmed: generation 12 stays\n" || len(f.commits) != n {
+		t.Errorf("%q, %d commits", out, len(f.commits)-n)
+	}
+	fails(t, s, "confirm", "nothing waits to be confirmed")
+	ok(t, s, "set vrrp_instance VI_1 priority 151; commit confirmed 1; exit")
+	if out := ok(t, s, "commit"); !strings.HasPrefix(out, "confirmed: ") {
+		t.Errorf("%q", out)
+	}
+	for _, line := range []string{"commit confirmed 0", "commit confirmed 61", "commit confirmed 5m", "rollback confirmed 900"} {
+		fails(t, s, line, "confirmed wants 1…60 minutes")
+	}
+	f.verbs["conf rollback"] = func(in any) (any, error) {
+		r := in.(status.Rollback)
+		if r.Generation != 2 || r.Confirm != 3*time.Minute || !r.Force || r.Session == nil || r.Session.User != "ann" {
+			t.Errorf("%+v", r)
+		}
+		return status.CommitResult{Generation: 99}, nil
+	}
+	ok(t, s, "rollback 2 confirmed 3 force")
+}
+
 func TestOneShotStopsAtAFailure(t *testing.T) {
 	s, f := configuring(t)
 	s.OneShot = true
@@ -596,4 +646,32 @@ exit`, "\n") {
 		b.WriteString(r.Out + r.Err)
 	}
 	golden.Check(t, "testdata/session.golden", b.String())
+}
+
+// The session that the manual shows is a real one: its commands are done again.
+func TestManualSession(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/console.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(manual), "\n## Configure mode\n")
+	_, text, _ = strings.Cut(text, "\n\n    ")
+	text, _, ok := strings.Cut("    "+text, "\n\n|")
+	if !ok {
+		t.Fatal("the manual has no session under Configure mode")
+	}
+	s, _ := configuring(t)
+	var want, got strings.Builder
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		line = strings.TrimPrefix(line, "    ")
+		want.WriteString(line + "\n")
+		if prompt, command, ok := strings.Cut(line, " "); ok && (prompt == "lb1>" || prompt == "lb1#") {
+			above, prompt := s.Prompt("lb1")
+			r := s.Run(t.Context(), command)
+			got.WriteString(above + prompt + command + "\n" + r.Out + r.Err)
+		}
+	}
+	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+		t.Errorf("docs/console.md (-manual +now):\n%s", diff)
+	}
 }
