@@ -40,8 +40,12 @@ type Report struct {
 	Config   model.Config
 	Problems []model.Problem // sorted by place
 	Uses     []bind.Use      // what became of each line, sorted by place
-	Files    []string        // files read
-	Lines    int             // lines read
+	// Inside are the lines of blocks that are accounted for as a whole, each with
+	// what became of its block.
+	Inside []bind.Use
+	Files  []string // files read
+	Texts  []string // of these files
+	Lines  int      // lines read
 }
 
 // Load parses, binds and checks a configuration. name is used in messages. All
@@ -122,8 +126,35 @@ func Inspect(name string, text []byte, opts Options) Report {
 	problems = append(problems, check.Config(&bound.Config, bound.Place, opts.Facts)...)
 	return Report{
 		Config: bound.Config, Problems: finished(problems, tree.Files),
-		Uses: bound.Uses, Files: tree.Files, Lines: tree.Lines,
+		Uses: bound.Uses, Inside: unused(tree, bound.Uses), Files: tree.Files, Texts: tree.Texts, Lines: tree.Lines,
 	}
+}
+
+// unused finds the lines that no use is of.
+func unused(tree *syntax.Tree, uses []bind.Use) (out []bind.Use) {
+	type key struct {
+		pos  model.Pos
+		word string
+	}
+	known := make(map[key]int, len(uses))
+	for i, u := range uses {
+		known[key{u.Pos, u.Word}] = i
+	}
+	var walk func(nodes []*syntax.Node, of bind.Use)
+	walk = func(nodes []*syntax.Node, of bind.Use) {
+		for _, n := range nodes {
+			use := of
+			if i, ok := known[key{n.Pos, n.Name()}]; ok {
+				use = uses[i]
+			} else {
+				use.Pos, use.Word = n.Pos, n.Name()
+				out = append(out, use)
+			}
+			walk(n.Children, use)
+		}
+	}
+	walk(tree.Nodes, bind.Use{What: bind.Unknown})
+	return out
 }
 
 func (o Options) syntax() syntax.Options {

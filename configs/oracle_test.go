@@ -28,8 +28,9 @@ const oracleEnv = "BALLAST_ORACLE"
 // order is what that process is told, on its standard input.
 type order struct {
 	Text  string
-	Links []string // interfaces to make
-	Args  []string // of keepalived
+	Files map[string]string // files beside it, by name
+	Links []string          // interfaces to make
+	Args  []string          // of keepalived
 }
 
 // account is what it tells back, on its standard output.
@@ -109,6 +110,15 @@ func runOracle(o order, a *account) error {
 	}
 	if err := os.WriteFile(oracleConf, []byte(o.Text), 0o600); err != nil {
 		return err
+	}
+	for name, text := range o.Files {
+		name = filepath.Join(filepath.Dir(oracleConf), name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := links(o.Links); err != nil {
 		return err

@@ -61,7 +61,7 @@ func (r *reader) problem(s model.Severity, pos model.Pos, fix, format string, ar
 
 // file reads one text, line by line.
 func (r *reader) file(name, text string) {
-	r.tree.Files = append(r.tree.Files, name)
+	r.tree.Files, r.tree.Texts = append(r.tree.Files, name), append(r.tree.Texts, text)
 	r.stack = append(r.stack, name)
 	r.lines(name, strings.TrimPrefix(text, "\xef\xbb\xbf"), 1)
 	r.stack = r.stack[:len(r.stack)-1]

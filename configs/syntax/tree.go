@@ -84,6 +84,7 @@ type Tree struct {
 	Nodes    []*Node
 	Comments []Comment
 	Files    []string // every file read, the text itself first
+	Texts    []string // of these files
 	Lines    int      // lines read in all files
 	Includes bool     // a line includes files, whether there are any or not
 }

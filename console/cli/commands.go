@@ -83,6 +83,7 @@ func makeCommands() []*command {
 		row("show processes", "", "services with their memory and restarts", View, true, showProcesses, nil),
 		row("load", "[merge|replace|override|set] [terminal]", "read a configuration as this session's candidate", Admin, false, load, words("merge", "override", "replace", "set", "terminal")),
 		row("check", "", "check the candidate", Admin, true, checkCandidate, nil),
+		row("check report", "", "what becomes of each line of the candidate: works, mapped, no effect and why, not understood", Admin, true, checkReport, nil),
 		row("compare", "[GENERATION [GENERATION]]", "difference of the candidate from what runs, or of generations", Admin, false, compare, nil),
 		row("commit", commitArgs, "make the candidate the running configuration", Admin, true, commit, words(commitWords...)),
 		row("discard", "", "forget the candidate", Admin, false, discard, nil),

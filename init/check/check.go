@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"ballast/configs"
 	"ballast/configs/bind"
 	"ballast/configs/model"
+	"ballast/configs/report"
 )
 
 // Exit codes.
@@ -30,11 +32,15 @@ const (
 // maxText bounds the file, in bytes.
 const maxText = 16 << 20
 
-const usage = `usage: ballast check [--json] [-i ID] FILE
+const usage = `usage: ballast check [--report] [--json] [-i ID] FILE
 
 Checks a configuration: keepalived.conf, with or without the appliance's own
-blocks. FILE may be - for standard input.
+blocks. FILE may be - for standard input, or a folder: its *.conf files are read
+as one configuration, in the order of their names.
 
+  --report, -v
+           print line by line what becomes of it: works, mapped (read in
+           another way), no effect here and why, not implemented, not understood
   -i ID    check as the box ID: lines that start with @ID count, those with
            @^ID do not (default: this machine's host name up to the first dot)
   --json   report as JSON
@@ -44,9 +50,10 @@ Exit status: 0 nothing to say, 1 notes or warnings, 2 errors.
 
 // options of the command line.
 type options struct {
-	json bool
-	id   string
-	file string
+	json   bool
+	report bool
+	id     string
+	file   string
 }
 
 // Main runs the command with the words behind "check" and gives the exit code.
@@ -67,12 +74,15 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	r := configs.Inspect(name, text, configs.Options{ConfigID: o.id, Open: open})
 	s := summarise(r)
+	if o.report {
+		s.Outcomes = report.Lines(r)
+	}
 	if o.json {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(s)
 	} else {
-		err = s.print(stdout)
+		err = s.print(stdout, o.report)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "ballast check: %v\n", err)
@@ -91,6 +101,8 @@ func parse(args []string) (options, error) {
 			return o, errHelp
 		case a == "--json" || a == "-json":
 			o.json = true
+		case a == "--report" || a == "-report" || a == "-v":
+			o.report = true
 		case a == "-i" || a == "--config-id":
 			if i++; i == len(args) || args[i] == "" {
 				return o, errors.New("-i needs the name of a box")
@@ -135,7 +147,8 @@ func read(file string, stdin io.Reader) (name string, text []byte, err error) {
 		if st, err := f.Stat(); err != nil {
 			return "", nil, err
 		} else if st.IsDir() {
-			return "", nil, fmt.Errorf("%s is a folder", file)
+			// It is read as a text that includes its files would be.
+			return filepath.Join(file, "*.conf"), []byte("includea *.conf\n"), nil
 		}
 		in = f
 	}
@@ -164,6 +177,7 @@ type Summary struct {
 	Notes    int             `json:"notes"`
 	Lines    map[string]int  `json:"lines"` // by what became of them
 	Import   []Line          `json:"import,omitempty"`
+	Outcomes []model.Outcome `json:"report,omitempty"` // of each line, with --report
 	Verdict  string          `json:"verdict"`
 }
 
@@ -199,33 +213,8 @@ func summarise(r configs.Report) *Summary {
 	}) {
 		s.Import = append(s.Import, *l)
 	}
-	switch {
-	case s.Errors > 0:
-		s.Verdict = fmt.Sprintf("cannot run: %s%s", count(s.Errors, "error"), and(s.Warnings, s.Notes))
-	case s.Warnings+s.Notes > 0:
-		s.Verdict = "can run, " + strings.TrimPrefix(and(s.Warnings, s.Notes), ", ")
-	default:
-		s.Verdict = "clean"
-	}
+	s.Verdict = report.Verdict(r.Problems)
 	return s
-}
-
-func and(warnings, notes int) string {
-	out := ""
-	if warnings > 0 {
-		out += ", " + count(warnings, "warning")
-	}
-	if notes > 0 {
-		out += ", " + count(notes, "note")
-	}
-	return out
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (s *Summary) exit() int {
@@ -241,9 +230,19 @@ func (s *Summary) exit() int {
 // maxImport bounds the report of lines for people; JSON has them all.
 const maxImport = 40
 
-func (s *Summary) print(w io.Writer) error {
+func (s *Summary) print(w io.Writer, lines bool) error {
 	var b strings.Builder
-	for _, p := range s.Problems {
+	problems := s.Problems
+	if lines {
+		if err := report.Write(&b, s.Outcomes); err != nil {
+			return err
+		}
+		problems = report.Elsewhere(s.Problems, s.Outcomes)
+		if len(problems) > 0 && len(s.Outcomes) > 0 {
+			b.WriteByte('\n')
+		}
+	}
+	for _, p := range problems {
 		b.WriteString(p.String())
 		b.WriteByte('\n')
 	}
@@ -258,11 +257,14 @@ func (s *Summary) print(w io.Writer) error {
 	if total == 0 {
 		parts = []string{"the configuration is empty"}
 	}
-	if len(s.Problems) > 0 {
+	if b.Len() > 0 {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%s: %s: %s\n", s.File, count(total, "statement"), strings.Join(parts, ", "))
+	fmt.Fprintf(&b, "%s: %s: %s\n", s.File, report.Count(total, "statement"), strings.Join(parts, ", "))
 	for i, l := range s.Import {
+		if lines {
+			break // each is told of above
+		}
 		if i == maxImport {
 			fmt.Fprintf(&b, "  and %d more\n", len(s.Import)-i)
 			break

@@ -78,8 +78,12 @@ func (c *conf) check(ctx context.Context, cand status.Candidate) (any, error) {
 	if k.problems == nil {
 		k.problems = []model.Problem{}
 	}
-	return status.CheckReport{Problems: k.problems, Errors: errorsIn(k.problems), Merged: k.text,
-		Diff: c.Language.Diff(c.current().state.Text, k.text), Cuts: c.cuts(ctx, &k.config, cand.Session)}, nil
+	r := status.CheckReport{Problems: k.problems, Errors: errorsIn(k.problems), Merged: k.text,
+		Diff: c.Language.Diff(c.current().state.Text, k.text), Cuts: c.cuts(ctx, &k.config, cand.Session)}
+	if cand.Lines {
+		r.Lines = c.outcomes(cand.Name, cand.Text, k, c.facts(ctx, k.files))
+	}
+	return r, nil
 }
 
 func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {

@@ -66,6 +66,8 @@ type Candidate struct {
 	// appliance (system, interface, bond, vlan, route, mark, heartbeat, snmp) of the running
 	// configuration stay, unless the text has blocks of that kind itself.
 	Override bool `json:"override,omitempty"`
+	// Lines asks a check for what becomes of each line (CheckReport.Lines).
+	Lines bool `json:"lines,omitempty"`
 	// Force commits although a service does not run; it takes the
 	// configuration when it starts. A service that answers may still refuse.
 	Force bool `json:"force,omitempty"`
@@ -134,6 +136,9 @@ type CheckReport struct {
 	Merged   string    `json:"merged,omitempty"` // the text that would run; secrets included, so the console does not print it
 	Diff     string    `json:"diff,omitempty"`   // unified, against the running one
 	Cuts     []string  `json:"cuts,omitempty"`   // why it would cut off the session that asks
+	// Lines are the candidate's lines with what becomes of each, when it asked for
+	// them. Secrets are masked.
+	Lines []model.Outcome `json:"lines,omitempty"`
 }
 
 // CommitResult is the outcome of a commit or rollback that took effect. A
