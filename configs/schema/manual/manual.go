@@ -25,6 +25,7 @@ var lists = map[string]struct{ page, grammar string }{
 	"list:rule":    {page: "rule-line"},
 	"list:track":   {grammar: "NAME [weight N [reverse]]"},
 	"list:peer":    {grammar: "ADDRESS [min_ttl N] [max_ttl N]"},
+	"list:delay":   {grammar: "IF DOWN [UP]"},
 	"list:word":    {grammar: "NAME …"},
 }
 

@@ -47,6 +47,12 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range schema.Keywords() {
+		k := &schema.Keywords()[i]
+		if strings.HasPrefix(k.Opens, "list:") && strings.Contains(pages["top-level.md"]+pages["vrrp_instance.md"], "("+k.Opens) {
+			t.Errorf("%s: what a line of %s holds is not said: add it to lists", k.Name, k.Opens)
+		}
+	}
 	for _, block := range manual.Blocks() {
 		text := pages[manual.Page(block)+".md"]
 		for _, word := range schema.Words(block) {
