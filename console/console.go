@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ballast/configs/model"
+	"ballast/configs/printable"
 	"ballast/console/cli"
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
@@ -241,6 +242,8 @@ func (c *console) warning() string {
 		return "! the configuration cannot be loaded, the factory default runs: see show version\n"
 	case s.Source == "last good":
 		return "! the configuration could not be loaded at boot, the last good one runs: see show version\n"
+	case s.Reverted != "":
+		return "! rolled back: " + printable.Line(s.Reverted) + "\n"
 	case errors > 0:
 		return "! the configuration had errors at boot: see show version\n"
 	}

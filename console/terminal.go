@@ -256,7 +256,9 @@ func (t *terminal) loop(ctx context.Context) int {
 	fmt.Fprintf(t.out, "Ballast director %s. \"help\" lists the commands, Tab and ? complete.\r\n", t.console.hostName())
 	t.print(t.console.warning())
 	warned := false
+	var pending unconfirmed
 	for {
+		t.print(pending.note(t.console.running(), time.Now()))
 		above, prompt := s.Prompt(t.console.hostName())
 		t.print(above)
 		text, err := t.edit.ReadLine(ctx, prompt)

@@ -116,6 +116,15 @@ func Open(fs FS, dir string) (*Store, error) {
 			return nil, fmt.Errorf("configuration store: %w", err)
 		}
 	}
+	if f, err := fs.Open(s.path("running")); err == nil {
+		f.Close()
+	} else { // a new store: its folders outlive a power cut when those above them were flushed
+		for _, d := range []string{dir, filepath.Dir(dir)} {
+			if err := fs.SyncDir(d); err != nil {
+				return nil, fmt.Errorf("configuration store: %w", err)
+			}
+		}
+	}
 	names, err := fs.List(s.path("generations"))
 	if err != nil {
 		return nil, fmt.Errorf("configuration store: %w", err)

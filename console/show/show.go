@@ -147,7 +147,11 @@ func History(gens []status.Generation, now time.Time) string {
 		if g.Running {
 			mark = "*"
 		}
-		rows = append(rows, []string{mark, strconv.FormatUint(g.Generation, 10), Age(g.Time, now), printable.Line(g.Source), printable.Line(g.Author), printable.Line(g.Comment)})
+		source := printable.Line(g.Source)
+		if g.Pending {
+			source += ", not confirmed"
+		}
+		rows = append(rows, []string{mark, strconv.FormatUint(g.Generation, 10), Age(g.Time, now), source, printable.Line(g.Author), printable.Line(g.Comment)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
