@@ -348,6 +348,9 @@ func (c *conf) complaints(ctx context.Context, services []string) map[string]str
 	return out
 }
 
+// maxFalls is how often a service may go away while it applies a configuration.
+const maxFalls = 3
+
 // await waits until every service has applied generation n and returns what
 // went wrong. A complaint that a service had before is a warning: otherwise one
 // lasting fault would forbid every commit, the one that mends half of it too.
@@ -363,7 +366,7 @@ func (c *conf) await(ctx context.Context, services []string, n uint64, before, w
 			defer cancel()
 			verdicts[i] = fmt.Sprintf("%s did not apply it within %v", name, c.ApplyBound)
 			var settle *time.Timer
-			ipc.WatchBrief(ctx, c.client(name), func(_ uint64, a status.Applied) {
+			look := func(_ uint64, a status.Applied) {
 				if a.Config < n || ctx.Err() != nil {
 					return
 				}
@@ -383,7 +386,23 @@ func (c *conf) await(ctx context.Context, services []string, n uint64, before, w
 					return
 				}
 				cancel()
-			})
+			}
+			for falls := 0; ctx.Err() == nil; {
+				if ipc.WatchBriefOnce(ctx, c.client(name), look) && ctx.Err() == nil {
+					// A crash may have nothing to do with it, and init starts it
+					// again; one after the other is what the configuration does.
+					falls++
+					verdicts[i] = fmt.Sprintf("%s fell over while it applied it, and did not apply it within %v; see \"show log %[1]s\"", name, c.ApplyBound)
+					if falls == maxFalls {
+						verdicts[i] = fmt.Sprintf("%s fell over %d times while it applied it; see \"show log %[1]s\"", name, falls)
+						cancel()
+					}
+				}
+				select {
+				case <-time.After(20 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
 			if settle != nil {
 				settle.Stop()
 			}

@@ -99,6 +99,7 @@ type service struct {
 	mu      sync.Mutex
 	refuse  string                        // of prepare
 	failing func(cfg model.Config) string // Applied.Error
+	judge   func(cfg model.Config)        // sees what prepare is asked about
 	mute    bool                          // never applies
 	seen    []status.Conf                 // every state that came
 	asked   int                           // prepares
@@ -127,8 +128,11 @@ func startService(t testing.TB, ctx context.Context, dir ipc.Dir, name string) *
 	t.Helper()
 	s := &service{server: ipc.NewServer(name), extra: func(a status.Applied) any { return a }, gens: make(chan uint64, 1000)}
 	f := follow.New(dir.Client("conf"), follow.Whole)
-	s.server.Handle("prepare", f.Prepare(func(context.Context, follow.Update) error {
+	s.server.Handle("prepare", f.Prepare(func(_ context.Context, u follow.Update) error {
 		s.mu.Lock()
+		if s.judge != nil {
+			s.judge(u.Conf.Config)
+		}
 		s.asked++
 		hold, entered := s.hold, s.entered
 		var err error

@@ -207,7 +207,9 @@ type clock struct {
 	since time.Duration
 }
 
-func (b *box) clock(c *clock) { b.opts.Clock = func() (string, time.Duration) { return c.boot, c.since } }
+func (b *box) clock(c *clock) {
+	b.opts.Clock = func() (string, time.Duration) { return c.boot, c.since }
+}
 
 func TestWindowOutlivesRestarts(t *testing.T) {
 	b := newBox(t, "net")

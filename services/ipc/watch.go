@@ -28,6 +28,12 @@ func WatchBrief[T any](ctx context.Context, c *Client, fn func(gen uint64, summa
 	return watch(ctx, c, "/state?watch&brief", fn)
 }
 
+// WatchBriefOnce is WatchBrief until the service goes away, or ctx ends. It
+// reports whether at least one state came.
+func WatchBriefOnce[T any](ctx context.Context, c *Client, fn func(gen uint64, summary T)) bool {
+	return watchOnce(ctx, c, "/state?watch&brief", nil, fn)
+}
+
 // WatchTail is WatchSummary for who wants transitions, each of them once: the
 // first summary has all that the service keeps, each later one those that are
 // new. Where states come faster than fn works, join puts the transitions of one
