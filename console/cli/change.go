@@ -277,15 +277,15 @@ func (c *call) difference(names, texts []string) string {
 }
 
 // commitWords are what may follow commit, and commitArgs how.
-var commitWords = []string{"and-quit", "comment", "confirmed", "force", "override"}
+var commitWords = []string{"and-quit", "check", "comment", "confirmed", "force", "override"}
 
-const commitArgs = "[confirmed [MINUTES]] [force] [override] [and-quit] [comment TEXT]"
+const commitArgs = "[check] [confirmed [MINUTES]] [force] [override] [and-quit] [comment TEXT]"
 
 // committing is how to commit.
 type committing struct {
-	force, override, quit bool
-	comment               string
-	confirm               time.Duration
+	force, override, quit, check bool
+	comment                      string
+	confirm                      time.Duration
 }
 
 // minutes reads the number that may stand behind "confirmed", and how many
@@ -315,6 +315,8 @@ func commitOptions(args []string) (o committing, err error) {
 			o.override = true
 		case "and-quit":
 			o.quit = true
+		case "check":
+			o.check = true
 		case "confirmed":
 			n := 0
 			if o.confirm, n, err = minutes(rest); err != nil {
@@ -339,6 +341,9 @@ func commit(ctx context.Context, c *call) (string, error) {
 	o, err := commitOptions(c.args)
 	if err != nil {
 		return "", err
+	}
+	if o.check { // and do not
+		return checkCandidate(ctx, c)
 	}
 	if !c.s.Dirty() && !c.s.OneShot || c.s.editing != nil && !c.s.Dirty() {
 		running, err := c.running(ctx)

@@ -152,7 +152,7 @@ func TestLines(t *testing.T) {
 		{Admin, "load; commit", OK, "warning: net: eth9 is not there\ncommitted: generation 4", ""},
 		{Admin, "load override; commit comment x y", OK, "committed", ""},
 		{Admin, "load sideways", Usage, "", "is not known here; possible: merge, override, replace, set, terminal"},
-		{Admin, "commit sideways", Usage, "", "is not known here; possible: and-quit, comment, confirmed, force, override"},
+		{Admin, "commit sideways", Usage, "", "is not known here; possible: and-quit, check, comment, confirmed, force, override"},
 		{Admin, "commit comment", Usage, "", "wants a text"},
 		{Admin, "load --json", Usage, "", "load has no --json form"},
 		{Admin, "rollback x", Usage, "", "number of a generation"},

@@ -105,7 +105,7 @@ func makeCommands() []*command {
 		row("poweroff", "", "stop this box in good order", Admin, false, poweroff, nil),
 		row("terminal length", "ROWS", "rows of a page; 0: output never waits for a key", View, false, terminalSize("length"), nil),
 		row("terminal width", "COLUMNS", "columns of a line; 0: as the terminal tells", View, false, terminalSize("width"), nil),
-		row("help", "[COMMAND]", "list the commands", View, false, help, nil),
+		row("help", "[COMMAND|KEYWORD]", "list the commands, or what a keyword of the configuration means", View, false, help, nil),
 		row("exit", "", "leave", View, false, exit, nil),
 		row("quit", "", "leave", View, false, exit, nil),
 	}
@@ -214,8 +214,11 @@ func help(_ context.Context, c *call) (string, error) {
 		}
 		fmt.Fprintf(&b, "  %-42s %s\n", cmd.usage(), cmd.help)
 	}
+	if len(c.args) > 0 {
+		b.WriteString(keywordHelp(c.args))
+	}
 	if b.Len() == 0 {
-		return "", usagef("there is no command %q for role %s; \"help\" lists all", shown(prefix), c.s.Role)
+		return "", usagef("there is no command or keyword %q for role %s; \"help\" lists all", shown(prefix), c.s.Role)
 	}
 	if prefix == "" {
 		b.WriteString("Words may be shortened while they stay unique. \"--json\" after a show command gives\n" +

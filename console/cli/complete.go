@@ -281,6 +281,31 @@ func nextPath(ctx context.Context, c *call, args []string, last string) []Comple
 	return inTree(ctx, c, args, last)
 }
 
+// nextTo is for "BLOCK to NAME".
+func nextTo(ctx context.Context, c *call, args []string, last string) []Completion {
+	if slices.Contains(args, "to") {
+		return []Completion{{Text: "<NAME>", Help: "the new name", Placeholder: true}}
+	}
+	list := nextEdit(ctx, c, args, last)
+	if len(args) > 0 {
+		list = slices.DeleteFunc(list, func(one Completion) bool { return one == enter() })
+		list = append(list, Completion{Text: "to", Help: "the new name follows"})
+	}
+	return list
+}
+
+// nextPlace is for "PATH before PATH".
+func nextPlace(ctx context.Context, c *call, args []string, last string) []Completion {
+	if i := slices.IndexFunc(args, func(w string) bool { return w == "before" || w == "after" }); i >= 0 {
+		return inTree(ctx, c, args[i+1:], last)
+	}
+	list := inTree(ctx, c, args, last)
+	if len(args) > 0 {
+		list = append(list, Completion{Text: "before", Help: "in front of what follows"}, Completion{Text: "after", Help: "behind what follows"})
+	}
+	return list
+}
+
 func nextShow(ctx context.Context, c *call, args []string, last string) []Completion {
 	list := append(inTree(ctx, c, args, last), Completion{Text: "secrets", Help: "with passwords and keys"})
 	if last == "" {

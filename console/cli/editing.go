@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"ballast/configs"
 	"ballast/configs/edit"
+	"ballast/configs/syntax"
 )
 
 // change runs a change of the candidate's text: wholly or not at all. What it
@@ -135,6 +137,96 @@ func annotate(_ context.Context, c *call) (string, error) {
 	return "", nil
 }
 
+// rename makes the commands "rename BLOCK to NAME" and "copy BLOCK to NAME".
+func rename(f func(*edit.Doc, edit.Path, []string, []string) error) func(context.Context, *call) (string, error) {
+	return func(_ context.Context, c *call) (string, error) {
+		name, _, _ := strings.Cut(c.what, " ")
+		args := c.args
+		c.what = name
+		i := slices.Index(args, "to")
+		if i < 1 || i == len(args)-1 {
+			return "", usagef("%[1]s BLOCK to NAME, for example: %[1]s vrrp_instance VI_1 to VI_2", name)
+		}
+		return c.two(name, args[:i], args[i:i+1], args[i+1:], f)
+	}
+}
+
+// insert moves a statement: "insert PATH before PATH".
+func insert(_ context.Context, c *call) (string, error) {
+	args := c.args
+	c.what = "insert"
+	i := slices.IndexFunc(args, func(w string) bool { return w == "before" || w == "after" })
+	if i < 1 || i == len(args)-1 {
+		return "", usagef("insert PATH before|after PATH, for example: insert virtual_ipaddress 10.0.0.2/24 before virtual_ipaddress 10.0.0.1/24")
+	}
+	return c.two("insert", args[:i], args[i:i+1], args[i+1:], func(d *edit.Doc, at edit.Path, words, other []string) error {
+		// The second path may be shortened like the first one.
+		other, err := c.expand(other)
+		if err != nil {
+			return err
+		}
+		return d.Insert(at, words, args[i] == "before", other)
+	})
+}
+
+// two runs a change that is about a path and something else.
+func (c *call) two(name string, path, between, other []string, f func(*edit.Doc, edit.Path, []string, []string) error) (string, error) {
+	words, err := c.expand(path)
+	if err != nil {
+		return "", err
+	}
+	if err := c.alter(func(d *edit.Doc, at edit.Path) error { return f(d, at, words, other) }); err != nil {
+		return "", err
+	}
+	c.logged(name, slices.Concat(words, between, other))
+	c.s.settle()
+	return "", nil
+}
+
+// linesOf is what stands in a block under the words of a line: "priority", or
+// "virtual_ipaddress" of several of them. ok is false when there is none.
+func linesOf(d *edit.Doc, at edit.Path, words []string) (text string, ok bool) {
+	for n := len(words) - 1; n >= 0; n-- {
+		in, err := d.Enter(at, words[:n], false)
+		if err != nil {
+			continue
+		}
+		block, err := d.Show(in)
+		if err != nil {
+			return "", false
+		}
+		spans := syntax.Outline(block, 0, len(block))
+		if len(in) > 0 {
+			var inner []syntax.Span
+			for _, b := range spans {
+				if b.Kind == syntax.SpanBlock {
+					inner = append(inner, syntax.Outline(block, b.Open, b.Close)...)
+				}
+			}
+			spans = inner
+		}
+		var b strings.Builder
+		for _, s := range spans {
+			if s.Kind != syntax.SpanLine && s.Kind != syntax.SpanBlock {
+				continue
+			}
+			var have []string
+			for _, w := range syntax.Words(block[s.Head:s.Stop]) {
+				have = append(have, w.Text)
+			}
+			if want := words[n:]; len(have) >= len(want) && slices.Equal(have[:len(want)], want) {
+				start := s.Start
+				if i := strings.LastIndexByte(block[:start], '\n') + 1; strings.TrimSpace(block[i:start]) == "" {
+					start = i
+				}
+				b.WriteString(block[start:s.End] + "\n")
+			}
+		}
+		return b.String(), b.Len() > 0
+	}
+	return "", false
+}
+
 // showCandidate shows the candidate, with secrets only when they are asked for.
 func showCandidate(ctx context.Context, c *call) (string, error) {
 	s, args := c.s, c.args
@@ -162,9 +254,14 @@ func showCandidate(ctx context.Context, c *call) (string, error) {
 		return "", err
 	}
 	if len(words) > 0 {
-		if at, err = d.Enter(at, words, false); err != nil {
+		in, err := d.Enter(at, words, false)
+		if err != nil {
+			if text, ok := linesOf(d, at, words); ok && !c.set {
+				return text, nil
+			}
 			return "", &unloggedError{err}
 		}
+		at = in
 	}
 	if c.set {
 		var b strings.Builder

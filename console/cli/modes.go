@@ -41,6 +41,12 @@ func makeConfigureCommands() []*command {
 	enter.next = nextEdit
 	view := row("show", "[PATH] [secrets]", "the candidate, here or below", showCandidate)
 	view.next, view.set, view.diff = nextShow, true, true
+	move := row("rename", "BLOCK to NAME", "give a block another name", rename((*edit.Doc).Rename))
+	move.next = nextTo
+	twin := row("copy", "BLOCK to NAME", "make a second block like this one", rename((*edit.Doc).Copy))
+	twin.next = nextTo
+	order := row("insert", "PATH before|after PATH", "move a line or a block in front of another one, or behind it", insert)
+	order.next = nextPlace
 	note := row("annotate", "PATH COMMENT", "write a comment above a line; \"\" takes it away", annotate)
 	note.next = nextPath
 	read := row("load", "[merge|replace|override|set] [terminal]", "read a configuration into the candidate", load)
@@ -66,13 +72,13 @@ func makeConfigureCommands() []*command {
 	return []*command{
 		set, del, enter,
 		row("up", "[LEVELS]", "go out of this block", up),
-		top, view, note, read, check, diff, do, keep, back,
+		top, view, note, move, twin, order, read, check, diff, do, keep, back,
 		row("discard", "", "make what runs the candidate again", discardChanges),
 		row("update", "", "take what others committed into the candidate", update),
 		row("save", "", "nothing to do: a commit is kept", save),
 		row("status", "", "who else changes the configuration", editors),
 		run,
-		row("help", "[COMMAND]", "list the commands", help),
+		row("help", "[COMMAND|KEYWORD]", "list the commands, or what a keyword of the configuration means", help),
 		leave, quit,
 	}
 }

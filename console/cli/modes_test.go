@@ -291,6 +291,55 @@ func TestEditMakesNothing(t *testing.T) {
 	}
 }
 
+func TestRenameCopyInsert(t *testing.T) {
+	s, _ := configuring(t)
+	ok(t, s, "configure; rename vrrp_i VI_2 to VI_7; copy vrrp_instance VI_1 to VI_8")
+	if out := ok(t, s, "show | match \"vrrp_instance \""); out != "vrrp_instance VI_1 {\nvrrp_instance VI_8 {\nvrrp_instance VI_7 {\n" {
+		t.Errorf("%q", out)
+	}
+	ok(t, s, "edit vrrp_instance VI_1; set virtual_ipaddress 10.0.0.101/24; insert virtual_ipaddress 10.0.0.101/24 before virtual_ipaddress 10.0.0.100/24")
+	if out, want := ok(t, s, "show virtual_ipaddress"), "    virtual_ipaddress {\n        10.0.0.101/24\n        10.0.0.100/24\n    }\n"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+	if out := ok(t, s, "show priority; top show vrrp_instance VI_7 interface"); out != "    priority 100\n    interface eth1\n" {
+		t.Errorf("%q", out)
+	}
+	fails(t, s, "show advert_int", "advert_int")
+	ok(t, s, "top rename vrrp_instance VI_1 to VI_5")
+	wantPrompt(t, s, "[edit]\nlb1# ")
+	for _, line := range []string{"rename x", "copy vrrp_instance VI_5 to", "insert a b"} {
+		fails(t, s, line, "for example: "+strings.Fields(line)[0])
+	}
+	for line, want := range map[string]string{"rename vrrp_instance VI_5 ": "to", "insert vrrp_instance VI_5 ": "before"} {
+		if _, list := s.Complete(t.Context(), line); !slices.ContainsFunc(list, func(c Completion) bool { return c.Text == want }) {
+			t.Errorf("%s%+v", line, list)
+		}
+	}
+}
+
+func TestKeywordHelp(t *testing.T) {
+	s, _ := configuring(t)
+	s.Role = View
+	want := "priority 1…255\n  the highest becomes master\n  in        vrrp_instance\n  default   100; with state MASTER 255\n"
+	for _, line := range []string{"help priority", "help vrrp_instance priority"} {
+		if out := ok(t, s, line); !strings.HasPrefix(out, want) {
+			t.Errorf("%s: %q, want %q", line, out, want)
+		}
+	}
+	if out := ok(t, s, "help virtual_server real_server weight"); !strings.Contains(out, "in        real_server") || strings.Contains(out, "vrrp_script") {
+		t.Errorf("%q", out)
+	}
+	fails(t, s, "help nonsense", `there is no command or keyword "nonsense"`)
+	fails(t, s, "help virtual_server priority", "there is no command or keyword")
+}
+
+func TestCommitCheck(t *testing.T) {
+	s, f := configuring(t)
+	if out := ok(t, s, "configure; set vrrp_instance VI_1 priority 150; commit check"); out != "no faults found\n" || len(f.commits) > 0 {
+		t.Errorf("%q", out)
+	}
+}
+
 func TestShortKeywords(t *testing.T) {
 	s, _ := configuring(t)
 	ok(t, s, "configure; set vrrp_i VI_1 prio 33; set virtual_server 10.0.0.100 80 real 10.0.0.21 80 wei 5; edit vrrp_inst VI_2; set prio 34")
