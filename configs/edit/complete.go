@@ -44,6 +44,15 @@ func Complete(d *Doc, at Path, words []string, last string, live func(kind strin
 			c.entry(t.rest)
 		}
 	}
+	slices.SortStableFunc(c.out, func(a, b Completion) int {
+		switch {
+		case a.Placeholder == b.Placeholder:
+			return 0
+		case b.Placeholder:
+			return -1
+		}
+		return 1
+	})
 	return c.out
 }
 
@@ -173,9 +182,9 @@ func (c *completer) count(k *schema.Keyword, name string) (n int) {
 // head offers the next word of a block's first line.
 func (c *completer) head(h *head) {
 	n := len(h.words)
-	if len(c.t.missing) == 0 {
+	if m := len(c.t.missing); m == 0 || m == 1 && c.t.needs == nil {
 		scopes := c.t.scopes
-		if c.t.needs == nil && scopes[0].outer != nil {
+		if m == 0 && c.t.needs == nil {
 			scopes = []*scope{scopes[0].outer}
 		}
 		for _, s := range scopes {

@@ -81,6 +81,19 @@ func (d *Doc) lines(text, indent string) string {
 	return indent + strings.ReplaceAll(text, "\n", d.newline()+indent)
 }
 
+// open is the error of a scope in which nothing can be put behind a statement:
+// it is a block whose } is missing, and would take it in.
+func (s *scope) open(behind int) error {
+	if behind < 0 {
+		behind = len(s.spans) - 1
+	}
+	if behind < 0 || !s.spans[behind].Unclosed {
+		return nil
+	}
+	b := &s.spans[behind]
+	return &Error{Line: s.d.line(b.Start), Text: printed(s.d.text[b.Head:b.Stop]) + " is not closed", Fix: "edit the text: the } of this block is missing"}
+}
+
 // insert is the change that puts a statement behind the last one of a scope, or
 // behind the one with a number. text has lines without the scope's indentation.
 func (s *scope) insert(text string, behind int) splice {

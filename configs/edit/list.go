@@ -143,6 +143,5 @@ func (t *target) putOne(kind string, entry []string, text string) error {
 			return nil
 		}
 	}
-	t.add(text, -1)
-	return nil
+	return t.add(text, -1)
 }

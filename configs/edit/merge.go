@@ -12,6 +12,15 @@ import (
 // merged statement by statement, a line takes the place of the one that there
 // is, or is added where it repeats. Nothing is judged: that is for a check.
 func (d *Doc) Merge(text string) error {
+	was, top := d.text, d.top
+	err := d.merge(text)
+	if err != nil {
+		d.text, d.top = was, top
+	}
+	return err
+}
+
+func (d *Doc) merge(text string) error {
 	other := &Doc{text: strings.TrimPrefix(text, "\xef\xbb\xbf")}
 	root := other.root()
 	// Blocks that are there, by their identity. Each is merged as a text of its
@@ -47,6 +56,9 @@ func (d *Doc) Merge(text string) error {
 			}
 			continue
 		}
+		if !ok && s.holds(other.text[b.Start:b.End]) {
+			continue
+		}
 		x := &slot{from: -1, text: root.verbatim(b)}
 		if fresh = append(fresh, x); ok && !b.Unclosed && !b.Alternatives {
 			have[id] = x
@@ -67,6 +79,9 @@ func (d *Doc) Merge(text string) error {
 		}
 	}
 	if len(fresh) > 0 {
+		if err := d.root().open(-1); err != nil {
+			return err
+		}
 		var b strings.Builder
 		for _, x := range fresh {
 			if b.Len() > 0 {
@@ -77,6 +92,14 @@ func (d *Doc) Merge(text string) error {
 		d.one(d.root().insert(strings.ReplaceAll(b.String(), "\r\n", "\n"), -1))
 	}
 	return nil
+}
+
+// holds tells whether a statement is there word for word.
+func (s *scope) holds(text string) bool {
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	return slices.ContainsFunc(s.spans, func(o syntax.Span) bool {
+		return strings.ReplaceAll(s.d.text[o.Start:o.End], "\r\n", "\n") == text
+	})
 }
 
 // slot is a block of the text that others are merged into.
@@ -248,10 +271,11 @@ func (d *Doc) mergeOne(path []int, from *scope, i int) error {
 		}
 	}
 	// Anything else is there word for word, or is added.
-	for j := range s.spans {
-		if o := &s.spans[j]; strings.ReplaceAll(d.text[o.Start:o.End], "\r\n", "\n") == own {
-			return nil
-		}
+	if s.holds(own) {
+		return nil
+	}
+	if err := s.open(-1); err != nil {
+		return err
 	}
 	d.one(s.insert(outdent(from, b), -1))
 	return nil

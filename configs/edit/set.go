@@ -50,8 +50,7 @@ func (d *Doc) set(t *target) error {
 			}
 			return nil
 		}
-		t.add("", -1)
-		return nil
+		return t.add("", -1)
 	case strings.HasPrefix(t.rest[0], "$") || strings.HasPrefix(t.rest[0], "~"):
 		return d.setRaw(t)
 	}
@@ -64,8 +63,7 @@ func (d *Doc) set(t *target) error {
 		return err
 	}
 	if len(t.missing) > 0 {
-		t.add(line, -1)
-		return nil
+		return t.add(line, -1)
 	}
 	return t.put(k, t.rest, line, false)
 }
@@ -75,8 +73,11 @@ func entry(block, word string) bool { return (&scope{block: block}).entry(word) 
 
 // add puts a line behind a statement of the innermost block, in blocks that are
 // made for it. line is empty for the blocks alone.
-func (t *target) add(line string, behind int) {
+func (t *target) add(line string, behind int) error {
 	s := t.scopes[len(t.scopes)-1]
+	if err := s.open(behind); err != nil {
+		return err
+	}
 	if line != "" && t.cond != "" {
 		line = t.cond + " " + line
 	}
@@ -90,6 +91,7 @@ func (t *target) add(line string, behind int) {
 		text = first + " {\n" + text + "}"
 	}
 	s.d.one(s.insert(text, behind))
+	return nil
 }
 
 // hit is a statement that is there already.
@@ -159,11 +161,9 @@ func (t *target) put(k *schema.Keyword, words []string, line string, lenient boo
 		if len(all) > 0 {
 			last := all[len(all)-1]
 			t.scopes = []*scope{last.s}
-			t.add(line, last.i)
-			return nil
+			return t.add(line, last.i)
 		}
-		t.add(line, -1)
-		return nil
+		return t.add(line, -1)
 	}
 	if k.Repeats {
 		switch {
@@ -333,8 +333,7 @@ func (t *target) putEach(mine []hit, words []string, line string, behind func() 
 		return nil
 	}
 	t.scopes = []*scope{h.s}
-	t.add(values, h.i)
-	return nil
+	return t.add(values, h.i)
 }
 
 // k is the row of a hit.
@@ -358,8 +357,7 @@ func (d *Doc) setRaw(t *target) error {
 				}
 			}
 		}
-		t.add(line, -1)
-		return nil
+		return t.add(line, -1)
 	}
 	if len(t.missing) > 0 || t.scopes[0].own != nil {
 		return wrong("set it at the top level", "a parameter is defined for the whole configuration")
@@ -395,6 +393,5 @@ func (d *Doc) setRaw(t *target) error {
 		d.one(splice{at, at, line + d.newline()})
 		return nil
 	}
-	t.add(line, last)
-	return nil
+	return t.add(line, last)
 }
