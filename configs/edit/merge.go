@@ -230,6 +230,8 @@ func (d *Doc) mergeOne(path []int, from *scope, i int) error {
 	name := from.d.keyword(b)
 	k := schema.Lookup(from.block, name)
 	switch {
+	case b.Kind == syntax.SpanBlock && i < len(s.spans) && d.text[s.spans[i].Start:s.spans[i].End] == own:
+		return nil // it stands in the same place, word for word
 	case b.Kind == syntax.SpanBlock:
 		if id, ok := from.identity(b); ok {
 			nth := 0 // of blocks that only their order tells apart

@@ -121,7 +121,13 @@ func (d *Doc) headIs(s *syntax.Span, k *schema.Keyword, words []string) bool {
 // blocks finds the blocks of a head in a scope.
 func (s *scope) blocks(h *head) (out []int) {
 	for i := range s.spans {
-		if b := &s.spans[i]; b.Kind == syntax.SpanBlock && s.d.headIs(b, h.k, h.words) {
+		b := &s.spans[i]
+		// Most of thousands of blocks differ in their first argument.
+		if len(h.words) > 1 && (!h.k.Repeats || h.k.Key != 0) && !strings.Contains(h.words[1], ":") && !strings.ContainsAny(h.words[1], "#!\\\"") &&
+			!b.Alternatives && !strings.Contains(s.d.text[b.Head:b.Stop], h.words[1]) {
+			continue
+		}
+		if b.Kind == syntax.SpanBlock && s.d.headIs(b, h.k, h.words) {
 			out = append(out, i)
 		}
 	}

@@ -136,6 +136,11 @@ func (o *outliner) alternative(at, end int) bool {
 // where the statement begins with its condition, at without.
 func (o *outliner) special(start, at, end, next int) int {
 	line := o.text[at:end]
+	if o.cond == "" && line[0] != '$' && line[0] != '~' && !strings.HasPrefix(line, "include") {
+		o.piecesFrom(start, at, end)
+		o.alternate = ""
+		return next
+	}
 	cut, _ := comment(line)
 	line = strings.TrimRight(line[:cut], " \t\f\v\r")
 	if _, value, is := definition(line); is {
@@ -164,7 +169,7 @@ func (o *outliner) special(start, at, end, next int) int {
 		}
 		return next
 	}
-	if f := words(line, 1); len(f) > 0 && !f[0].Quoted && isInclude(f[0].Text) {
+	if f := words(unescape(line), 1); strings.HasPrefix(line, "include") && len(f) > 0 && !f[0].Quoted && isInclude(f[0].Text) {
 		o.add(Span{Kind: SpanInclude, Start: start, End: at + len(line), Head: at, Stop: at + len(line)})
 		return next
 	}
