@@ -320,7 +320,7 @@ func (c *conf) cuts(ctx context.Context, next *model.Config, session *status.Ses
 		return nil
 	}
 	now := c.current().state.Config
-	s := check.Session{User: session.User, Local: session.Local.Unmap(), Remote: session.Remote.Unmap()}
+	s := check.Session{User: session.User, Local: session.Local.Unmap().WithZone(""), Remote: session.Remote.Unmap().WithZone("")}
 	if s.Local.IsValid() {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
