@@ -100,6 +100,7 @@ type service struct {
 	refuse  string                        // of prepare
 	failing func(cfg model.Config) string // Applied.Error
 	judge   func(cfg model.Config)        // sees what prepare is asked about
+	heard   func(c status.Conf)           // sees what runs from now on
 	mute    bool                          // never applies
 	seen    []status.Conf                 // every state that came
 	asked   int                           // prepares
@@ -159,6 +160,9 @@ func startService(t testing.TB, ctx context.Context, dir ipc.Dir, name string) *
 			defer s.mu.Unlock()
 			s.seen = append(s.seen, c)
 			s.gens <- c.Generation
+			if s.heard != nil {
+				s.heard(c)
+			}
 			if s.mute {
 				return
 			}
