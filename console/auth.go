@@ -87,10 +87,12 @@ func readKey(line string) (gossh.PublicKey, error) {
 	return nil, fmt.Errorf("keys of type %s are not accepted", key.Type())
 }
 
-// allows reports whether a key belongs to a user. It takes as long for a user
-// that does not exist as for one without keys.
-func (u users) allows(name string, key gossh.PublicKey) bool {
-	wire := key.Marshal()
+// allows reports whether a key belongs to a user.
+func (u users) allows(name string, key gossh.PublicKey) bool { return u.has(name, key.Marshal()) }
+
+// has is allows for a key in wire form. It takes as long for a user that does
+// not exist as for one without keys.
+func (u users) has(name string, wire []byte) bool {
 	ok := false
 	one := u[name]
 	for _, k := range one.keys {

@@ -35,21 +35,6 @@ const (
 	keepaliveMisses = 3
 )
 
-// State is what the console publishes.
-type State struct {
-	Fingerprint string        `json:"fingerprint"` // of the SSH host key, "SHA256:…"
-	Sessions    []SessionInfo `json:"sessions"`
-}
-
-// SessionInfo is one session that is open.
-type SessionInfo struct {
-	ID      uint64    `json:"id"`
-	User    string    `json:"user"`
-	Address string    `json:"address"`
-	Role    string    `json:"role"`
-	Since   time.Time `json:"since"`
-}
-
 // Run is the service. The SSH listener is env.Files["ssh"]; every file whose
 // name begins with "serial" is a serial line.
 func Run(ctx context.Context, env *ipc.Env) error { return run(ctx, env, idleTimeout) }
@@ -61,18 +46,22 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	}
 	c := &console{
 		env: env, hostKey: key, server: ipc.NewServer("console"),
-		limit: newLimiter(), loggingIn: map[netip.Prefix]int{}, changed: make(chan struct{}), open: map[uint64]SessionInfo{}, idle: idle,
+		limit: newLimiter(), loggingIn: map[netip.Prefix]int{}, changed: make(chan struct{}), open: map[uint64]*session{}, connections: map[*connection]bool{},
+		idle: idle, idleDefault: idle, auditor: newAuditor(),
 	}
 	for role := range c.services {
 		c.services[role] = cli.NewIPC(env.Dir, cli.Role(role))
 	}
 	c.histories = newHistories(env.Data, func(text string) { env.Log.Warn(text) })
+	c.server.Handle("kick", c.verbKick, ipc.GroupAdmin)
 	c.publish()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	// In the name of one who may look: what a user did is told for every user.
+	wg.Go(func() { c.auditor.run(ctx, env.Dir.ClientAs("notify", ipc.View)) })
 	wg.Go(func() {
 		follow.New(env.Dir.Client("conf"), follow.Head).Run(ctx, func(u follow.Update) { c.configured(u.Conf) })
 	})
@@ -109,21 +98,24 @@ type console struct {
 	hostKey  hostSigner
 	server   *ipc.Server
 	limit    *limiter
-	idle     time.Duration
 	editors  cli.Editors // sessions that hold a candidate
+	auditor  *auditor
 
 	histories *histories
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed when what the serial banner shows changes
-	host      string
-	users     users
-	conf      status.Conf // without its Config
-	addresses []string    // "eth0  10.0.0.11/24 (dhcp)"
-	open      map[uint64]SessionInfo
-	lastID    uint64
-	loggingIn map[netip.Prefix]int // connections that have not authenticated yet
-	conns     int
+	mu          sync.Mutex
+	changed     chan struct{} // closed when what the serial banner shows changes
+	host        string
+	users       users
+	conf        status.Conf   // without its Config
+	addresses   []string      // "eth0  10.0.0.11/24 (dhcp)"
+	idle        time.Duration // that ends a session in which nobody types
+	idleDefault time.Duration // where the configuration does not say
+	open        map[uint64]*session
+	lastID      uint64
+	loggingIn   map[netip.Prefix]int // connections that have not authenticated yet
+	// connections are those that the SSH server holds.
+	connections map[*connection]bool
 }
 
 // configured takes over users and host name from the running configuration.
@@ -132,10 +124,16 @@ func (c *console) configured(s status.Conf) {
 	c.mu.Lock()
 	news := c.conf.Generation != s.Generation
 	c.users, c.host = u, s.Config.System.HostName
+	if c.idle = c.idleDefault; s.Config.System.IdleTimeout > 0 {
+		c.idle = s.Config.System.IdleTimeout
+	}
 	s.Config = model.Config{} // not needed here any longer
 	c.conf = s
 	c.bump()
+	gone := c.revokedLocked()
+	c.publishLocked() // roles may have changed
 	c.mu.Unlock()
+	gone()
 	if news {
 		for _, p := range problems {
 			c.env.Log.Warn(p)
@@ -185,41 +183,6 @@ func (c *console) role(user string) cli.Role {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.users[user].role
-}
-
-// begin registers a session; end must be called when it is over. It fails when
-// there are too many.
-func (c *console) begin(user, address string, role cli.Role, limited bool) (end func(), ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if limited && len(c.open) >= maxSessions {
-		return nil, false
-	}
-	c.lastID++
-	id := c.lastID
-	c.open[id] = SessionInfo{id, user, address, role.String(), time.Now()}
-	c.publishLocked()
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.open, id)
-		c.publishLocked()
-	}, true
-}
-
-func (c *console) publish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.publishLocked()
-}
-
-func (c *console) publishLocked() {
-	st := State{Fingerprint: c.hostKey.fingerprint(), Sessions: []SessionInfo{}}
-	for _, s := range c.open {
-		st.Sessions = append(st.Sessions, s)
-	}
-	slices.SortFunc(st.Sessions, func(a, b SessionInfo) int { return int(int64(a.ID) - int64(b.ID)) })
-	c.server.Publish(st)
 }
 
 // warning is what everyone who comes to the box should know first.

@@ -164,7 +164,7 @@ func TestRoles(t *testing.T) {
 
 func TestHostKeyStays(t *testing.T) {
 	l := newLab(t).start()
-	var st State
+	var st status.Console
 	if _, err := ipc.Dir(l.dir).Client("console").State(t.Context(), &st); err != nil {
 		t.Fatal(err)
 	}

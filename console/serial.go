@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ballast/console/cli"
+	"ballast/services/ipc/status"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -35,10 +36,24 @@ func (c *console) serial(ctx context.Context, name string, f *os.File) {
 	t.start(ctx, tty, newDisplay("", width, 0), true)
 	defer t.idle.Stop()
 	for c.awaitEnter(ctx, t) {
-		end, _ := c.begin(t.user, t.address, cli.Admin, false)
-		c.env.Log.Info("serial session opened on " + name)
-		t.loop(ctx)
-		c.env.Log.Info("serial session closed on " + name)
+		sctx, cancel := context.WithCancel(ctx)
+		end, touch, err := c.begin(t.user, t.address, "serial", nil, func(why string) {
+			go func() {
+				fmt.Fprintf(t.out, "\n%s\n", why)
+				t.interrupt()
+				cancel()
+			}()
+		})
+		if err != nil {
+			cancel()
+			continue
+		}
+		t.touch = touch
+		who := status.ConsoleSession{User: t.user, Address: t.address}
+		c.note(who, "login", "ok")
+		t.loop(sctx)
+		c.note(who, "logout", "ok")
+		cancel()
 		end()
 	}
 }

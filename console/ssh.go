@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ballast/console/cli"
+	"ballast/services/ipc/status"
 
 	"github.com/gliderlabs/ssh"
 	gossh "golang.org/x/crypto/ssh"
@@ -27,8 +28,9 @@ type connection struct {
 	once   sync.Once
 
 	mu   sync.Mutex
-	user string // of the last attempt to log in; empty: none was made
-	in   bool   // logged in
+	user string          // of the last attempt to log in; empty: none was made
+	key  gossh.PublicKey // that the user has proved; nil: none yet
+	in   bool            // logged in
 }
 
 // Close implements net.Conn.
@@ -53,8 +55,6 @@ func (c *console) serveSSH(ctx context.Context, l net.Listener) error {
 		PublicKeyHandler: func(ctx ssh.Context, key ssh.PublicKey) bool {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			// Only whose key it is counts from here on, never which one:
-			// clients offer keys that they cannot prove.
 			return c.users.allows(ctx.User(), key)
 		},
 		// Sessions only: no forwarding of ports or agents.
@@ -91,15 +91,15 @@ func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
 	for _, n := range c.loggingIn {
 		total += n
 	}
-	if c.conns >= maxConnections || total >= maxLoggingIn || c.loggingIn[from] >= maxLoggingFrom {
+	if len(c.connections) >= maxConnections || total >= maxLoggingIn || c.loggingIn[from] >= maxLoggingFrom {
 		return nil
 	}
 	if c.conf.Generation == 0 {
 		return nil // no user is known yet: a refusal would count against who is only early
 	}
-	c.conns++
 	c.loggingIn[from]++
 	conn := &connection{Conn: nc, from: from}
+	c.connections[conn] = true
 	conn.grace = time.AfterFunc(loginGrace, func() { nc.Close() })
 	conn.closed = func() {
 		conn.mu.Lock()
@@ -108,7 +108,7 @@ func (c *console) accept(ctx ssh.Context, nc net.Conn) net.Conn {
 		conn.mu.Unlock()
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.conns--
+		delete(c.connections, conn)
 		if !in {
 			c.leave(from)
 		}
@@ -149,6 +149,16 @@ func (c *console) config(ctx ssh.Context) *gossh.ServerConfig {
 				c.mu.Unlock()
 			}
 		},
+	}
+	// Clients offer keys that they cannot prove: which one counts is told here
+	// and nowhere else.
+	cfg.VerifiedPublicKeyCallback = func(_ gossh.ConnMetadata, key gossh.PublicKey, p *gossh.Permissions, _ string) (*gossh.Permissions, error) {
+		if conn != nil {
+			conn.mu.Lock()
+			conn.key = key
+			conn.mu.Unlock()
+		}
+		return p, nil
 	}
 	cfg.KeyExchanges = []string{gossh.KeyExchangeMLKEM768X25519, gossh.KeyExchangeCurve25519}
 	cfg.Ciphers = []string{gossh.CipherChaCha20Poly1305, gossh.CipherAES256GCM, gossh.CipherAES128GCM}
@@ -219,17 +229,53 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 	stop := context.AfterFunc(s.Context(), cancel) // the client is gone
 	defer stop()
 	address := addressOf(s.RemoteAddr())
-	end, ok := c.begin(s.User(), address, c.role(s.User()), true)
-	if !ok {
-		io.WriteString(s.Stderr(), "too many sessions are open\n")
+	conn, _ := s.Context().Value(connectionKey{}).(*connection)
+	var key gossh.PublicKey
+	if conn != nil {
+		conn.mu.Lock()
+		key = conn.key
+		conn.mu.Unlock()
+	}
+	if key == nil { // no way leads here: there is no other way in than a key
+		s.Exit(cli.Failed)
+		return
+	}
+	t := &terminal{console: c, user: s.User(), address: address, key: gossh.FingerprintSHA256(key), out: s, err: s.Stderr()}
+	pty, windows, interactive := s.Pty()
+	kind := "terminal"
+	switch {
+	case s.RawCommand() != "":
+		kind = "command"
+	case !interactive:
+		kind = "script"
+	}
+	over := make(chan struct{})
+	defer close(over)
+	end, touch, err := c.begin(s.User(), address, kind, key, func(why string) {
+		go func() { // its client may take in nothing more
+			fmt.Fprintf(s.Stderr(), "\r\n%s\r\n", why)
+			t.interrupt()
+			s.Exit(cli.Failed)
+			cancel()
+		}()
+		time.AfterFunc(shutTime, func() {
+			select {
+			case <-over:
+			default:
+				conn.Close()
+			}
+		})
+	})
+	if err != nil {
+		fmt.Fprintln(s.Stderr(), err)
 		s.Exit(cli.Failed)
 		return
 	}
 	defer end()
+	t.touch = touch
 	signals := make(chan ssh.Signal, 16)
 	s.Signals(signals)
 	defer s.Signals(nil)
-	t := &terminal{console: c, user: s.User(), address: address, out: s, err: s.Stderr()}
 	if local, err := netip.ParseAddrPort(s.LocalAddr().String()); err == nil {
 		t.local = local.Addr().Unmap()
 	}
@@ -245,7 +291,6 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 			}
 		}
 	}()
-	pty, windows, interactive := s.Pty()
 	if !interactive {
 		s.Exit(c.plain(ctx, t, s))
 		return
@@ -263,18 +308,19 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 		s.Exit(t.oneShot(ctx, line))
 		return
 	}
-	c.env.Log.Info(fmt.Sprintf("%s from %s: logged in", s.User(), address))
+	who := status.ConsoleSession{User: t.user, Address: t.address, Key: t.key}
+	c.note(who, "login", "ok")
 	s.Exit(t.loop(ctx))
-	c.env.Log.Info(fmt.Sprintf("%s from %s: left", s.User(), address))
+	c.note(who, "logout", "ok")
 }
 
 // plain serves a session without a terminal.
 func (c *console) plain(ctx context.Context, t *terminal, s ssh.Session) int {
 	// A client that sends nothing for too long is cut off.
-	idle := time.AfterFunc(c.idle, func() { s.Close() })
+	idle := time.AfterFunc(c.idleTime(), func() { s.Close() })
 	defer idle.Stop()
 	in := bufio.NewReaderSize(readerFunc(func(p []byte) (int, error) {
-		idle.Reset(c.idle)
+		idle.Reset(c.idleTime())
 		n, err := s.Read(p)
 		idle.Stop() // a command that works may take its time
 		return n, err

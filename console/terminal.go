@@ -13,6 +13,7 @@ import (
 
 	"ballast/console/cli"
 	"ballast/console/line"
+	"ballast/services/ipc/status"
 )
 
 // terminal runs the command line for one session, with a line editor when
@@ -21,6 +22,8 @@ type terminal struct {
 	console       *console
 	user, address string
 	local         netip.Addr // of this box, that the user talks to
+	key           string     // fingerprint of the key that the user proved; empty: the serial line
+	touch         func()     // tells that a command begins; nil: nobody asks
 	fixed         cli.Role   // of the serial line; None: the configuration's, asked before each command
 	out, err      io.Writer
 	data          func(context.Context, string) (string, error) // without an editor
@@ -45,14 +48,14 @@ func (t *terminal) start(ctx context.Context, r io.Reader, s *display, again boo
 	columns, _, _ := s.size()
 	t.edit.SetWidth(columns)
 	t.edit.MarkPaste = s.marksPaste()
-	t.idle = time.AfterFunc(t.console.idle, t.expire)
+	t.idle = time.AfterFunc(t.console.idleTime(), t.expire)
 	t.data = t.readText
 	go func() {
 		defer close(keys)
 		buf := make([]byte, 4096)
 		for {
 			n, err := r.Read(buf)
-			t.idle.Reset(t.console.idle)
+			t.idle.Reset(t.console.idleTime())
 			for _, b := range buf[:n] {
 				if b == 3 && t.interrupt() { // Ctrl-C
 					continue
@@ -93,7 +96,7 @@ func (t *terminal) begin(quit context.CancelFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idled, t.quit = false, quit
-	t.idle.Reset(t.console.idle)
+	t.idle.Reset(t.console.idleTime())
 }
 
 // interrupt gives up the command that runs, if one does. A commit goes on to
@@ -146,7 +149,11 @@ func (t *terminal) session() *cli.Session {
 	s := &cli.Session{
 		User: t.user, Address: t.address,
 		Data: func(ctx context.Context, what string) (string, error) { return t.data(ctx, what) },
-		Log:  func(text string) { t.console.env.Log.Info(text) },
+		Audit: func(e status.AuditEntry) {
+			e.Key = t.key
+			t.console.env.Log.Info(fmt.Sprintf("%s from %s: %s: %s", e.User, e.Address, e.Command, e.Result))
+			t.console.auditor.add(e)
+		},
 
 		Local: t.local, Editors: &t.console.editors,
 	}
@@ -166,6 +173,9 @@ func (t *terminal) run(ctx context.Context, s *cli.Session, text string) cli.Res
 		return cli.Result{Err: "this user is no longer in the configuration\n", Code: cli.Failed, Exit: true}
 	}
 	s.Services = t.console.services[s.Role]
+	if t.touch != nil {
+		t.touch()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.setCancel(cancel)
@@ -275,7 +285,7 @@ func (t *terminal) loop(ctx context.Context) int {
 		}
 		t.idle.Stop() // a command that works may take its time
 		r := t.run(ctx, s, text)
-		t.idle.Reset(t.console.idle)
+		t.idle.Reset(t.console.idleTime())
 		if r.Code != cli.OK {
 			t.dropPaste(ctx)
 		}

@@ -33,6 +33,8 @@ func (b *binder) system(n *syntax.Node) {
 			s.HostName = l.Arg(0)
 		case "login":
 			b.login(l)
+		case "idle_timeout":
+			s.IdleTimeout = time.Duration(number(l)) * time.Second
 		case "dns":
 			for i, w := range l.Args() {
 				a, err := netip.ParseAddr(w.Text)

@@ -103,6 +103,8 @@ type System struct {
 	DNS      []netip.Addr `json:",omitzero"`
 	NTP      []string     `json:",omitzero"`
 	Syslog   []string     `json:",omitzero"` // host:port
+	// IdleTimeout closes a session of the console in which nobody types; 0: 30 min.
+	IdleTimeout time.Duration `json:",omitzero"`
 }
 
 // Login is one console user.

@@ -145,6 +145,7 @@ var ownRows = []Keyword{
 	row("root", "mark", "int:1..4294967295 {mark}", "", 'O', Works, "packets that get a firewall mark, for virtual_server fwmark"),
 	row("system", "host_name", "word:NAME", "ballast", 'O', Works, "name of the box; its part before the first dot is what @NAME lines compare with"),
 	row("system", "login", "word:NAME {login}", "", 'O', Works, "one user of the console"),
+	row("system", "idle_timeout", "int:60..604800", "1800", 'O', Works, "seconds after which a session in which nobody types is closed"),
 	row("system", "dns", "words:ADDRESS", "none", 'O', Works, "name servers"),
 	row("system", "ntp", "words:HOST", "none", 'O', Planned, "time servers", "the clock is the hardware's"),
 	row("system", "syslog", "words:HOST[:PORT]", "none; port 514", 'O', Planned, "where log lines are sent as well", "log lines stay on the box"),

@@ -98,10 +98,10 @@ type Session struct {
 	Ask func(ctx context.Context, question string) bool
 	// Terminal sets "width" or "length" of the screen. nil: there is none.
 	Terminal func(what string, n int)
-	// Log takes the audit line of each command. nil: dropped.
-	Log  func(text string)
-	Now  func() time.Time    // nil: time.Now
-	Mask func(string) string // nil: configs.Mask
+	// Audit takes what each command was, and what came of it, without secrets. nil: dropped.
+	Audit func(status.AuditEntry)
+	Now   func() time.Time    // nil: time.Now
+	Mask  func(string) string // nil: configs.Mask
 	// Editors knows the sessions that change the configuration. nil: this is
 	// the only one.
 	Editors *Editors
@@ -248,7 +248,7 @@ func code(err error) int {
 }
 
 func (s *Session) audit(what string, err error) {
-	if s.Log == nil {
+	if s.Audit == nil {
 		return
 	}
 	result := "ok"
@@ -265,7 +265,8 @@ func (s *Session) audit(what string, err error) {
 			result = "refused"
 		}
 	}
-	s.Log(fmt.Sprintf("%s from %s: %s: %s", shown(s.User), shown(s.Address), shown(what), shown(result)))
+	// A secret may be among the words: set … auth_pass WORD.
+	s.Audit(status.AuditEntry{Time: s.now(), User: shown(s.User), Address: shown(s.Address), Command: shown(configs.Mask(what)), Result: shown(configs.Mask(result))})
 }
 
 func (s *Session) now() time.Time {

@@ -55,8 +55,9 @@ func session(role Role) (*Session, *box) {
 		"health": status.Health{Servers: []status.VirtualServerHealth{
 			{Name: "[10.0.0.100]:tcp:80", QuorumUp: true, Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80, Alive: true}}},
 			{Name: "FWM 3", Real: []status.RealServerHealth{{Addr: netip.MustParseAddr("10.0.0.21"), Port: 80}, {Addr: netip.MustParseAddr("2001:db8::21"), Port: 21}}}}},
-		"notify": status.Notify{Scripts: []status.ScriptResult{{Name: "check_web", Known: true, OK: true}}},
-		"init":   status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
+		"notify":  status.Notify{Scripts: []status.ScriptResult{{Name: "check_web", Known: true, OK: true}}},
+		"console": status.Console{Sessions: []status.ConsoleSession{{ID: 7, User: "ann", Address: "192.0.2.7", Role: "admin", Kind: "terminal"}}},
+		"init":    status.Init{Services: []status.Process{{Name: "vrrp"}, {Name: "ipvs"}}},
 	}, verbs: map[string]func(any) (any, error){
 		"conf check": func(any) (any, error) { return status.CheckReport{Merged: "auth_pass secret"}, nil },
 		"conf text": func(any) (any, error) {
@@ -125,7 +126,7 @@ func TestLines(t *testing.T) {
 		{View, `help "open`, Usage, "", "the quote at character 6 is not closed"},
 		{View, "show vrrp \u202eIV\x9b", Failed, "", `there is no instance "?IV?"; there are: VI_1, VI_2`},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
-		{View, "show", Usage, "", "show is incomplete; possible: bfd, configuration, fifos, files, health, heartbeat"},
+		{View, "show", Usage, "", "show is incomplete; possible: audit, bfd, configuration, fifos, files, health, heartbeat"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
@@ -245,15 +246,18 @@ func TestRoleMatrix(t *testing.T) {
 func TestAudit(t *testing.T) {
 	s, b := session(Admin)
 	var log []string
-	s.Log = func(text string) { log = append(log, text) }
+	s.Audit = func(e status.AuditEntry) {
+		log = append(log, fmt.Sprintf("%s from %s: %s: %s", e.User, e.Address, e.Command, e.Result))
+	}
 	b.verbs["conf commit"] = func(any) (any, error) {
 		return nil, &ipc.Refused{Status: 422, Text: "not committed: 1 error\nfile:1: auth_pass hidden"}
 	}
-	for _, line := range []string{"sh vr", "auth_pass hidden", "load", "commit comment it \x1b[31mis", "exit"} {
+	for _, line := range []string{"sh vr", "check auth_pass hidden", "auth_pass hidden", "load", "commit comment it \x1b[31mis", "exit"} {
 		s.Run(t.Context(), line)
 	}
 	want := []string{
 		"ann from 192.0.2.7: show vrrp: ok",
+		"ann from 192.0.2.7: unknown command: not a command",
 		`ann from 192.0.2.7: unknown command: not a command`,
 		"ann from 192.0.2.7: load: ok",
 		"ann from 192.0.2.7: commit comment it ?[31mis: not committed: 1 error",
@@ -361,8 +365,8 @@ func FuzzRun(f *testing.F) {
 		for _, role := range []Role{View, Admin} {
 			s, b := session(role)
 			s.OneShot = true
-			s.Log = func(text string) {
-				if strings.ContainsAny(text, "\n\x1b\x00") {
+			s.Audit = func(e status.AuditEntry) {
+				if text := e.User + e.Address + e.Command + e.Result; strings.ContainsAny(text, "\n\x1b\x00") {
 					t.Errorf("control characters in the log: %q", text)
 				}
 			}
@@ -375,7 +379,7 @@ func FuzzRun(f *testing.F) {
 			}
 			if role == View {
 				for _, c := range b.calls {
-					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal"}, strings.Fields(c)[1]) {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log"}, strings.Fields(c)[1]) {
 						t.Errorf("%q: view did %s", line, c)
 					}
 				}

@@ -356,7 +356,9 @@ func TestShortKeywords(t *testing.T) {
 func TestSecretsInConfigureMode(t *testing.T) {
 	s, _ := configuring(t)
 	var log []string
-	s.Log = func(text string) { log = append(log, text) }
+	s.Audit = func(e status.AuditEntry) {
+		log = append(log, fmt.Sprintf("%s from %s: %s: %s", e.User, e.Address, e.Command, e.Result))
+	}
 	ok(t, s, "configure")
 	for _, line := range []string{"show", "show vrrp_instance VI_1", "show vrrp_instance VI_1 authentication", "show | display set", "edit vrrp_instance VI_2; show", "top; show heartbeat",
 		"set vrrp_instance VI_1 authentication auth_pass topsecret9; compare", "compare 2", "compare 3 2", "run show configuration 2"} {
@@ -638,8 +640,8 @@ func FuzzSession(f *testing.F) {
 		s, b := configuring(t)
 		s.Editors = &Editors{}
 		s.Data = func(context.Context, string) (string, error) { return script, nil }
-		s.Log = func(text string) {
-			if strings.ContainsAny(text, "\n\x1b\x00") {
+		s.Audit = func(e status.AuditEntry) {
+			if text := e.User + e.Address + e.Command + e.Result; strings.ContainsAny(text, "\n\x1b\x00") {
 				t.Errorf("control characters in the log: %q", text)
 			}
 		}

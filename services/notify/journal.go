@@ -45,6 +45,7 @@ const (
 type record struct {
 	Boot string `json:"boot,omitempty"` // of the kernel that ran then
 	status.Entry
+	Audit *status.AuditEntry `json:"audit,omitempty"` // of the audit log, whose records have no transition
 }
 
 // journal keeps the transitions of all services over reboots. With no folder
@@ -69,6 +70,11 @@ type journal struct {
 }
 
 func openJournal(data, boot string, log *slog.Logger) *journal {
+	return openJournalIn(data, "journal", boot, log)
+}
+
+// openJournalIn opens the journal in a folder of that name.
+func openJournalIn(data, name, boot string, log *slog.Logger) *journal {
 	j := &journal{
 		boot: boot, log: log, size: segmentSize, count: segmentCount, soon: writeSoon, slow: writeSlow,
 		marks: map[string]mark{}, kick: make(chan struct{}, 1),
@@ -76,9 +82,9 @@ func openJournal(data, boot string, log *slog.Logger) *journal {
 	if data == "" {
 		return j
 	}
-	j.dir = filepath.Join(data, "journal")
+	j.dir = filepath.Join(data, name)
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
-		log.Warn("journal: kept in memory only: " + err.Error())
+		log.Warn(name + ": kept in memory only: " + err.Error())
 		j.dir = ""
 		return j
 	}
@@ -179,16 +185,22 @@ func (j *journal) take(service string, ring []status.Transition) (added int, mis
 	for _, t := range list {
 		r := record{Boot: j.boot, Entry: status.Entry{Service: service, Transition: t}}
 		r.Reason, r.Object = oneLine(r.Reason, 1000), oneLine(r.Object, 300)
-		if j.dir == "" {
-			j.memory = append(j.memory, r)
-		} else {
-			j.pending = append(j.pending, r)
-		}
+		j.add(r)
 	}
 	if len(list) == 0 {
 		return 0, 0
 	}
 	j.marks[service] = markOf(list[len(list)-1])
+	return len(list), missed
+}
+
+// add has a record written soon. Called with mu held.
+func (j *journal) add(r record) {
+	if j.dir == "" {
+		j.memory = append(j.memory, r)
+	} else {
+		j.pending = append(j.pending, r)
+	}
 	if n := len(j.memory) - queryMax/10; n > 0 {
 		j.memory = slices.Delete(j.memory, 0, n)
 	}
@@ -199,7 +211,6 @@ func (j *journal) take(service string, ring []status.Transition) (added int, mis
 	case j.kick <- struct{}{}:
 	default:
 	}
-	return len(list), missed
 }
 
 // work writes until ctx ends, and then what is left.
@@ -329,6 +340,12 @@ func (j *journal) query(q status.JournalQuery) []status.Entry {
 		}
 		out = append(out, r.Entry)
 	}
+	j.all(each)
+	return out[max(0, len(out)-limit):]
+}
+
+// all hands over every record, oldest first.
+func (j *journal) all(each func(record)) {
 	j.disk.Lock()
 	defer j.disk.Unlock()
 	if j.dir != "" {
@@ -337,12 +354,11 @@ func (j *journal) query(q status.JournalQuery) []status.Entry {
 		}
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, r := range j.memory {
 		each(r)
 	}
 	for _, r := range j.pending {
 		each(r)
 	}
-	j.mu.Unlock()
-	return out[max(0, len(out)-limit):]
 }

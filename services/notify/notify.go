@@ -43,6 +43,7 @@ type service struct {
 	files   *trackFiles
 	procs   *processes
 	journal *journal
+	audit   *journal // what users did
 	memory  *memory
 	socket  ipc.Dir
 
@@ -129,6 +130,7 @@ func newService(env *ipc.Env, o Options) *service {
 		s.tell("process", name, verdictName(known, was), verdictName(true, ok), why)
 	}
 	s.journal = openJournal(env.Data, s.memory.boot, env.Log)
+	s.audit = openJournalIn(env.Data, "audit", s.memory.boot, env.Log)
 	return s
 }
 
@@ -164,6 +166,8 @@ func (s *service) serve(ctx context.Context) error {
 	s.srv.Handle("mail", s.verbMail, ipc.GroupOperate)
 	s.srv.Handle("track-file", s.verbTrackFile, ipc.GroupOperate)
 	s.srv.Handle("journal", s.verbJournal, ipc.GroupView)
+	s.srv.Handle("audit", s.verbAudit, ipc.GroupView) // of what users of every role do
+	s.srv.Handle("audit-log", s.verbAuditLog, ipc.GroupView)
 
 	var wg sync.WaitGroup
 	failed := make(chan error, 2)
@@ -184,7 +188,13 @@ func (s *service) serve(ctx context.Context) error {
 	// The journal ends last: it takes what the others tell at their end.
 	journalCtx, endJournal := context.WithCancel(context.Background())
 	journalDone := make(chan struct{})
-	go func() { defer close(journalDone); s.journal.work(journalCtx) }()
+	go func() {
+		defer close(journalDone)
+		var both sync.WaitGroup
+		both.Go(func() { s.journal.work(journalCtx) })
+		both.Go(func() { s.audit.work(journalCtx) })
+		both.Wait()
+	}()
 
 	confs, vrrps, healths := make(chan follow.Update), make(chan status.VRRP), make(chan status.HealthNews)
 	tables, nets := make(chan ringOf), make(chan ringOf)

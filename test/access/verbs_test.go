@@ -21,12 +21,15 @@ import (
 var matrix = map[string]ipc.Role{
 	"conf check":        ipc.Admin, // its answer holds secrets
 	"conf commit":       ipc.Admin,
+	"conf compare":      ipc.View, // without secrets
+	"conf confirm":      ipc.Admin,
 	"conf file-delete":  ipc.Admin,
 	"conf file-list":    ipc.View,
 	"conf file-put":     ipc.Admin,
 	"conf history":      ipc.View,
 	"conf rollback":     ipc.Admin,
 	"conf text":         ipc.View, // without secrets below Admin
+	"console kick":      ipc.Admin,
 	"health prepare":    ipc.None,
 	"init log":          ipc.View,
 	"init poweroff":     ipc.Admin,
@@ -38,6 +41,8 @@ var matrix = map[string]ipc.Role{
 	"ipvs service":      ipc.View,
 	"net prepare":       ipc.None,
 	"net renew":         ipc.Operate,
+	"notify audit":      ipc.View, // what users of every role do is kept
+	"notify audit-log":  ipc.View,
 	"notify journal":    ipc.View,
 	"notify mail":       ipc.Operate,
 	"notify prepare":    ipc.None,

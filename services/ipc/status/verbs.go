@@ -36,6 +36,10 @@ import (
 //	  mail         Mail           -                queue a message for smtp_server
 //	  track-file   TrackValue     -                write the number of a track_file
 //	  journal      JournalQuery   []Entry          transitions of all services, kept over a reboot; oldest first
+//	  audit        []AuditEntry   -                keep these
+//	  audit-log    AuditQuery     []AuditEntry     oldest first
+//	console
+//	  kick         Kick           -                end a session
 //	script (served by notify on an abstract socket, for programs that users run)
 //	  mail         Mail           -
 //	  resign       Resign         -                what "killall keepalived" means here
