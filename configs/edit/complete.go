@@ -126,11 +126,11 @@ func (c *completer) first(words []string) {
 			}
 			if n := c.count(k, name); k.Opens != "" && k.Repeats && k.Key == 0 && n > 1 {
 				for i := range n {
-					c.word(name+"["+strconv.Itoa(i+1)+"]", help(k))
+					c.word(name+"["+strconv.Itoa(i+1)+"]", help(k, name))
 				}
 				continue
 			}
-			c.word(name, help(k))
+			c.word(name, help(k, name))
 		}
 	}
 	if block == "virtual_server_group" {
@@ -157,15 +157,16 @@ func rows(block string) (out []*schema.Keyword) {
 	return out
 }
 
-// help is one line about a keyword.
-func help(k *schema.Keyword) string {
+// help is one line about a word of a row.
+func help(k *schema.Keyword, name string) string {
+	text := k.Word(name).Help
 	switch k.Status {
 	case schema.NoEffect:
-		return k.Help + " (no effect here: " + k.Reason + ")"
+		return text + " (no effect here: " + k.Reason + ")"
 	case schema.Planned:
-		return k.Help + " (not implemented in this release)"
+		return text + " (not implemented in this release)"
 	}
-	return k.Help
+	return text
 }
 
 // count is how many blocks of a keyword there are.
@@ -230,22 +231,17 @@ func (c *completer) head(h *head) {
 
 // values offers the next word of a line.
 func (c *completer) values(k *schema.Keyword, have []string) {
-	what := k.Help
-	if k.Default != "" {
-		what = "default " + k.Default
-	}
-	if k.Name == "alpha" && k.Together { // six words that are explained elsewhere
-		if up := schema.Lookup("virtual_server", c.t.rest[0]); up != nil && up != k {
-			c.values(up, have)
-			return
-		}
+	w := k.Word(c.t.rest[0]) // of a row of several words, this one
+	what := w.Help
+	if w.Default != "" {
+		what = "default " + w.Default
 	}
 	switch {
 	case c.special(k, have):
-	case len(have) < len(k.Args):
-		c.arg(k, k.Args[len(have)], what)
-	case len(k.Args) > 0 && k.Args[len(k.Args)-1].Kind == schema.KindWords:
-		c.arg(k, k.Args[len(k.Args)-1], what)
+	case len(have) < len(w.Args):
+		c.arg(k, w.Args[len(have)], what)
+	case len(w.Args) > 0 && w.Args[len(w.Args)-1].Kind == schema.KindWords:
+		c.arg(k, w.Args[len(w.Args)-1], what)
 	}
 	// What is there now can be taken up again, or deleted.
 	if len(have) == 0 && len(c.t.missing) == 0 && !slices.Contains(secrets, k.Name) {
@@ -255,8 +251,8 @@ func (c *completer) values(k *schema.Keyword, have []string) {
 			}
 		}
 	}
-	if len(have) == 0 && len(k.Args) == 0 && k.Opens == "" {
-		c.placeholder("<ENTER>", k.Help)
+	if len(have) == 0 && len(w.Args) == 0 && k.Opens == "" {
+		c.placeholder("<ENTER>", w.Help)
 	}
 }
 
@@ -337,7 +333,7 @@ func (c *completer) routeWords(n int, have []string) {
 	default:
 		for _, k := range rows("route-line") {
 			for _, w := range append([]string{k.Name}, k.Aliases...) {
-				c.word(w, k.Help)
+				c.word(w, k.Word(w).Help)
 			}
 		}
 	}
@@ -429,7 +425,7 @@ func (c *completer) entry(have []string) {
 		}
 		for _, k := range rows("rule-line") {
 			for _, w := range append([]string{k.Name}, k.Aliases...) {
-				c.word(w, k.Help)
+				c.word(w, k.Word(w).Help)
 			}
 		}
 	case "peer":

@@ -97,7 +97,11 @@ func meaning(text string) (model.Config, []string) {
 		text := fmt.Sprint(p.Severity) + ": " + lineNumber.ReplaceAllString(p.Text, "") + "; " + p.Fix
 		out = append(out, strings.Join(strings.Fields(text), " ")) // some quote a line, with its blanks
 	}
-	slices.Sort(out) // two on a line may be in another order when they stand on two
+	slices.Sort(out)          // two on a line may be in another order when they stand on two
+	out = slices.Compact(out) // of the same on one line one is told, on two both are
+	if len(problems) > 100 {
+		out = nil // so many are told of in part, and which depends on their number
+	}
 	return c, out
 }
 

@@ -106,3 +106,31 @@ func TestWrite(t *testing.T) {
 	}
 	golden.Check(t, "testdata/report.golden", b.String()+report.Total(list, r.Problems))
 }
+
+// FuzzLines: no text makes the report panic, and no problem of it is lost.
+func FuzzLines(f *testing.F) {
+	files, _ := filepath.Glob("../testdata/*/*.conf")
+	for _, name := range files {
+		if text, err := os.ReadFile(name); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r := configs.Inspect("f", text, configs.Options{ConfigID: "a"})
+		list := report.Lines(r)
+		told := len(report.Elsewhere(r.Problems, list))
+		for i, o := range list {
+			told += len(o.Problems)
+			if i > 0 && o.Line <= list[i-1].Line {
+				t.Errorf("line %d behind %d", o.Line, list[i-1].Line)
+			}
+		}
+		if told != len(r.Problems) {
+			t.Errorf("%d problems are told of %d", told, len(r.Problems))
+		}
+		var b strings.Builder
+		if err := report.Write(&b, list); err != nil {
+			t.Error(err)
+		}
+	})
+}

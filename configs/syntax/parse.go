@@ -177,7 +177,7 @@ func (p *parser) text(it item, i int) bool {
 		if last.Quoted {
 			at.Col += 2
 		}
-		p.problem(at, "write "+n.Raw+" { … }", "%s has no { after it", n.Name())
+		p.problem(at, "write "+strings.Join(strings.Fields(n.Raw), " ")+" { … }", "%s has no { after it", n.Name())
 		// With a } to spare, the lines that follow are its own.
 		if p.surplus > 0 && i+1 < len(p.items) && p.items[i+1].kind == 't' && len(p.stack) < MaxDepth {
 			if _, u := p.use(child, p.items[i+1].node.Words); u != Unknown {
