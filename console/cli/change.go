@@ -12,6 +12,7 @@ import (
 
 	"ballast/configs"
 	"ballast/configs/edit"
+	"ballast/configs/report"
 	"ballast/console/show"
 	"ballast/services/ipc/status"
 )
@@ -137,6 +138,10 @@ func (c *call) report(ctx context.Context) (r status.CheckReport, err error) {
 // loadWays are how load can put a text into what is there.
 var loadWays = []string{"merge", "override", "replace", "set"}
 
+// mostReported is the size of a text, in lines, whose lines load counts by what
+// becomes of them.
+const mostReported = 20_000
+
 func load(ctx context.Context, c *call) (string, error) {
 	how := ""
 	for _, a := range c.args {
@@ -163,11 +168,17 @@ func load(ctx context.Context, c *call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := c.report(ctx)
-	if err != nil {
+	in := c.wire()
+	in.Lines = strings.Count(in.Text, "\n") <= mostReported
+	var r status.CheckReport
+	if err := c.change(ctx, "check", in, &r); err != nil {
 		return "", err
 	}
 	out := show.Problems(r.Problems) + cuts(r)
+	if len(r.Lines) > 0 {
+		counts, _, _ := strings.Cut(report.Total(r.Lines, r.Problems), "\n")
+		out += counts + "; \"check report\" tells of each\n"
+	}
 	c.s.candidate.told = true
 	switch {
 	case r.Errors > 0 && c.s.OneShot:

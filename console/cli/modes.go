@@ -53,6 +53,8 @@ func makeConfigureCommands() []*command {
 	read.values = words("merge", "override", "replace", "set", "terminal")
 	check := row("check", "", "check the candidate", checkCandidate)
 	check.json = true
+	each := row("check report", "", "what becomes of each line of the candidate", checkReport)
+	each.json = true
 	diff := row("compare", "[GENERATION [GENERATION]]", "difference from what runs, or of generations", compare)
 	diff.next = nextGeneration
 	do := row("commit", commitArgs, "make the candidate the running configuration", commit)
@@ -72,7 +74,7 @@ func makeConfigureCommands() []*command {
 	return []*command{
 		set, del, enter,
 		row("up", "[LEVELS]", "go out of this block", up),
-		top, view, note, move, twin, order, read, check, diff, do, keep, back,
+		top, view, note, move, twin, order, read, check, each, diff, do, keep, back,
 		row("discard", "", "make what runs the candidate again", discardChanges),
 		row("update", "", "take what others committed into the candidate", update),
 		row("save", "", "nothing to do: a commit is kept", save),

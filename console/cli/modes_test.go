@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 	"ballast/test/golden"
@@ -331,6 +332,23 @@ func TestKeywordHelp(t *testing.T) {
 	}
 	fails(t, s, "help nonsense", `there is no command or keyword "nonsense"`)
 	fails(t, s, "help virtual_server priority", "there is no command or keyword")
+}
+
+// What load prints ends with what became of the lines.
+func TestLoadCountsLines(t *testing.T) {
+	s, f := configuring(t)
+	f.verbs["conf check"] = func(in any) (any, error) {
+		if !in.(status.Candidate).Lines {
+			t.Error("load does not ask for lines")
+		}
+		return status.CheckReport{Diff: "+x\n", Lines: []model.Outcome{{Line: 1, Text: "a", What: model.Works}, {Line: 2, Text: "b", What: model.NoEffect}}}, nil
+	}
+	want := "no faults found\n2 lines: 1 works, 1 " + model.NoEffect + "; \"check report\" tells of each\nloaded; \"compare\" shows what changes, \"commit\" makes it run\n"
+	for _, line := range []string{"load", "configure; load"} {
+		if out := ok(t, s, line); !strings.HasSuffix(out, want) {
+			t.Errorf("%s: %q, want %q", line, out, want)
+		}
+	}
 }
 
 func TestCommitCheck(t *testing.T) {
