@@ -450,7 +450,7 @@ func (c *call) committed(res status.CommitResult) (string, error) {
 		fmt.Fprintf(&b, "generation %d is confirmed by it\n", res.Confirmed)
 	}
 	if p := res.Pending; p != nil {
-		fmt.Fprintf(&b, "generation %d runs again in %s unless \"confirm\" comes\n", p.Back, show.Age(c.s.now(), p.Deadline))
+		fmt.Fprintf(&b, "generation %d runs again in %s unless \"confirm\" comes\n", p.Back, show.Age(c.s.now(), p.Deadline.Add(time.Second/2)))
 	}
 	return b.String(), nil
 }

@@ -1,0 +1,3 @@
+// Package configure tests the console's configure mode against the real
+// configuration service, over its socket.
+package configure
