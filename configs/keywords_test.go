@@ -51,6 +51,7 @@ vrrp_instance V {
 	"garp_group":           "garp_group {\n garp_interval 1\n gna_interval 1\n %s\n}\n",
 	"track_group":          "vrrp_instance V {\n interface eth0\n virtual_router_id 7\n virtual_ipaddress { 192.0.2.80 }\n}\ntrack_group T {\n %s\n}\n",
 	"heartbeat":            "heartbeat {\n peer 192.0.2.1\n key 0123456789abcdef\n %s\n}\n",
+	"peer":                 "peer {\n address 192.0.2.1\n key \"" + sshKey + "\"\n %s\n}\n",
 	"snmp":                 "snmp {\n community x\n %s\n}\n",
 	"system":               "system {\n %s\n}\n",
 	"login":                "system {\n login u {\n key \"" + sshKey + "\"\n role operate\n %s\n }\n}\n",
@@ -67,8 +68,9 @@ vrrp_instance V {
 }
 
 const (
-	key32  = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	sshKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEzKsvP2KUn3aZZQGcvRCF6B1Ewh2tFhGgkYyLzcYyZC me"
+	key32    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	otherKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUm"
+	sshKey   = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEzKsvP2KUn3aZZQGcvRCF6B1Ewh2tFhGgkYyLzcYyZC me"
 )
 
 // probing is a virtual server (DR) with one check.
@@ -224,6 +226,9 @@ var samples = map[string]string{
 	"track_group group":                            "$ { V }",
 	"heartbeat peer":                               "$ 192.0.2.3 from 192.0.2.4 dev eth9",
 	"heartbeat key":                                "$ fedcba9876543210",
+	"root peer":                                    "$ 192.0.2.3 {\n key \"" + sshKey + "\"\n}",
+	"peer address":                                 "", // told by two boxes, in test/pair
+	"peer key":                                     "$ \"" + otherKey + "\"",
 	"snmp client":                                  "$ 192.0.2.0/24",
 	"system login":                                 "$ u {\n key \"" + sshKey + "\"\n role admin\n}",
 	"system dns":                                   "$ 192.0.2.53",

@@ -12,7 +12,7 @@ import (
 
 // ownKinds are the blocks of the appliance, which a keepalived.conf from
 // elsewhere does not have.
-var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark", "heartbeat", "snmp"}
+var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark", "heartbeat", "peer", "snmp"}
 
 // span is one statement at top level: a line, or a block with its braces.
 type span struct {

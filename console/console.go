@@ -209,6 +209,8 @@ func (c *console) warning() string {
 		return "! rolled back: " + printable.Line(s.Reverted) + "\n"
 	case errors > 0:
 		return "! the configuration had errors at boot: see show version\n"
+	case s.Pair != "":
+		return "! " + printable.Line(s.Pair) + "\n"
 	}
 	return ""
 }

@@ -154,7 +154,7 @@ func TestBoardModules(t *testing.T) {
 
 func TestAccounts(t *testing.T) {
 	want := map[string]int{"root": ipc.UIDRoot, "conf": ipc.UIDConf, "net": ipc.UIDNet, "vrrp": ipc.UIDVRRP, "ipvs": ipc.UIDIPVS, "health": ipc.UIDHealth,
-		"console": ipc.UIDConsole, "notify": ipc.UIDNotify, "snmp": ipc.UIDSNMP, "pacer": ipc.UIDPacer, "keepalived_script": ipc.UIDScript, "nobody": 65534}
+		"console": ipc.UIDConsole, "notify": ipc.UIDNotify, "snmp": ipc.UIDSNMP, "pacer": ipc.UIDPacer, "peer": ipc.UIDPeer, "keepalived_script": ipc.UIDScript, "nobody": 65534}
 	got := map[string]int{}
 	for _, u := range accounts {
 		got[u.name] = u.uid

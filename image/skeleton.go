@@ -26,6 +26,7 @@ var accounts = []account{
 	{"notify", 107, 100, "/"},
 	{"snmp", 108, 100, "/"},
 	{"pacer", 109, 100, "/"},
+	{"peer", 110, 100, "/"},
 	{"keepalived_script", 200, 200, "/tmp"}, // what scripts run as when nobody says otherwise
 	{"nobody", 65534, 65534, "/"},
 }

@@ -21,6 +21,7 @@ import (
 	"ballast/services/ipvs"
 	"ballast/services/net"
 	"ballast/services/notify"
+	"ballast/services/peer"
 	"ballast/services/snmp"
 	"ballast/services/vrrp"
 	"ballast/services/vrrp/pacer"
@@ -81,6 +82,10 @@ var services = []service{
 		memory: 256, soft: 192, gc: 50, oom: -300, files: 65536},
 	{name: "notify", run: notify.Run, uid: ipc.UIDNotify, caps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
 		memory: 256, soft: 160, gc: 50, weight: 25, oom: 300, files: 4096},
+	// It runs without a peer block too: its key is what goes into that of the
+	// other box, and a fresh box pulls its configuration through it.
+	{name: "peer", run: peer.Run, uid: ipc.UIDPeer,
+		memory: 256, soft: 160, gc: 50, oom: 200, files: 256},
 	// CAP_SETGID is for ipc.TakeRoles, which gives it up.
 	{name: "console", run: console.Run, uid: ipc.UIDConsole, caps: []uintptr{unix.CAP_SETGID}, roles: true,
 		memory: 128, soft: 96, gc: 50, files: 1024},
@@ -192,7 +197,7 @@ func (s service) restrict() error {
 // stopOrder is how the services end: vrrp first, so that the other box takes
 // over while this one still forwards; pacer when there is nobody left to stand
 // in for; notify after those whose changes it tells.
-var stopOrder = [][]string{{"vrrp"}, {"pacer", "health", "ipvs"}, {"notify"}, {"snmp", "console"}, {"net", "conf"}}
+var stopOrder = [][]string{{"vrrp"}, {"pacer", "health", "ipvs"}, {"notify"}, {"snmp", "console", "peer"}, {"net", "conf"}}
 
 // stopTime bounds the stop of one service.
 func (s service) stopTime() time.Duration {

@@ -33,6 +33,7 @@ type Config struct {
 	LinkDelays     []LinkDelay     `json:",omitzero"` // interface_up_down_delays
 	SSL            SSL             `json:",omitzero"` // client certificate of SSL_GET
 	Heartbeat      *Heartbeat      `json:",omitzero"` // the appliance's heartbeat block; nil: off
+	Pair           *Pair           `json:",omitzero"` // the appliance's peer block; nil: this box stands alone
 	System         System          `json:",omitzero"` // the appliance's own blocks from here on
 	Interfaces     []Interface     `json:",omitzero"`
 	Bonds          []Bond          `json:",omitzero"`

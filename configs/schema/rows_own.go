@@ -10,6 +10,12 @@ var pairRows = []Keyword{
 	row("heartbeat", "multiplier", "int:2..20", "3", 'O', Works, "missed heartbeats until the peer is lost"),
 	row("heartbeat", "port", "int:1..65535", "1912", 'O', Works, "UDP port"),
 
+	row("root", "peer", "ip? {peer}", "", 'O', Works, "the other box of the pair, which runs the same configuration: a commit is for both"),
+	row("peer", "address", "ip", "", 'O', Works, "address of the other box, where it is not written before the brace"),
+	row("peer", "key", "free:\"ssh-ed25519_AAAA…\"", "", 'O', Works, "its public key, as its show peer prints it"),
+	row("peer", "port", "int:1..65535", "1913", 'O', Works, "TCP port, the same on both"),
+	row("peer", "from", "ip", "the kernel's choice", 'O', Works, "own address: where this box listens and calls from"),
+
 	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Works, "TLS to the mail server: starttls on the usual port, on from the first byte"),
 	row("global_defs", "smtp_verify", "bool?", "on", 'O', Works, "verify the mail server's certificate"),
 	row("global_defs", "smtp_user", "word:USER", "none", 'O', Works, "log in to the mail server as this user, over TLS only"),

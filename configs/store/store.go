@@ -77,6 +77,7 @@ type Meta struct {
 	// Reverted is set when it was put back because nobody confirmed another one:
 	// what happened, as people are told.
 	Reverted string `json:"reverted,omitempty"`
+	Txn      string `json:"txn,omitempty"` // the commit of a pair of boxes by which it came
 }
 
 // Generation is a whole generation.

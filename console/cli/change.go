@@ -288,15 +288,15 @@ func (c *call) difference(names, texts []string) string {
 }
 
 // commitWords are what may follow commit, and commitArgs how.
-var commitWords = []string{"and-quit", "check", "comment", "confirmed", "force", "override"}
+var commitWords = []string{"and-quit", "check", "comment", "confirmed", "force", "local", "override"}
 
-const commitArgs = "[check] [confirmed [MINUTES]] [force] [override] [and-quit] [comment TEXT]"
+const commitArgs = "[check] [confirmed [MINUTES]] [force] [local] [override] [and-quit] [comment TEXT]"
 
 // committing is how to commit.
 type committing struct {
-	force, override, quit, check bool
-	comment                      string
-	confirm                      time.Duration
+	force, local, override, quit, check bool
+	comment                             string
+	confirm                             time.Duration
 }
 
 // minutes reads the number that may stand behind "confirmed", and how many
@@ -322,6 +322,8 @@ func commitOptions(args []string) (o committing, err error) {
 		switch word {
 		case "force":
 			o.force = true
+		case "local":
+			o.local = true
 		case "override":
 			o.override = true
 		case "and-quit":
@@ -393,7 +395,7 @@ func commit(ctx context.Context, c *call) (string, error) {
 		return "", c.moved(running, old)
 	}
 	in := c.wire()
-	in.Comment, in.Force, in.Base, in.Confirm = o.comment, o.force, k.base, o.confirm
+	in.Comment, in.Force, in.Local, in.Base, in.Confirm = o.comment, o.force, o.local, k.base, o.confirm
 	var res status.CommitResult
 	if err := c.change(ctx, "commit", in, &res); err != nil {
 		return "", err
@@ -445,7 +447,11 @@ func (c *call) committed(res status.CommitResult) (string, error) {
 	for _, name := range sortedKeys(res.Warnings) {
 		fmt.Fprintf(&b, "warning: %s: %s\n", name, shown(res.Warnings[name]))
 	}
-	fmt.Fprintf(&b, "committed: generation %d runs, applied in %v\n", res.Generation, res.Took.Round(time.Millisecond))
+	both := ""
+	if res.Peer != "" {
+		both = ", on " + shown(res.Peer) + " too"
+	}
+	fmt.Fprintf(&b, "committed: generation %d runs%s, applied in %v\n", res.Generation, both, res.Took.Round(time.Millisecond))
 	if res.Confirmed != 0 {
 		fmt.Fprintf(&b, "generation %d is confirmed by it\n", res.Confirmed)
 	}
@@ -476,12 +482,14 @@ func rollback(ctx context.Context, c *call) (string, error) {
 	in := status.Rollback{Author: c.s.author(), Session: c.s.path()}
 	var left []string
 	for i := 0; i < len(c.args); i++ {
-		word, err := pick(c.args[i], []string{"confirmed", "force"})
+		word, err := pick(c.args[i], []string{"confirmed", "force", "local"})
 		switch {
 		case err != nil:
 			left = append(left, c.args[i])
 		case word == "force":
 			in.Force = true
+		case word == "local":
+			in.Local = true
 		default:
 			n := 0
 			if in.Confirm, n, err = minutes(c.args[i+1:]); err != nil {

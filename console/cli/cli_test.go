@@ -126,7 +126,7 @@ func TestLines(t *testing.T) {
 		{View, `help "open`, Usage, "", "the quote at character 6 is not closed"},
 		{View, "show vrrp \u202eIV\x9b", Failed, "", `there is no instance "?IV?"; there are: VI_1, VI_2`},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
-		{View, "show", Usage, "", "show is incomplete; possible: audit, bfd, configuration, fifos, files, health, heartbeat"},
+		{View, "show", Usage, "", "show is incomplete; possible: audit, bfd, configuration, drift, fifos, files, health"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
@@ -153,7 +153,7 @@ func TestLines(t *testing.T) {
 		{Admin, "load; commit", OK, "warning: net: eth9 is not there\ncommitted: generation 4", ""},
 		{Admin, "load override; commit comment x y", OK, "committed", ""},
 		{Admin, "load sideways", Usage, "", "is not known here; possible: merge, override, replace, set, terminal"},
-		{Admin, "commit sideways", Usage, "", "is not known here; possible: and-quit, check, comment, confirmed, force, override"},
+		{Admin, "commit sideways", Usage, "", "is not known here; possible: and-quit, check, comment, confirmed, force, local, override"},
 		{Admin, "commit comment", Usage, "", "wants a text"},
 		{Admin, "load --json", Usage, "", "load has no --json form"},
 		{Admin, "rollback x", Usage, "", "number of a generation"},
@@ -379,7 +379,7 @@ func FuzzRun(f *testing.F) {
 			}
 			if role == View {
 				for _, c := range b.calls {
-					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log"}, strings.Fields(c)[1]) {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log", "peer-state", "peer-drift"}, strings.Fields(c)[1]) {
 						t.Errorf("%q: view did %s", line, c)
 					}
 				}

@@ -161,6 +161,25 @@ var entries = []status.Entry{
 	{Service: "health", Transition: status.Transition{Time: ago(time.Second), Object: "[10.0.0.22]:tcp:80 of [10.0.0.200]:tcp:80", Kind: "real server", To: "DOWN"}},
 }
 
+// A pair of boxes.
+var (
+	wire   = status.Peer{PublicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEzKsvP2KUn3aZZQGcvRCF6B1Ewh2tFhGgkYyLzcYyZC", Listening: "192.0.2.11:1913"}
+	inStep = status.PairState{Configured: true, Addr: netip.MustParseAddr("192.0.2.12"), Reachable: true, Since: ago(26 * time.Hour), Seen: ago(time.Second),
+		Own:  status.PairSide{Box: "lb1", Generation: 12, Content: "0fb11283ea779bcd25706d728b0eff8d", Source: "commit", Author: "ann@10.0.0.9", Time: ago(3 * time.Minute)},
+		Peer: status.PairSide{Box: "lb2", Generation: 9, Content: "0fb11283ea779bcd25706d728b0eff8d", Source: "commit", Author: "ann@10.0.0.9", Time: ago(3 * time.Minute)}}
+	apart = func() status.PairState {
+		st := inStep
+		st.Drift = true
+		st.Peer = status.PairSide{Box: "lb2", Generation: 10, Content: "aa", Source: "commit", Author: "bob@10.0.0.8", Time: ago(time.Minute)}
+		return st
+	}()
+	lost = func() status.PairState {
+		st := apart
+		st.Reachable, st.Since, st.Error, st.Doubt = false, ago(40*time.Second), "does not answer: 192.0.2.12: connection refused", "late"
+		return st
+	}()
+)
+
 func TestGolden(t *testing.T) {
 	text := func(s string, _ bool) string { return s }
 	problems := []model.Problem{
@@ -209,13 +228,20 @@ func TestGolden(t *testing.T) {
 			{Generation: 11, Time: ago(10 * 24 * time.Hour), Source: "seed"}}, now),
 		"files":    show.Files([]status.File{{Path: "/opt/z", Mode: 0o755, Size: 12345}, {Path: "/etc/keepalived/a.sh", Mode: 0o700, Size: 7}}),
 		"problems": show.Problems(problems),
+
+		"peer":       show.Peer(inStep, wire, now),
+		"peer-alone": show.Peer(status.PairState{Own: inStep.Own}, wire, now),
+		"peer-lost":  show.Peer(lost, status.Peer{PublicKey: wire.PublicKey, Error: "bind: cannot assign requested address"}, now),
+		"drift":      show.Drift(status.Drift{State: apart, Diff: "--- running\n+++ candidate\n@@ -4,3 +4,3 @@\n global_defs {\n-    router_id old\n+    router_id new\n }\n", Files: []string{"/etc/keepalived/check.sh: differs"}}, now),
+		"drift-none": show.Drift(status.Drift{State: inStep}, now),
+		"drift-lost": show.Drift(status.Drift{State: lost}, now),
 	} {
 		t.Run(name, func(t *testing.T) {
 			golden.Check(t, filepath.Join("testdata", name+".golden"), got)
 			if strings.ContainsAny(got, "\x1b\r\t") {
 				t.Error("control characters reach the terminal")
 			}
-			if name == "log" || name == "journal" || name == "problems" || name == "version" {
+			if name == "log" || name == "journal" || name == "problems" || name == "version" || strings.HasPrefix(name, "peer") {
 				return // lines that people search for are not folded
 			}
 			for _, l := range strings.Split(got, "\n") {

@@ -103,6 +103,9 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 	}
 	if ok || want == 0 {
 		for _, u := range unfinished {
+			if u == c.pair.part.Generation {
+				continue // the other box knows what came of it
+			}
 			if err := c.store.Drop(u); err != nil {
 				c.env.Log.Warn("configuration store: " + err.Error())
 			}
@@ -149,7 +152,7 @@ func (c *conf) good(order []uint64, problems *[]model.Problem, faulty *string) (
 func (c *conf) olderThan(n uint64) []uint64 {
 	order := []uint64{n}
 	for _, m := range c.store.List() {
-		if m.Generation < n {
+		if m.Generation < n && m.Generation != c.pair.part.Generation {
 			order = append(order, m.Generation)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 // facts asks the box what a configuration can refer to.
 func (c *conf) facts(ctx context.Context, files []store.FileRef) *check.Facts {
-	f := &check.Facts{Files: []string{}, Box: hostName()}
+	f := &check.Facts{Files: []string{}, Box: c.Host()}
 	for _, r := range files {
 		f.Files = append(f.Files, r.Path)
 	}
@@ -95,7 +95,7 @@ func (c *conf) commit(ctx context.Context, cand status.Candidate) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.change(ctx, k, store.Meta{Source: "commit", Author: cand.Author, Comment: cand.Comment}, how{cand.Force, cand.Confirm, cand.Session})
+	return c.changeAll(ctx, k, store.Meta{Source: "commit", Author: cand.Author, Comment: cand.Comment}, how{cand.Force, cand.Confirm, cand.Session}, cand.Local)
 }
 
 func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
@@ -115,14 +115,14 @@ func (c *conf) rollback(ctx context.Context, r status.Rollback) (any, error) {
 	}
 	k := checked{text: g.Text, files: g.Files}
 	k.config, k.problems = c.load(generationName(n), g.Text, g.Files, c.facts(ctx, g.Files))
-	return c.change(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, how{r.Force, r.Confirm, r.Session})
+	return c.changeAll(ctx, k, store.Meta{Source: "rollback", Author: r.Author, Comment: fmt.Sprintf("to %s", generationName(n))}, how{r.Force, r.Confirm, r.Session}, r.Local)
 }
 
 // previous is the generation before the running one, 0 for none.
 func (c *conf) previous() uint64 {
 	now := c.current().state.Generation
 	for _, m := range c.store.List() {
-		if m.Generation < now {
+		if m.Generation < now && !c.doubtful(m.Generation) {
 			return m.Generation
 		}
 	}
@@ -189,6 +189,7 @@ type staged struct {
 	back      uint64          // the generation that runs again otherwise
 	pending   *status.Pending // since it is settled
 	confirmed uint64          // the generation that it confirmed
+	keep      bool            // undo leaves it in the store: the other box may want it yet
 }
 
 // result is what a change that runs is answered with.
@@ -238,6 +239,13 @@ func (c *conf) stage(ctx context.Context, k checked, m store.Meta, h how) (*stag
 	return s, nil
 }
 
+// drop forgets a generation that does not run.
+func (c *conf) drop(n uint64) {
+	if err := c.store.Drop(n); err != nil { // swept at the next boot
+		c.env.Log.Warn("configuration store: " + err.Error())
+	}
+}
+
 // apply hands a staged change to the services and returns why it does not run.
 // When ctx ends it does not know.
 func (c *conf) apply(ctx context.Context, s *staged) (failed []string) {
@@ -280,8 +288,8 @@ func (c *conf) undo(ctx context.Context, s *staged, failed []string) error {
 	back.state.Problems = before.state.Problems
 	faults := c.place(back.files)
 	c.publish(back)
-	if err := c.store.Drop(n); err != nil {
-		c.env.Log.Warn("configuration store: " + err.Error())
+	if !s.keep {
+		c.drop(n)
 	}
 	c.env.Log.Error(why + "; rolled back")
 	text := fmt.Sprintf("not committed, generation %d was rolled back:\n  %s", n, strings.Join(failed, "\n  "))

@@ -51,6 +51,13 @@ type Options struct {
 	NICs func() []string
 	// Clock tells the boot that runs and its age; default: the kernel's.
 	Clock func() (boot string, since time.Duration)
+	// Host is what the box is called; default: as the kernel says.
+	Host func() string
+	// Pair paces what is said to the other box of a pair.
+	Pair PairTimes
+	// Step is told of each step of a commit of the pair that was done here: for
+	// tests that cut it off there.
+	Step func(string)
 }
 
 func (o Options) withDefaults(data string) Options {
@@ -84,6 +91,13 @@ func (o Options) withDefaults(data string) Options {
 	if o.Clock == nil {
 		o.Clock = kernelClock
 	}
+	if o.Host == nil {
+		o.Host = hostName
+	}
+	if o.Step == nil {
+		o.Step = func(string) {}
+	}
+	o.Pair = o.Pair.withDefaults()
 	return o
 }
 
@@ -94,11 +108,14 @@ func Run(ctx context.Context, env *ipc.Env) error { return RunWith(ctx, env, Opt
 func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
 	c := &conf{env: env, Options: o.withDefaults(env.Data), server: ipc.NewServer("conf"), book: follow.NewBook(), turn: make(chan struct{}, 1), moved: make(chan struct{}, 1), placed: map[string]string{}, clients: map[string]*ipc.Client{}}
 	c.openStore()
+	c.recall()
 	c.verbs(ctx)
+	c.pairVerbs(ctx)
 	c.boot()
 	env.Ready()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	c.wg.Go(func() { c.followPeer(ctx) })
 	c.wg.Go(func() { c.followNICs(ctx) })
 	c.wg.Go(func() { c.watchWindow(ctx) })
 	err := c.server.Serve(ctx, env.Listener)
@@ -128,10 +145,13 @@ type conf struct {
 	wg     sync.WaitGroup
 	turn   chan struct{} // held by whoever changes anything; holds one
 
-	mu      sync.Mutex // guards now, pending and clients
+	mu      sync.Mutex // guards now, pending, note and clients
 	now     running
 	pending *window       // nil: what runs is confirmed; altered with the turn held
 	moved   chan struct{} // told when pending changes
+	note    string        // what is wrong with the pair, for every session
+
+	pair partner
 
 	clients map[string]*ipc.Client
 
@@ -179,8 +199,9 @@ func (c *conf) current() running {
 // asks for it by the verb "text".
 func (c *conf) publish(r running) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.state.Pair = c.note
 	c.now = r
-	c.mu.Unlock()
 	c.server.Publish(c.book.Publish(r.state, r.draft))
 }
 
@@ -289,6 +310,9 @@ func (c *conf) history() []status.Generation {
 	out := []status.Generation{}
 	listed := false
 	for _, m := range c.store.List() {
+		if c.doubtful(m.Generation) {
+			continue // it did not run, or not for good
+		}
 		g := status.Generation{Generation: m.Generation, Time: m.Time, Source: m.Source, Author: m.Author, Comment: m.Comment, Size: m.Length}
 		g.Running = m.Generation == now.Generation
 		g.Pending = g.Running && now.Pending != nil

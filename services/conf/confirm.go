@@ -138,7 +138,17 @@ func (c *conf) unkeep(n uint64) {
 	}
 }
 
-func (c *conf) confirm(_ context.Context, arg status.Confirmation) (any, error) {
+func (c *conf) confirm(ctx context.Context, arg status.Confirmation) (any, error) {
+	if w := c.window(); w != nil && (arg.Generation == 0 || arg.Generation == w.mark.Generation) && time.Now().Before(w.ends) {
+		if err := c.confirmPeer(ctx, arg.Author); err != nil {
+			return nil, err
+		}
+	}
+	return c.confirmHere(arg)
+}
+
+// confirmHere confirms on this box.
+func (c *conf) confirmHere(arg status.Confirmation) (any, error) {
 	w := c.window()
 	now := c.current()
 	switch {

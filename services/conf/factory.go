@@ -82,7 +82,12 @@ func (c *conf) renewFactory(ctx context.Context) bool {
 // configuration gives itself is what its "@name" lines refer to, so it is read
 // twice when that differs from what the box is called so far.
 func (c *conf) load(name, text string, files []store.FileRef, f *check.Facts) (cfg model.Config, problems []model.Problem) {
-	opts := configs.Options{ConfigID: shortName(hostName()), Facts: f, Open: included{files, c.store.Content}.open}
+	return c.loadAs(c.Host(), name, text, files, f)
+}
+
+// loadAs is load for a box that is called id so far.
+func (c *conf) loadAs(id, name, text string, files []store.FileRef, f *check.Facts) (cfg model.Config, problems []model.Problem) {
+	opts := configs.Options{ConfigID: shortName(id), Facts: f, Open: included{files, c.store.Content}.open}
 	cfg, problems = c.Language.Load(name, text, opts)
 	if own := shortName(cfg.System.HostName); own != "" && own != opts.ConfigID {
 		opts.ConfigID = own

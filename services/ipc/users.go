@@ -13,6 +13,7 @@ const (
 	UIDNotify  = 107
 	UIDSNMP    = 108
 	UIDPacer   = 109
+	UIDPeer    = 110
 	UIDScript  = 200 // keepalived_script: what vrrp_script, notify and MISC_CHECK run as
 
 	GroupBallast = 100

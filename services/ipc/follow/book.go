@@ -104,7 +104,7 @@ func (b *Book) Publish(c status.Conf, token string) *Published {
 	defer p.mu.Unlock()
 	p.bodies = nil // those who were asked about the draft have it now
 	p.news = status.ConfNews{Token: p.token, Generation: c.Generation, Source: c.Source, Author: c.Author, Time: c.Time,
-		Pending: c.Pending, Reverted: c.Reverted}
+		Pending: c.Pending, Reverted: c.Reverted, Pair: c.Pair}
 	published := &Published{book: b, page: p, news: p.news}
 	if p.problems = c.Problems; len(c.Problems) > 0 {
 		published.news.Problems = c.Problems

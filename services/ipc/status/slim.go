@@ -52,11 +52,12 @@ type ConfNews struct {
 	Problems   []Problem `json:"problems,omitempty"`
 	Pending    *Pending  `json:"pending,omitempty"`
 	Reverted   string    `json:"reverted,omitempty"`
+	Pair       string    `json:"pair,omitempty"`
 }
 
 // Conf is the state that announces c so.
 func (n ConfNews) Conf(c model.Config) Conf {
-	return Conf{Generation: n.Generation, Config: c, Source: n.Source, Author: n.Author, Time: n.Time, Problems: n.Problems, Pending: n.Pending, Reverted: n.Reverted}
+	return Conf{Generation: n.Generation, Config: c, Source: n.Source, Author: n.Author, Time: n.Time, Problems: n.Problems, Pending: n.Pending, Reverted: n.Reverted, Pair: n.Pair}
 }
 
 // Slim is Conf for a service that has no use for real servers: they are nearly

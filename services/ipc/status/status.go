@@ -36,6 +36,7 @@ type Conf struct {
 	Author     string       `json:"author,omitempty"`
 	Time       time.Time    `json:"time"`
 	Problems   []Problem    `json:"problems,omitempty"` // what was found when it was loaded at boot
+	Pair       string       `json:"pair,omitempty"`     // what is wrong between this box and its peer; empty: nothing
 	// Pending is set while the running generation waits to be confirmed.
 	Pending *Pending `json:"pending,omitempty"`
 	// Reverted is set when the running generation is back because nobody

@@ -24,6 +24,13 @@ import (
 //	  file-put     File           -                store a script that the configuration calls
 //	  file-list    -              []File           without contents
 //	  file-delete  File           -
+//	  pair         the message  PeerMessage      for peer: what the other box says, and what is answered
+//	  peer-state   -            PairState        this box and its peer
+//	  peer-drift   -            Drift            in what both configurations differ
+//	  peer-push    PairChange   CommitResult     what runs here runs on both
+//	  peer-pull    PairChange   CommitResult     what runs there runs here
+//	peer
+//	  send         PeerTarget   PeerMessage      for conf: a message, and the other box's answer
 //	vrrp
 //	  resign       Resign         -                give up mastership (priority 0) and stay backup until resume
 //	  resume       -              -
@@ -67,7 +74,7 @@ type Candidate struct {
 	Author  string `json:"author,omitempty"`
 	Comment string `json:"comment,omitempty"`
 	// Override replaces the whole configuration. Otherwise the blocks of the
-	// appliance (system, interface, bond, vlan, route, mark, heartbeat, snmp) of the running
+	// appliance (system, interface, bond, vlan, route, mark, heartbeat, peer, snmp) of the running
 	// configuration stay, unless the text has blocks of that kind itself.
 	Override bool `json:"override,omitempty"`
 	// Lines asks a check for what becomes of each line (CheckReport.Lines).
@@ -75,6 +82,8 @@ type Candidate struct {
 	// Force commits although a service does not run; it takes the
 	// configuration when it starts. A service that answers may still refuse.
 	Force bool `json:"force,omitempty"`
+	// Local commits on this box only, although it has a peer.
+	Local bool `json:"local,omitempty"`
 	// Base is the running generation that the text was made from. conf refuses
 	// to commit over another one. 0: any.
 	Base uint64 `json:"base,omitempty"`
@@ -152,6 +161,8 @@ type CommitResult struct {
 	Problems   []Problem         `json:"problems,omitempty"`
 	Warnings   map[string]string `json:"warnings,omitempty"` // service: what it could not do yet
 	Took       time.Duration     `json:"took"`
+	// Peer is the other box, when it runs it too.
+	Peer string `json:"peer,omitempty"`
 	// Pending is set when it has to be confirmed; Confirmed names a generation
 	// that this commit confirmed.
 	Pending   *Pending `json:"pending,omitempty"`
@@ -166,6 +177,7 @@ type Rollback struct {
 	// Confirm and Session are as in Candidate.
 	Confirm time.Duration `json:"confirm,omitempty"`
 	Session *Session      `json:"session,omitempty"`
+	Local   bool          `json:"local,omitempty"` // as Candidate.Local
 }
 
 // TextQuery names a generation whose text is wanted; 0 is the running one.

@@ -1,0 +1,122 @@
+package pair
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"ballast/configs/store"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+func example() Message {
+	return Message{Release: Release, Kind: Prepare, Txn: NewTxn(), Box: "lb1", Sees: sum, Author: "ann", Comment: "first", Source: "commit",
+		Confirm: 5 * time.Minute, Files: []store.FileRef{{Path: "/etc/keepalived/a.sh", Mode: 0o755, Sum: sum}}, Payload: []byte("vs a\n")}
+}
+
+func TestMessage(t *testing.T) {
+	want := example()
+	b, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeMessage(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMessageRefused(t *testing.T) {
+	for name, change := range map[string]func(*Message){
+		"no commit":     func(m *Message) { m.Txn = "" },
+		"short name":    func(m *Message) { m.Txn = "abcd" },
+		"kind":          func(m *Message) { m.Kind = "reboot" },
+		"path":          func(m *Message) { m.Files[0].Path = "/etc/../passwd" },
+		"mode":          func(m *Message) { m.Files[0].Mode = 0o4755 },
+		"sum":           func(m *Message) { m.Files[0].Sum = strings.ToUpper(sum) },
+		"size":          func(m *Message) { m.Files[0].Size = store.MaxFile + 1 },
+		"twice":         func(m *Message) { m.Files = append(m.Files, m.Files[0]) },
+		"verdict":       func(m *Message) { m.Verdict = 9 },
+		"comment":       func(m *Message) { m.Comment = strings.Repeat("x", maxName+1) },
+		"payload":       func(m *Message) { m.Kind = Apply },
+		"text":          func(m *Message) { m.Payload = []byte{0xff, 0xfe} },
+		"file unnamed":  func(m *Message) { m.Kind, m.Sum = Blob, "" },
+		"file too long": func(m *Message) { m.Kind, m.Sum, m.Payload = Blob, sum, make([]byte, store.MaxFile+1) },
+		"confirm":       func(m *Message) { m.Confirm = -time.Second },
+	} {
+		m := example()
+		change(&m)
+		b, err := m.Encode()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if _, err := DecodeMessage(b); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+	for _, bad := range []string{"", "{}", "{}\x00", `{"release":1,"kind":"hello"}`, `{"release":1,"kind":"hello","more":1}` + "\x00",
+		`{"release":1,"kind":"hello"}{}` + "\x00", `{"release":2,"kind":"hello"}` + "\x00"} {
+		if _, err := DecodeMessage([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func TestAnswerIsFitForATerminal(t *testing.T) {
+	a := Answer{Refused: "no\x1b[2J", State: State{Box: "lb\x1b2", Content: sum}}
+	b, err := a.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeAnswer(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(got.Refused+got.State.Box, "\x1b") {
+		t.Errorf("%q %q reach a terminal", got.Refused, got.State.Box)
+	}
+}
+
+func FuzzMessage(f *testing.F) {
+	b, _ := example().Encode()
+	f.Add(b)
+	f.Add([]byte(`{"release":1,"kind":"hello"}` + "\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := DecodeMessage(b)
+		if err != nil {
+			return
+		}
+		again, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := DecodeMessage(again)
+		if err != nil {
+			t.Fatalf("%q: %v", again, err)
+		}
+		if len(m.Payload) == 0 {
+			m.Payload, n.Payload = nil, nil
+		}
+		if d := cmp.Diff(m, n); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func FuzzAnswer(f *testing.F) {
+	b, _ := Answer{Refused: "no", Missing: []string{sum}, State: State{Box: "lb2", Content: sum}, Payload: []byte("x")}.Encode()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := DecodeAnswer(b)
+		if err == nil && bytes.ContainsRune([]byte(a.Refused), 0x1b) {
+			t.Errorf("%q", a.Refused)
+		}
+	})
+}

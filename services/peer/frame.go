@@ -1,0 +1,50 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// maxFrame bounds a message: a configuration, and what is said about it.
+// (configs/store.MaxText and services/conf/pair agree with it: a test says so.)
+const maxFrame = 36<<20 + 1
+
+// writeFrame sends a message: four bytes of length, and it.
+func writeFrame(w io.Writer, b []byte) error {
+	if len(b) > maxFrame {
+		return fmt.Errorf("a message of %d bytes is longer than %d", len(b), maxFrame)
+	}
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
+	if len(b) < 4096 {
+		_, err := w.Write(append(head, b...))
+		return err
+	}
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// readFrame reads a message. Memory is taken as it comes, not as it is announced.
+func readFrame(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n == 0 || n > maxFrame {
+		return nil, fmt.Errorf("a message of %d bytes is not possible", n)
+	}
+	var b bytes.Buffer
+	b.Grow(int(min(n, 64<<10)))
+	if _, err := io.CopyN(&b, r, int64(n)); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

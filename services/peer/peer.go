@@ -1,0 +1,298 @@
+// Package peer is the wire between the two boxes of a pair: TLS 1.3 on which
+// each side knows the other by one ed25519 key and by nothing else. It reads no
+// message and owns nothing but its key: what the other box sends goes to conf as
+// it is, and what conf has to say goes to the other box. It listens only while
+// the configuration has a peer block, talks only to the address named there, and
+// closes every other connection before a byte of cryptography.
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"ballast/configs/model"
+	"ballast/services/ipc"
+	"ballast/services/ipc/follow"
+	"ballast/services/ipc/status"
+)
+
+const (
+	retry     = time.Second      // between attempts to listen: the address may still be coming
+	shake     = 5 * time.Second  // a handshake
+	dial      = 5 * time.Second  // a connection
+	idle      = 2 * time.Minute  // an open connection on which nothing comes
+	answering = 3 * time.Minute  // an answer: the other box may be committing
+	sending   = 60 * time.Second // a message on its way
+	most      = 8                // connections of the other box at a time
+	spare     = 2                // own connections kept open
+	burst     = 20.0             // handshakes at once; one more each second
+)
+
+type service struct {
+	env    *ipc.Env
+	key    ed25519.PrivateKey
+	cert   tls.Certificate
+	server *ipc.Server
+	conf   *ipc.Client
+
+	mu    sync.Mutex
+	state status.Peer
+	pair  *model.Pair
+	stop  context.CancelFunc // of the listener, with all that it accepted
+	done  *sync.WaitGroup
+	told  time.Time // when the log was last told of a stranger
+
+	calls pool
+}
+
+// Run is the peer process. It ends with ctx.
+func Run(ctx context.Context, env *ipc.Env) error {
+	key, err := identity(env.Data, env.Log)
+	if err != nil {
+		return fmt.Errorf("peer: key of this box: %w", err)
+	}
+	cert, err := certificate(key)
+	if err != nil {
+		return fmt.Errorf("peer: certificate: %w", err)
+	}
+	s := &service{env: env, key: key, cert: cert, server: ipc.NewServer("peer"), conf: env.Dir.Client("conf"), done: &sync.WaitGroup{}}
+	s.state.PublicKey = publicLine(key.Public().(ed25519.PublicKey))
+	s.calls.cert = cert
+	s.change(func(*status.Peer) {})
+	s.server.Handle("send", s.send, ipc.UIDConf)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		follow.New(env.Dir.Client("conf"), follow.Head).Run(ctx, func(u follow.Update) { s.configure(ctx, u.Conf.Config.Pair) })
+	})
+	env.Ready()
+	err = s.server.Serve(ctx, env.Listener)
+	cancel()
+	tasks.Wait()
+	s.configure(ctx, nil)
+	s.calls.close()
+	return err
+}
+
+// change publishes the state with something new in it.
+func (s *service) change(f func(*status.Peer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.state)
+	s.server.Publish(s.state)
+}
+
+// configure takes over the peer block.
+func (s *service) configure(ctx context.Context, p *model.Pair) {
+	s.mu.Lock()
+	same := p == s.pair || p != nil && s.pair != nil && *p == *s.pair
+	stop, done := s.stop, s.done
+	s.mu.Unlock()
+	if same {
+		return
+	}
+	if stop != nil {
+		stop()
+		done.Wait()
+	}
+	s.calls.close()
+	s.mu.Lock()
+	s.pair, s.stop = p, nil
+	s.mu.Unlock()
+	s.change(func(st *status.Peer) { st.Listening, st.Error = "", "" })
+	if p == nil {
+		return
+	}
+	want, err := parsePublic(p.Key)
+	if err != nil {
+		s.change(func(st *status.Peer) { st.Error = "the key of the peer block: " + err.Error() })
+		return
+	}
+	listening, stop := context.WithCancel(ctx)
+	done = &sync.WaitGroup{}
+	s.mu.Lock()
+	s.stop, s.done = stop, done
+	s.mu.Unlock()
+	done.Go(func() { s.listen(listening, *p, want) })
+}
+
+// address is where a box listens for its peer.
+func address(p model.Pair) (network, addr string) {
+	network, from := "tcp4", p.From
+	if p.Addr.Is6() {
+		network = "tcp6"
+	}
+	if !from.IsValid() {
+		from = netip.IPv4Unspecified()
+		if p.Addr.Is6() {
+			from = netip.IPv6Unspecified()
+		}
+	}
+	return network, netip.AddrPortFrom(from, p.Port).String()
+}
+
+func (s *service) listen(ctx context.Context, p model.Pair, want ed25519.PublicKey) {
+	network, addr := address(p)
+	for ctx.Err() == nil {
+		l, err := new(net.ListenConfig).Listen(ctx, network, addr)
+		if err == nil {
+			s.change(func(st *status.Peer) { st.Listening, st.Error = l.Addr().String(), "" })
+			err = s.accept(ctx, l, p, want)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.change(func(st *status.Peer) { st.Listening, st.Error = "", err.Error() })
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+	}
+}
+
+// accept serves the peer until ctx ends or the listener fails.
+func (s *service) accept(ctx context.Context, l net.Listener, p model.Pair, want ed25519.PublicKey) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	var open sync.WaitGroup
+	defer open.Wait()
+	slots := make(chan struct{}, most)
+	how := pinned(s.cert, want)
+	tokens, last := burst, time.Now()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			var temporary net.Error
+			if errors.As(err, &temporary) && temporary.Timeout() {
+				continue
+			}
+			return err
+		}
+		now := time.Now()
+		tokens, last = min(burst, tokens+now.Sub(last).Seconds()), now
+		from := remote(c)
+		if from != p.Addr.Unmap() {
+			s.stranger(from, "it is not the address of the peer block")
+			c.Close()
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			c.Close()
+			continue
+		}
+		if tokens < 1 {
+			<-slots
+			c.Close()
+			continue
+		}
+		tokens--
+		open.Go(func() {
+			defer func() { <-slots }()
+			s.serve(ctx, c, how, from)
+		})
+	}
+}
+
+func remote(c net.Conn) netip.Addr {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// stranger counts a connection that is nobody's, and logs one a minute.
+func (s *service) stranger(from netip.Addr, why string) {
+	tell := false
+	s.change(func(st *status.Peer) {
+		st.Strangers++
+		if tell = time.Since(s.told) > time.Minute; tell {
+			s.told = time.Now()
+		}
+	})
+	if tell {
+		s.env.Log.Warn(fmt.Sprintf("a connection of %s was closed: %s", from, why))
+	}
+}
+
+// serve answers the messages of one connection.
+func (s *service) serve(ctx context.Context, raw net.Conn, how *tls.Config, from netip.Addr) {
+	c := tls.Server(raw, how)
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	defer stop()
+	raw.SetDeadline(time.Now().Add(shake))
+	if err := c.HandshakeContext(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.stranger(from, explain(err).Error())
+		}
+		return
+	}
+	s.change(func(st *status.Peer) { st.Inbound++ })
+	defer s.change(func(st *status.Peer) { st.Inbound-- })
+	for {
+		raw.SetDeadline(time.Now().Add(idle))
+		in, err := readFrame(c)
+		if err != nil {
+			return
+		}
+		s.change(func(st *status.Peer) { st.LastHeard = time.Now() })
+		answered, cancel := context.WithTimeout(ctx, answering)
+		var out status.PeerMessage
+		err = s.conf.Call(answered, "pair", json.RawMessage(in), &out)
+		cancel()
+		if err != nil {
+			// conf answers whatever it can read: it is not there. The other box
+			// finds out by the connection that ends.
+			return
+		}
+		raw.SetDeadline(time.Now().Add(sending))
+		if writeFrame(c, out.Body) != nil {
+			return
+		}
+	}
+}
+
+// send takes a message of conf to the other box, and brings its answer.
+func (s *service) send(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	head, message, ok := bytes.Cut(body, []byte{0})
+	var t status.PeerTarget
+	if !ok || json.Unmarshal(head, &t) != nil || !t.Addr.IsValid() || t.Port == 0 || len(message) == 0 {
+		return nil, errors.New("peer: send: want a target and a message")
+	}
+	out, err := s.calls.ask(ctx, t, message)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", t.Addr, plain(explain(err)))
+	}
+	return status.PeerMessage{Body: out}, nil
+}
+
+// plain leaves out what only repeats the addresses.
+func plain(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	text := err.Error()
+	if text == "EOF" {
+		text = "it closed the connection"
+	}
+	return strings.TrimPrefix(text, "connect: ")
+}
