@@ -227,3 +227,77 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestForms: texts of other shapes get their lines in the same shape.
+func TestForms(t *testing.T) {
+	for _, tt := range []struct{ name, text, line, want string }{
+		{"an empty text", "", "set route default via 192.0.2.1", "route default via 192.0.2.1\n"},
+		{"a byte order mark", "\xef\xbb\xbf", "set system dhcp6", ""},
+		{"no end of line", "system {\n}", "set route default via 192.0.2.1", "system {\n}\n\nroute default via 192.0.2.1"},
+		{"no end of line, deleted", "system {\n}\n\nroute a", "delete route", "system {\n}"},
+		{"ends of line of a PC", "system {\r\n  dns 192.0.2.1\r\n}\r\n", "set system login a role view", "system {\r\n  dns 192.0.2.1\r\n  login a {\r\n    role view\r\n  }\r\n}\r\n"},
+		{"the only value", "system {\n\tdns 192.0.2.1\n}\n", "delete system dns 192.0.2.1", "system {\n}\n"},
+		{"an empty block", "system { }\n", "set system host_name a", "system {\n    host_name a\n}\n"},
+		{"a block on one line", "vrrp_instance A { state BACKUP }\n", "set vrrp_instance A priority 7", "vrrp_instance A {\n    state BACKUP\n    priority 7\n}\n"},
+		{"a brace below", "vrrp_instance A\n{\n  state BACKUP }\n", "set vrrp_instance A priority 7", "vrrp_instance A\n{\n  state BACKUP\n  priority 7\n}\n"},
+		{"a comment in an empty block", "system { # of the box\n  # nothing yet\n}\n", "set system host_name a", "system { # of the box\n    host_name a\n  # nothing yet\n}\n"},
+		{"aligned values", "vrrp_instance A {\n  priority      7   # low\n}\n", "set vrrp_instance A priority 8", "vrrp_instance A {\n  priority      8   # low\n}\n"},
+		{"another name of a keyword", "virtual_server 10.0.0.1 80 {\n  lvs_sched rr\n}\n", "set virtual_server 10.0.0.1 80 lb_algo wrr", "virtual_server 10.0.0.1 80 {\n  lb_algo wrr\n}\n"},
+		{"names that share a row", "vrrp_sync_group G {\n  notify_backup /a\n}\n", "set vrrp_sync_group G notify_master /b", "vrrp_sync_group G {\n  notify_backup /a\n  notify_master /b\n}\n"},
+		{"the opposite", "vrrp_instance A {\n  preempt\n}\n", "set vrrp_instance A nopreempt", "vrrp_instance A {\n  nopreempt\n}\n"},
+		{"an address written otherwise", "virtual_server 2001:db8::1 80 {\n}\n", "set virtual_server 2001:DB8:0::1 80 quorum 2", "virtual_server 2001:db8::1 80 {\n    quorum 2\n}\n"},
+		{"two blocks that add up", "global_defs {\n  router_id a\n}\nglobal_defs {\n  vrrp_version 3\n}\n", "set global_defs router_id b", "global_defs {\n  router_id b\n}\nglobal_defs {\n  vrrp_version 3\n}\n"},
+		{"heads by box", "virtual_server 10.0.0.1 80 {\n@a real_server 10.1.0.1 80 {\n@b real_server 10.1.0.2 80 {\n  weight 1\n}\n}\n", "set virtual_server 10.0.0.1 80 real_server 10.1.0.2 80 weight 5",
+			"virtual_server 10.0.0.1 80 {\n@a real_server 10.1.0.1 80 {\n@b real_server 10.1.0.2 80 {\n  weight 5\n}\n}\n"},
+		{"a value by parameter", "$P=7\nvrrp_instance A {\n}\n", "set vrrp_instance A priority $P", "$P=7\nvrrp_instance A {\n    priority $P\n}\n"},
+		{"a comment that goes along", "vrrp_instance A {\n  # why\n  state BACKUP\n\n  priority 7\n}\n", "delete vrrp_instance A state", "vrrp_instance A {\n\n  priority 7\n}\n"},
+		{"a comment that stays", "vrrp_instance A {\n  # these\n  state BACKUP\n  priority 7\n}\n", "delete vrrp_instance A state", "vrrp_instance A {\n  # these\n  priority 7\n}\n"},
+		{"a command with quotes", "vrrp_script s {\n}\n", `set vrrp_script s script "/bin/sh -c \"a | b\""`, "vrrp_script s {\n    script \"/bin/sh -c \\\"a | b\\\"\"\n}\n"},
+		{"lines that nobody knows", "frob {\n  x 1 # }\n}\nzz {\n", "delete frob", "zz {\n"},
+	} {
+		d := New(tt.text)
+		err := edited(t, d, nil, tt.line)
+		if tt.want == "" {
+			if err == nil || d.Text() != tt.text {
+				t.Errorf("%s: %v %q", tt.name, err, d.Text())
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, d.Text()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// TestNoSecretShown: no error tells a password or a key.
+func TestNoSecretShown(t *testing.T) {
+	const text = "$PW=hunter3\nvrrp_instance A {\n  authentication {\n    @a auth_pass hunter1\n    @b auth_pass hunter2\n  }\n}\nvrrp_instance B {\n  authentication {\n    auth_pass $PW\n    ~LST(x, hunter4) auth_type PASS\n  }\n}\n" +
+		"vrrp_instance C {\n  authentication {\n    ~LST(x, hunter5) auth_pass $x\n  }\n}\nsnmp {\n  community hunter6\n}\nheartbeat {\n}\n"
+	for _, line := range []string{
+		"set vrrp_instance A authentication auth_pass hunter7", "set vrrp_instance B authentication auth_pass hunter7", "set vrrp_instance C authentication auth_pass hunter7",
+		"set snmp community hunter7 hunter8", `set snmp community "hun\"ter7 hunter8"`, "set heartbeat key hunter7", "set heartbeat key hex:hunter7",
+		"delete vrrp_instance A authentication auth_pass", "delete vrrp_instance A authentication @a auth_pass hunter7", "delete snmp community hunter7", "annotate snmp community hunter7 x",
+		"set $PW=a \x01hunter7", "set heartbeat hunter", "set global_defs smtp_password \"hunter7\x01\"",
+	} {
+		d := New(text)
+		err := edited(t, d, nil, line)
+		if err == nil {
+			t.Errorf("%s: no error", line)
+			continue
+		}
+		if s := err.Error(); strings.Contains(strings.ReplaceAll(s, `keyword "hunter"`, ""), "hunter") || strings.Contains(s, "ter7") {
+			t.Errorf("%s: %s", line, s)
+		}
+	}
+	for _, at := range []string{"snmp community", "vrrp_instance B authentication auth_pass", "vrrp_instance A authentication @a auth_pass"} {
+		for _, c := range Complete(New(text), nil, strings.Fields(at), "", nil) {
+			if strings.Contains(c.Text+c.Help, "hunter") || strings.Contains(c.Text, "$") {
+				t.Errorf("%s offers %q", at, c.Text)
+			}
+		}
+	}
+}

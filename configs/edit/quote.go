@@ -2,6 +2,7 @@ package edit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"ballast/configs/printable"
@@ -88,6 +89,9 @@ func written(words []string, k *schema.Keyword) (string, error) {
 	for i, w := range words {
 		var err error
 		if out[i], err = quoted(w, k); err != nil {
+			if i > 0 && slices.Contains(secrets, words[0]) {
+				err = wrong("leave quotes, control characters and ends of lines out", "%s: this cannot be written as a word", words[0])
+			}
 			return "", err
 		}
 	}
@@ -98,7 +102,7 @@ func written(words []string, k *schema.Keyword) (string, error) {
 	found := syntax.Outline(s, 0, len(s))
 	if len(found) != 1 || found[0].Start != 0 || found[0].End != len(s) || found[0].Cond != "" ||
 		found[0].Kind != syntax.SpanLine && found[0].Kind != syntax.SpanInclude {
-		return "", wrong(`put words with { } # ! into quotes`, "%q is not one line of a configuration", printed(s))
+		return "", wrong(`put words with { } # ! into quotes`, "%q is not one line of a configuration", printed(words[0]+" …"))
 	}
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
@@ -250,6 +251,9 @@ func (t *target) ambiguous(k *schema.Keyword, words []string, all, mine []hit) e
 		for i := range s.spans {
 			b := &s.spans[i]
 			if text, how := s.made(b, k, words[0]); text != "" {
+				if slices.Contains(secrets, k.Name) {
+					text = "********"
+				}
 				return &Error{Line: s.d.line(b.Start), Text: fmt.Sprintf("%s comes from %s: %s", words[0], how, printed(text)), Fix: "edit the text there, or delete that line first"}
 			}
 		}
@@ -342,10 +346,11 @@ func k(h hit) *schema.Keyword { return schema.Lookup(h.s.block, h.words[0]) }
 // setRaw sets a definition or a sequence, which are lines of their own kind.
 func (d *Doc) setRaw(t *target) error {
 	line := strings.Join(t.rest, " ")
+	name, _, _ := strings.Cut(line, "=") // a value may be a secret
 	found := syntax.Outline(line, 0, len(line))
 	if len(found) != 1 || found[0].Kind != syntax.SpanDefinition && found[0].Kind != syntax.SpanSequence ||
-		found[0].Start != 0 || found[0].End != len(line) || found[0].Open > 0 || strings.HasSuffix(line, `\`) || strings.ContainsAny(line, "\n\r\x00") {
-		return wrong("write $NAME=VALUE, or ~SEQ(NAME, FIRST, LAST) TEXT", "%q is no definition and no sequence of one line", printed(line))
+		found[0].Start != 0 || found[0].End != len(line) || found[0].Open > 0 || strings.HasSuffix(line, `\`) || strings.ContainsFunc(line, unicode.IsControl) {
+		return wrong("write $NAME=VALUE, or ~SEQ(NAME, FIRST, LAST) TEXT", "%q is no definition and no sequence of one line", printed(name+" …"))
 	}
 	if found[0].Kind == syntax.SpanSequence {
 		if len(t.missing) == 0 {
@@ -363,7 +368,6 @@ func (d *Doc) setRaw(t *target) error {
 		return wrong("set it at the top level", "a parameter is defined for the whole configuration")
 	}
 	s := t.scopes[0]
-	name, _, _ := strings.Cut(line, "=")
 	last, first := -1, -1
 	for i := range s.spans {
 		b := &s.spans[i]
