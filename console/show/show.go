@@ -196,6 +196,12 @@ func Version(in status.Init, c status.Conf, now time.Time) string {
 		}
 		rows = append(rows, []string{"Configuration", fmt.Sprintf("generation %d, %s%s, %s ago", c.Generation, c.Source, by, Age(c.Time, now))})
 	}
+	switch {
+	case c.Pending != nil:
+		rows = append(rows, []string{"Not confirmed", fmt.Sprintf("generation %d runs again in %s", c.Pending.Back, Age(now, c.Pending.Deadline))})
+	case c.Reverted != "":
+		rows = append(rows, []string{"Rolled back", printable.Line(c.Reverted)})
+	}
 	table(&b, "", rows)
 	if len(c.Problems) > 0 {
 		b.WriteString("\nFound when the configuration was loaded at boot:\n" + Problems(c.Problems))
