@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -34,5 +35,33 @@ func TestSessionsHearOfAnUnconfirmedCommit(t *testing.T) {
 	c := &console{conf: back}
 	if got, want := c.warning(), "! rolled back: "+back.Reverted+"\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Over the real client: the prompt says it, and conf is told by which way the
+// session came.
+func TestUnconfirmedOnATerminal(t *testing.T) {
+	l := newLab(t)
+	l.conf.change(func() {
+		l.conf.state.Text = someText
+		l.conf.state.Pending = &status.Pending{Generation: 7, Back: 6, Deadline: time.Now().Add(10 * time.Minute), Author: "bob@10.0.0.9"}
+	})
+	l.start()
+	s, _ := l.onTerminal("admin")
+	s.expect("! commit not confirmed: generation 6 runs again in ", "\"confirm\" keeps generation 7\r\n", "lb1> ")
+	s.send("configure\r")
+	s.expect("! commit not confirmed", "lb1# ")
+	s.send("set vrrp_instance VI_1 priority 77\r")
+	s.expect("lb1# ")
+	s.send("commit and-quit\r")
+	s.expect("committed: generation 8", "lb1> ")
+	l.conf.mu.Lock()
+	defer l.conf.mu.Unlock()
+	if len(l.conf.got) != 1 || l.conf.got[0].Session == nil {
+		t.Fatalf("%d commits came, or without a session", len(l.conf.got))
+	}
+	local := netip.MustParseAddr("127.0.0.1")
+	if got, want := *l.conf.got[0].Session, (status.Session{User: "admin", Local: local, Remote: local, Terminal: true}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
