@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ballast/configs/model"
@@ -102,6 +103,8 @@ type console struct {
 	auditor  *auditor
 
 	histories *histories
+	uploads   uploads
+	inFlight  atomic.Int64 // bytes of uploads that are under way
 
 	mu          sync.Mutex
 	changed     chan struct{} // closed when what the serial banner shows changes

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -159,8 +160,21 @@ func (f *fakeConf) serve() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		file.Size = len(file.Content)
+		f.files = slices.DeleteFunc(f.files, func(old status.File) bool { return old.Path == file.Path })
 		f.files = append(f.files, file)
 		return nil, nil
+	})
+	f.handle("file-get", func(body json.RawMessage) (any, error) {
+		var file status.File
+		json.Unmarshal(body, &file)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, one := range f.files {
+			if one.Path == file.Path {
+				return one, nil
+			}
+		}
+		return nil, errors.New("there is no file " + file.Path)
 	})
 	f.handle("file-list", func(json.RawMessage) (any, error) {
 		f.mu.Lock()

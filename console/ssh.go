@@ -62,6 +62,7 @@ func (c *console) serveSSH(ctx context.Context, l net.Listener) error {
 		RequestHandlers: map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
 	}
 	var sessions sync.WaitGroup
+	srv.SubsystemHandlers = map[string]ssh.SubsystemHandler{"sftp": func(s ssh.Session) { c.sftp(ctx, s) }}
 	srv.Handle(func(s ssh.Session) {
 		sessions.Add(1)
 		defer sessions.Done()
@@ -325,7 +326,10 @@ func (c *console) plain(ctx context.Context, t *terminal, s ssh.Session) int {
 		idle.Stop() // a command that works may take its time
 		return n, err
 	}), 64<<10)
-	if line := s.RawCommand(); line != "" {
+	if line := s.RawCommand(); strings.HasPrefix(line, "scp ") {
+		x := &transfer{ctx: ctx, t: t, err: s.Stderr()}
+		return x.scp(in, s, line)
+	} else if line != "" {
 		t.data = func(context.Context, string) (string, error) {
 			b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 			if err == nil && len(b) > maxInput {

@@ -157,6 +157,7 @@ func (t *terminal) session() *cli.Session {
 
 		Local: t.local, Editors: &t.console.editors,
 	}
+	s.Uploaded = func() (string, bool) { text, _, ok := t.console.uploads.get(t.user); return text, ok }
 	if t.edit != nil {
 		s.Ask = t.ask
 		s.Terminal = t.setTerminal

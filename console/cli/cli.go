@@ -96,6 +96,8 @@ type Session struct {
 	Data func(ctx context.Context, what string) (string, error)
 	// Ask puts a yes-or-no question. nil: the answer is yes, nobody is there.
 	Ask func(ctx context.Context, question string) bool
+	// Uploaded is the configuration that the user has sent by scp or sftp.
+	Uploaded func() (text string, ok bool)
 	// Terminal sets "width" or "length" of the screen. nil: there is none.
 	Terminal func(what string, n int)
 	// Audit takes what each command was, and what came of it, without secrets. nil: dropped.

@@ -51,6 +51,8 @@ func makeConfigureCommands() []*command {
 	note.next = nextPath
 	read := row("load", "[merge|replace|override|set] [terminal]", "read a configuration into the candidate", load)
 	read.values = words("merge", "override", "replace", "set", "terminal")
+	loadSent := row("load uploaded", "[merge|replace|override|set]", "read what was sent by scp or sftp into the candidate", loadUploaded)
+	loadSent.values = words("merge", "override", "replace", "set")
 	check := row("check", "", "check the candidate", checkCandidate)
 	check.json = true
 	each := row("check report", "", "what becomes of each line of the candidate", checkReport)
@@ -74,7 +76,7 @@ func makeConfigureCommands() []*command {
 	return []*command{
 		set, del, enter,
 		row("up", "[LEVELS]", "go out of this block", up),
-		top, view, note, move, twin, order, read, check, each, diff, do, keep, back,
+		top, view, note, move, twin, order, read, loadSent, check, each, diff, do, keep, back,
 		row("discard", "", "make what runs the candidate again", discardChanges),
 		row("update", "", "take what others committed into the candidate", update),
 		row("save", "", "nothing to do: a commit is kept", save),

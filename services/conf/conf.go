@@ -214,6 +214,7 @@ func (c *conf) verbs(run context.Context) {
 	handleFor(c, ipc.GroupView, "compare", c.compare)
 	handle(c, "file-put", changing(c, run, c.filePut))
 	handleFor(c, ipc.GroupView, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
+	handle(c, "file-get", c.fileGet)
 	handle(c, "file-delete", changing(c, run, c.fileDelete))
 	c.server.Handle("history", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return c.history(), nil }, ipc.AnyUID)
 }

@@ -55,6 +55,16 @@ func (c *conf) fileList() []status.File {
 	return out
 }
 
+func (c *conf) fileGet(_ context.Context, f status.File) (any, error) {
+	for _, r := range c.store.Files() {
+		if r.Path == f.Path {
+			b, err := c.store.Content(r)
+			return status.File{Path: r.Path, Mode: r.Mode, Size: r.Size, Content: b}, err
+		}
+	}
+	return nil, fmt.Errorf("there is no file %s", f.Path)
+}
+
 func (c *conf) filePut(_ context.Context, f status.File) (any, error) {
 	if err := validPath(f.Path); err != nil {
 		return nil, err

@@ -1,0 +1,144 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"ballast/console/cli"
+
+	"github.com/gliderlabs/ssh"
+	"github.com/pkg/sftp"
+)
+
+// sftp serves the SFTP subsystem, which scp uses too.
+func (c *console) sftp(ctx context.Context, s ssh.Session) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.Context(), cancel)()
+	address := addressOf(s.RemoteAddr())
+	end, ok := c.begin(s.User(), address, c.role(s.User()), true)
+	if !ok {
+		io.WriteString(s.Stderr(), "too many sessions are open\n")
+		s.Exit(cli.Failed)
+		return
+	}
+	defer end()
+	idle := time.AfterFunc(c.idle, func() { s.Close() })
+	defer idle.Stop()
+	x := &transfer{ctx: ctx, t: &terminal{console: c, user: s.User(), address: address, out: s, err: s.Stderr()}, err: s.Stderr()}
+	h := sftpHandlers{x}
+	server := sftp.NewRequestServer(awake{s, idle, c.idle}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
+		sftp.WithStartDirectory(startDirectory))
+	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
+		s.Exit(cli.Failed)
+		return
+	}
+	s.Exit(cli.OK)
+}
+
+// awake is a connection that is closed when nothing comes for too long.
+type awake struct {
+	ssh.Session
+	idle *time.Timer
+	wait time.Duration
+}
+
+// Read implements io.Reader.
+func (a awake) Read(p []byte) (int, error) {
+	n, err := a.Session.Read(p)
+	a.idle.Reset(a.wait)
+	return n, err
+}
+
+// sftpHandlers answers requests of the protocol.
+type sftpHandlers struct{ x *transfer }
+
+// opened is a file that is read.
+type opened struct {
+	*bytes.Reader
+	x *transfer
+}
+
+// Close implements io.Closer.
+func (o opened) Close() error {
+	o.x.open.Add(-1)
+	return nil
+}
+
+// Fileread implements sftp.FileReader.
+func (h sftpHandlers) Fileread(r *sftp.Request) (io.ReaderAt, error) {
+	if err := h.x.opened(); err != nil {
+		return nil, err
+	}
+	b, err := h.x.read(r.Filepath, true)
+	if err != nil {
+		h.x.open.Add(-1)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, h.x.refused(r.Filepath, err)
+		}
+		return nil, os.ErrNotExist
+	}
+	return opened{bytes.NewReader(b), h.x}, nil
+}
+
+// Filewrite implements sftp.FileWriter.
+func (h sftpHandlers) Filewrite(r *sftp.Request) (io.WriterAt, error) {
+	if f := r.Pflags(); f.Append || !f.Trunc && !f.Creat {
+		return nil, h.x.refused(r.Filepath, errors.New("files are written as a whole: neither resumed nor appended to"))
+	}
+	u, err := h.x.upload(r.Filepath)
+	if err != nil {
+		return nil, os.ErrPermission
+	}
+	return u, nil
+}
+
+// Filecmd implements sftp.FileCmder.
+func (h sftpHandlers) Filecmd(r *sftp.Request) error {
+	switch r.Method {
+	case "Setstat": // times belong to the generation, not to the file
+		if r.AttrFlags().Permissions {
+			return h.x.chmod(r.Filepath, r.Attributes().FileMode().Perm())
+		}
+		return nil
+	case "Remove":
+		return h.x.remove(r.Filepath)
+	}
+	return sftp.ErrSSHFxOpUnsupported
+}
+
+// listing is a list of files for the protocol.
+type listing []node
+
+// ListAt implements sftp.ListerAt.
+func (l listing) ListAt(to []os.FileInfo, from int64) (int, error) {
+	if from < 0 || from >= int64(len(l)) {
+		return 0, io.EOF
+	}
+	n := 0
+	for ; n < len(to) && int(from)+n < len(l); n++ {
+		to[n] = l[int(from)+n]
+	}
+	if int(from)+n == len(l) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Filelist implements sftp.FileLister.
+func (h sftpHandlers) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
+	if r.Method == "List" {
+		list, err := h.x.list(r.Filepath)
+		return listing(list), err
+	}
+	n, err := h.x.stat(r.Filepath)
+	if err != nil {
+		return nil, err
+	}
+	return listing{n}, nil
+}
