@@ -16,42 +16,29 @@ import (
 )
 
 // sftp serves the SFTP subsystem, which scp uses too.
-func (c *console) sftp(ctx context.Context, s ssh.Session) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.Context(), cancel)()
-	address := addressOf(s.RemoteAddr())
-	end, ok := c.begin(s.User(), address, c.role(s.User()), true)
-	if !ok {
-		io.WriteString(s.Stderr(), "too many sessions are open\n")
-		s.Exit(cli.Failed)
-		return
-	}
-	defer end()
-	idle := time.AfterFunc(c.idle, func() { s.Close() })
+func (c *console) sftp(ctx context.Context, t *terminal, s ssh.Session) int {
+	idle := time.AfterFunc(c.idleTime(), func() { s.Close() })
 	defer idle.Stop()
-	x := &transfer{ctx: ctx, t: &terminal{console: c, user: s.User(), address: address, out: s, err: s.Stderr()}, err: s.Stderr()}
-	h := sftpHandlers{x}
-	server := sftp.NewRequestServer(awake{s, idle, c.idle}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
+	h := sftpHandlers{&transfer{ctx: ctx, t: t, err: s.Stderr()}}
+	server := sftp.NewRequestServer(awake{s, c, idle}, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h},
 		sftp.WithStartDirectory(startDirectory))
 	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
-		s.Exit(cli.Failed)
-		return
+		return cli.Failed
 	}
-	s.Exit(cli.OK)
+	return cli.OK
 }
 
 // awake is a connection that is closed when nothing comes for too long.
 type awake struct {
 	ssh.Session
-	idle *time.Timer
-	wait time.Duration
+	console *console
+	idle    *time.Timer
 }
 
 // Read implements io.Reader.
 func (a awake) Read(p []byte) (int, error) {
 	n, err := a.Session.Read(p)
-	a.idle.Reset(a.wait)
+	a.idle.Reset(a.console.idleTime())
 	return n, err
 }
 

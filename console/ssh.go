@@ -62,7 +62,11 @@ func (c *console) serveSSH(ctx context.Context, l net.Listener) error {
 		RequestHandlers: map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
 	}
 	var sessions sync.WaitGroup
-	srv.SubsystemHandlers = map[string]ssh.SubsystemHandler{"sftp": func(s ssh.Session) { c.sftp(ctx, s) }}
+	srv.SubsystemHandlers = map[string]ssh.SubsystemHandler{"sftp": func(s ssh.Session) {
+		sessions.Add(1)
+		defer sessions.Done()
+		c.session(ctx, s)
+	}}
 	srv.Handle(func(s ssh.Session) {
 		sessions.Add(1)
 		defer sessions.Done()
@@ -245,6 +249,8 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 	pty, windows, interactive := s.Pty()
 	kind := "terminal"
 	switch {
+	case s.Subsystem() == "sftp":
+		kind = "sftp"
 	case s.RawCommand() != "":
 		kind = "command"
 	case !interactive:
@@ -292,6 +298,10 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 			}
 		}
 	}()
+	if kind == "sftp" {
+		s.Exit(c.sftp(ctx, t, s))
+		return
+	}
 	if !interactive {
 		s.Exit(c.plain(ctx, t, s))
 		return

@@ -86,12 +86,15 @@ func (x *transfer) command(line, data string, audited bool) (string, error) {
 	s.OneShot = true
 	s.Data = func(context.Context, string) (string, error) { return data, nil }
 	if !audited {
-		s.Log = nil
+		s.Audit = nil
 	}
 	if s.Role = x.t.console.role(x.t.user); s.Role == cli.None {
 		return "", errors.New("this user is no longer in the configuration")
 	}
 	s.Services = x.t.console.services[s.Role]
+	if x.t.touch != nil {
+		x.t.touch()
+	}
 	r := s.Run(x.ctx, line)
 	if r.Code != cli.OK {
 		return r.Out, errors.New(strings.TrimSuffix(r.Err, "\n"))
