@@ -36,7 +36,10 @@ func chain(block string) string {
 			return chains["real_server"] + " " + k.Name
 		}
 		if k.Opens == block && slices.Contains(k.In, "") {
-			return k.Name + strings.Repeat(" x", min(1, len(k.Args)))
+			if len(k.Args) == 0 || k.Args[0].Optional {
+				return k.Name
+			}
+			return k.Name + " x"
 		}
 	}
 	panic(block)
@@ -47,7 +50,7 @@ func lineOfRow(t *testing.T, k *schema.Keyword, in, name string) string {
 	t.Helper()
 	lists := map[string]string{"address-line": "192.0.2.9/24", "route-line": "10.0.0.0/8 via 192.0.2.1 dev eth0", "rule-line": "from 192.0.2.0/24 lookup 100 preference 9"}
 	special := map[string]string{
-		"login key": name + ` "` + sshKey + `"`, "virtual_server ip_family": name + " inet6", "BFD_CHECK name": name + " b", "FILE_CHECK track_file": name + " f",
+		"login key": name + ` "` + sshKey + `"`, "peer address": name + " 192.0.2.7", "virtual_server ip_family": name + " inet6", "BFD_CHECK name": name + " b", "FILE_CHECK track_file": name + " f",
 		"rule-line lookup": name + " 77", "rule-line goto": name + " 77", "rule-line nop": name, "rule-line type": name + " blackhole", "root include": name + " /etc/x.conf",
 		"address-line home": name, "address-line mngtmpaddr": name, "route-line congctl": name + " cubic", "root linkbeat_interfaces": name + " {\n eth0\n}",
 		"vrrp_instance preempt": name, "vrrp_instance no_virtual_ipaddress": name, "vrrp_instance linkbeat_use_polling": name,

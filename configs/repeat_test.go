@@ -62,7 +62,7 @@ func TestRepeats(t *testing.T) {
 					lines = []string{"key 3 hex:" + key32, "key 4 hex:" + key32}
 				case "track_file init_file":
 					lines = []string{"init_file 7", "init_file 8"}
-				case "root include", "BFD_CHECK name", "FILE_CHECK track_file", "virtual_server ip_family": // one name in the frame, or no effect by itself
+				case "root include", "BFD_CHECK name", "FILE_CHECK track_file", "virtual_server ip_family", "peer address": // one name in the frame, or no effect by itself
 					continue
 				}
 				if lines == nil || strings.Contains(lines[0], "\n") && !strings.Contains(lines[0], name) {
@@ -129,7 +129,7 @@ func TestBlocksRepeat(t *testing.T) {
 		"global_defs notification_email": {"", "a@b", "", "c@d"},
 	}
 	// One name only stands in the frames, or the block says nothing by itself.
-	elsewhere := " track_group vrrp_sync_group virtual_server_group linkbeat_interfaces heartbeat auth_hmac track_script track_file track_process track_bfd group interfaces BFD_CHECK FILE_CHECK "
+	elsewhere := " track_group vrrp_sync_group virtual_server_group linkbeat_interfaces heartbeat peer auth_hmac track_script track_file track_process track_bfd group interfaces BFD_CHECK FILE_CHECK "
 	load := func(frame, lines string) any {
 		tree, _ := syntax.Parse("t", strings.Replace(frame, "%s", lines, 1), syntax.Options{Grammar: schema.Grammar{}})
 		return bind.Bind(tree).Config

@@ -127,6 +127,10 @@ func (x *slot) merge(block string) error {
 	if err := in.mergeBlock([]int{i}, theirs.inside(b, k.Opens, "")); err != nil {
 		return err
 	}
+	if words := from.words(b); !k.Repeats && len(words) > 1 && !sameWords(words, in.words(&in.root().spans[i])) {
+		own := in.root().spans[i]
+		in.one(splice{own.Head, own.Stop, from.text[b.Head:b.Stop]})
+	}
 	x.text = in.text
 	return nil
 }
@@ -160,6 +164,9 @@ func (s *scope) identity(b *syntax.Span) (string, bool) {
 	id := k.Name
 	if k.Together || k.Repeats && k.Key == 0 {
 		id = words[0]
+	}
+	if !k.Repeats {
+		return id, true
 	}
 	for _, w := range words[1 : n+1] {
 		id += "\x00" + w

@@ -11,7 +11,7 @@ import (
 // Rename gives a block another head: to is the new name alone, "VI_2", or the
 // whole head. What refers to it elsewhere stays as it is.
 func (d *Doc) Rename(at Path, words, to []string) error {
-	p, k, head, err := d.block(at, words, to)
+	p, _, head, err := d.block(at, words, to)
 	if err != nil {
 		return err
 	}
@@ -22,7 +22,7 @@ func (d *Doc) Rename(at Path, words, to []string) error {
 	if err != nil {
 		return err
 	}
-	if d.headIs(p.span, k, head) && len(d.words(p.span)) == len(head) {
+	if sameWords(d.words(p.span), head) {
 		return nil
 	}
 	d.one(splice{p.span.Head, p.span.Stop, line})

@@ -223,6 +223,10 @@ route default via 192.0.2.1
 	if diff := cmp.Diff(want, d.Text()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	one := New("peer 10.0.0.2 {\n  port 7\n}\n")
+	if err := one.Merge("peer 10.0.0.3 {\n  port 8\n}\n"); err != nil || one.Text() != "peer 10.0.0.3 {\n  port 8\n}\n" {
+		t.Errorf("a head is merged into %q, %v", one.Text(), err)
+	}
 	before := d.Text()
 	if err := d.Merge(more); err != nil || d.Text() != before {
 		t.Errorf("once more: %v\n%s", err, changed(before, d.Text()))

@@ -26,7 +26,11 @@ func (t *target) verify(above []head, line string, block bool) error {
 	for _, h := range above {
 		stub := stubs[h.k.Name]
 		if stub == "" {
-			stub = h.words[0] + strings.Repeat(" x", min(1, len(h.k.Args))) + " {"
+			stub = h.words[0]
+			if len(h.k.Args) > 0 && !h.k.Args[0].Optional {
+				stub += " x"
+			}
+			stub += " {"
 		}
 		if h.k.Name == "virtual_server" && h.words[0] != "virtual_server" {
 			stub = strings.Replace(stub, "virtual_server", h.words[0], 1)

@@ -108,7 +108,7 @@ func (d *Doc) headIs(s *syntax.Span, k *schema.Keyword, words []string) bool {
 		if len(have) == 0 || !k.Same(have[0], words[0]) {
 			continue
 		}
-		if k.Repeats && k.Key == 0 || len(k.Args) == 0 {
+		if !k.Repeats || k.Key == 0 {
 			return true
 		}
 		if n, _ := k.HeadWords(have); n+1 <= len(have) && sameWords(have[1:n+1], words[1:]) {
@@ -123,7 +123,7 @@ func (s *scope) blocks(h *head) (out []int) {
 	for i := range s.spans {
 		b := &s.spans[i]
 		// Most of thousands of blocks differ in their first argument.
-		if len(h.words) > 1 && (!h.k.Repeats || h.k.Key != 0) && !strings.Contains(h.words[1], ":") && !strings.ContainsAny(h.words[1], "#!\\\"") &&
+		if len(h.words) > 1 && h.k.Repeats && h.k.Key != 0 && !strings.Contains(h.words[1], ":") && !strings.ContainsAny(h.words[1], "#!\\\"") &&
 			!b.Alternatives && !strings.Contains(s.d.text[b.Head:b.Stop], h.words[1]) {
 			continue
 		}
@@ -149,6 +149,14 @@ func (s *scope) enter(h *head) ([]*scope, error) {
 	}
 	if len(found) > 1 && h.k.Repeats {
 		return nil, s.several(h, found)
+	}
+	if len(found) > 0 && !h.k.Repeats && len(h.words) > 1 {
+		// There is one such block, whatever stands in its head.
+		b := &s.spans[found[0]]
+		if !slices.ContainsFunc(s.d.heads(b), func(w []string) bool { return len(w) > 0 && sameWords(w[1:], h.words[1:]) }) {
+			return nil, &Error{Line: s.d.line(b.Start), Text: "there is " + printed(s.d.text[b.Head:b.Stop]) + " already, and one " + h.words[0] + " only",
+				Fix: "write " + h.words[0] + " alone for it, or rename " + h.words[0] + " to " + printed(headline(h.words[1:], 0))}
+		}
 	}
 	var out []*scope
 	for _, i := range found {
