@@ -48,6 +48,10 @@ func init() {
 			c.set = true
 		case "compare", "rollback":
 			c.next = nextGeneration
+		case "commit":
+			c.next = nextCommit
+		case "load":
+			c.next = nextLoad
 		}
 	}
 }
@@ -221,7 +225,11 @@ func help(_ context.Context, c *call) (string, error) {
 		if cmd.role > c.s.Role || cmd.words[0] == "quit" || !strings.HasPrefix(cmd.name(), prefix) {
 			continue
 		}
-		fmt.Fprintf(&b, "  %-42s %s\n", cmd.usage(), cmd.help)
+		usage := cmd.usage()
+		if len(usage) > 42 {
+			usage += "\n" + strings.Repeat(" ", 44)
+		}
+		fmt.Fprintf(&b, "  %-42s %s\n", usage, cmd.help)
 	}
 	if len(c.args) > 0 {
 		b.WriteString(keywordHelp(c.args))

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"ballast/configs/edit"
 	"ballast/configs/schema"
@@ -99,6 +102,11 @@ func (s *Session) Complete(ctx context.Context, line string) (start int, list []
 		}
 		if a.Placeholder {
 			return 0
+		}
+		x, errX := strconv.ParseUint(a.Text, 10, 64)
+		y, errY := strconv.ParseUint(b.Text, 10, 64)
+		if errX == nil && errY == nil { // generations: the newest first
+			return cmp.Compare(y, x)
 		}
 		return strings.Compare(a.Text, b.Text)
 	})
@@ -256,7 +264,11 @@ func inTree(ctx context.Context, c *call, words []string, last string) (list []C
 }
 
 func nextSet(ctx context.Context, c *call, args []string, last string) []Completion {
-	return inTree(ctx, c, args, last)
+	list := inTree(ctx, c, args, last)
+	if len(list) == 0 && last == "" && len(args) > 1 {
+		list = append(list, enter())
+	}
+	return list
 }
 
 // nextEdit lists blocks only.
@@ -277,8 +289,45 @@ func nextEdit(ctx context.Context, c *call, args []string, last string) []Comple
 	return list
 }
 
+// nextPath lists what is there already.
 func nextPath(ctx context.Context, c *call, args []string, last string) []Completion {
-	return inTree(ctx, c, args, last)
+	list := inTree(ctx, c, args, last)
+	list = slices.DeleteFunc(list, func(one Completion) bool { return one.Placeholder })
+	words, _, whole, err := c.follow(args)
+	if err != nil {
+		return nil
+	}
+	if whole {
+		have := c.there(words)
+		list = slices.DeleteFunc(list, func(one Completion) bool {
+			name, _ := numbered(one.Text)
+			return have != nil && !have[name] && !have[one.Text]
+		})
+	}
+	if last == "" && len(args) > 0 {
+		list = append(list, enter())
+	}
+	return list
+}
+
+// there are the first words of what stands in a block; nil: it is not there.
+func (c *call) there(words []string) map[string]bool {
+	s := c.s
+	if s.candidate == nil || s.editing == nil {
+		return nil
+	}
+	d := s.candidate.tree()
+	in, err := d.Enter(s.editing.at, words, false)
+	if err != nil {
+		return nil
+	}
+	have := map[string]bool{}
+	for _, one := range statements(d, in) {
+		if len(one.words) > 0 {
+			have[one.words[0]] = true
+		}
+	}
+	return have
 }
 
 // nextTo is for "BLOCK to NAME".
@@ -286,7 +335,7 @@ func nextTo(ctx context.Context, c *call, args []string, last string) []Completi
 	if slices.Contains(args, "to") {
 		return []Completion{{Text: "<NAME>", Help: "the new name", Placeholder: true}}
 	}
-	list := nextEdit(ctx, c, args, last)
+	list := nextPath(ctx, c, args, last)
 	if len(args) > 0 {
 		list = slices.DeleteFunc(list, func(one Completion) bool { return one == enter() })
 		list = append(list, Completion{Text: "to", Help: "the new name follows"})
@@ -297,9 +346,9 @@ func nextTo(ctx context.Context, c *call, args []string, last string) []Completi
 // nextPlace is for "PATH before PATH".
 func nextPlace(ctx context.Context, c *call, args []string, last string) []Completion {
 	if i := slices.IndexFunc(args, func(w string) bool { return w == "before" || w == "after" }); i >= 0 {
-		return inTree(ctx, c, args[i+1:], last)
+		return nextPath(ctx, c, args[i+1:], last)
 	}
-	list := inTree(ctx, c, args, last)
+	list := slices.DeleteFunc(nextPath(ctx, c, args, last), func(one Completion) bool { return one == enter() })
 	if len(args) > 0 {
 		list = append(list, Completion{Text: "before", Help: "in front of what follows"}, Completion{Text: "after", Help: "behind what follows"})
 	}
@@ -307,8 +356,8 @@ func nextPlace(ctx context.Context, c *call, args []string, last string) []Compl
 }
 
 func nextShow(ctx context.Context, c *call, args []string, last string) []Completion {
-	list := append(inTree(ctx, c, args, last), Completion{Text: "secrets", Help: "with passwords and keys"})
-	if last == "" {
+	list := append(nextPath(ctx, c, args, last), Completion{Text: "secrets", Help: "with passwords and keys"})
+	if last == "" && len(args) == 0 {
 		list = append(list, enter())
 	}
 	return list
@@ -326,7 +375,57 @@ func nextTop(ctx context.Context, c *call, args []string, last string) []Complet
 }
 
 func nextRun(ctx context.Context, c *call, args []string, last string) []Completion {
-	return c.s.completeIn(ctx, commands, args, last)
+	list := slices.DeleteFunc(slices.Clone(commands), func(c *command) bool { return slices.Contains(notInside, c.name()) })
+	return c.s.completeIn(ctx, list, args, last)
+}
+
+// nextCommit lists the words of commit that are not there yet.
+func nextCommit(_ context.Context, _ *call, args []string, last string) (list []Completion) {
+	for i, a := range args {
+		word, err := pick(a, commitWords)
+		behind := i == len(args)-1
+		switch {
+		case err != nil:
+		case word == "comment":
+			return []Completion{{Text: "<TEXT>", Help: "for the history", Placeholder: true}}
+		case word == "confirmed" && behind:
+			list = append(list, Completion{Text: "<MINUTES>", Help: fmt.Sprintf("1…%d; default %d", status.MaxConfirm/time.Minute, status.DefaultConfirm/time.Minute), Placeholder: true})
+		}
+	}
+	for _, w := range commitWords {
+		if !slices.Contains(args, w) {
+			list = append(list, Completion{Text: w, Help: commitHelp[w]})
+		}
+	}
+	if last == "" {
+		list = append(list, enter())
+	}
+	return list
+}
+
+var commitHelp = map[string]string{
+	"and-quit": "leave configure mode then", "check": "check only", "comment": "a text for the history",
+	"confirmed": "go back unless \"confirm\" comes in time", "force": "without a service that does not run",
+	"override": "replace all of the configuration, the appliance's blocks too",
+}
+
+// nextLoad lists the ways of load.
+func nextLoad(_ context.Context, _ *call, args []string, last string) (list []Completion) {
+	for _, w := range append(slices.Clone(loadWays), "terminal") {
+		if w == "terminal" || len(args) == 0 {
+			list = append(list, Completion{Text: w, Help: loadHelp[w]})
+		}
+	}
+	if last == "" {
+		list = append(list, enter())
+	}
+	return list
+}
+
+var loadHelp = map[string]string{
+	"merge": "statement by statement into what is there", "override": "instead of all that is there",
+	"replace": "instead of what is there, but for blocks of the appliance that it has none of",
+	"set":     "set, delete and annotate commands, one a line", "terminal": "what is typed or sent, as always",
 }
 
 // nextGeneration lists the generations with who made them.

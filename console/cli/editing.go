@@ -191,40 +191,55 @@ func linesOf(d *edit.Doc, at edit.Path, words []string) (text string, ok bool) {
 		if err != nil {
 			continue
 		}
-		block, err := d.Show(in)
-		if err != nil {
-			return "", false
-		}
-		spans := syntax.Outline(block, 0, len(block))
-		if len(in) > 0 {
-			var inner []syntax.Span
-			for _, b := range spans {
-				if b.Kind == syntax.SpanBlock {
-					inner = append(inner, syntax.Outline(block, b.Open, b.Close)...)
-				}
-			}
-			spans = inner
-		}
 		var b strings.Builder
-		for _, s := range spans {
-			if s.Kind != syntax.SpanLine && s.Kind != syntax.SpanBlock {
-				continue
-			}
-			var have []string
-			for _, w := range syntax.Words(block[s.Head:s.Stop]) {
-				have = append(have, w.Text)
-			}
-			if want := words[n:]; len(have) >= len(want) && slices.Equal(have[:len(want)], want) {
-				start := s.Start
-				if i := strings.LastIndexByte(block[:start], '\n') + 1; strings.TrimSpace(block[i:start]) == "" {
-					start = i
-				}
-				b.WriteString(block[start:s.End] + "\n")
+		for _, one := range statements(d, in) {
+			if want := words[n:]; len(one.words) >= len(want) && slices.Equal(one.words[:len(want)], want) {
+				b.WriteString(one.text + "\n")
 			}
 		}
 		return b.String(), b.Len() > 0
 	}
 	return "", false
+}
+
+// shownStatement is one statement of a block: its first words and its text.
+type shownStatement struct {
+	words []string
+	text  string
+}
+
+// statements are what stands in a block, or in all of the text.
+func statements(d *edit.Doc, at edit.Path) (out []shownStatement) {
+	block, err := d.Show(at)
+	if err != nil {
+		return nil
+	}
+	spans := syntax.Outline(block, 0, len(block))
+	if len(at) > 0 {
+		var inner []syntax.Span
+		for _, b := range spans {
+			if b.Kind == syntax.SpanBlock {
+				inner = append(inner, syntax.Outline(block, b.Open, b.Close)...)
+			}
+		}
+		spans = inner
+	}
+	for _, s := range spans {
+		if s.Kind != syntax.SpanLine && s.Kind != syntax.SpanBlock {
+			continue
+		}
+		one := shownStatement{}
+		for _, w := range syntax.Words(block[s.Head:s.Stop]) {
+			one.words = append(one.words, w.Text)
+		}
+		start := s.Start
+		if i := strings.LastIndexByte(block[:start], '\n') + 1; strings.TrimSpace(block[i:start]) == "" {
+			start = i
+		}
+		one.text = block[start:s.End]
+		out = append(out, one)
+	}
+	return out
 }
 
 // showCandidate shows the candidate, with secrets only when they are asked for.
@@ -251,7 +266,7 @@ func showCandidate(ctx context.Context, c *call) (string, error) {
 	at := s.editing.at
 	words, err := c.expand(args)
 	if err != nil {
-		return "", err
+		return "", c.operational(err)
 	}
 	if len(words) > 0 {
 		in, err := d.Enter(at, words, false)
@@ -259,7 +274,7 @@ func showCandidate(ctx context.Context, c *call) (string, error) {
 			if text, ok := linesOf(d, at, words); ok && !c.set {
 				return text, nil
 			}
-			return "", &unloggedError{err}
+			return "", &unloggedError{c.operational(err)}
 		}
 		at = in
 	}
@@ -275,6 +290,15 @@ func showCandidate(ctx context.Context, c *call) (string, error) {
 		return "", &unloggedError{err}
 	}
 	return endLine(text), nil
+}
+
+// operational adds to a show that failed that there is one outside configure
+// mode.
+func (c *call) operational(err error) error {
+	if cmd, _, ferr := find(commands, append([]string{"show"}, c.args...), c.s.Role); ferr == nil {
+		return usagef("%w; of operational mode: run %s", err, cmd.name())
+	}
+	return err
 }
 
 // commandsOf is a configuration as set commands.

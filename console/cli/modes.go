@@ -50,9 +50,9 @@ func makeConfigureCommands() []*command {
 	note := row("annotate", "PATH COMMENT", "write a comment above a line; \"\" takes it away", annotate)
 	note.next = nextPath
 	read := row("load", "[merge|replace|override|set] [terminal]", "read a configuration into the candidate", load)
-	read.values = words("merge", "override", "replace", "set", "terminal")
+	read.next = nextLoad
 	loadSent := row("load uploaded", "[merge|replace|override|set]", "read what was sent by scp or sftp into the candidate", loadUploaded)
-	loadSent.values = words("merge", "override", "replace", "set")
+	loadSent.next = nextLoad
 	check := row("check", "", "check the candidate", checkCandidate)
 	check.json = true
 	each := row("check report", "", "what becomes of each line of the candidate", checkReport)
@@ -60,7 +60,7 @@ func makeConfigureCommands() []*command {
 	diff := row("compare", "[GENERATION [GENERATION]]", "difference from what runs, or of generations", compare)
 	diff.next = nextGeneration
 	do := row("commit", commitArgs, "make the candidate the running configuration", commit)
-	do.json, do.values = true, words(commitWords...)
+	do.json, do.next = true, nextCommit
 	keep := row("confirm", "", "keep what \"commit confirmed\" brought", confirm)
 	keep.json = true
 	back := row("rollback", "[GENERATION]", "make an earlier configuration the candidate; 0: what runs", rollbackCandidate)
@@ -259,6 +259,10 @@ func top(ctx context.Context, c *call) (string, error) {
 	return out, err
 }
 
+// notInside are commands of operational mode that would leave the candidate
+// behind, or the mode in the middle.
+var notInside = []string{"configure", "edit", "exit", "quit", "rollback"}
+
 func runOperational(ctx context.Context, c *call) (string, error) {
 	c.what = "run"
 	if len(c.args) == 0 {
@@ -268,11 +272,8 @@ func runOperational(ctx context.Context, c *call) (string, error) {
 	if err != nil {
 		return "", &unloggedError{err}
 	}
-	switch cmd.name() {
-	case "exit", "quit", "configure", "edit":
-		return "", usagef("run %s: this is configure mode already; \"exit\" leaves it", cmd.name())
-	case "rollback": // the candidate would be left behind
-		return "", usagef("run rollback: in configure mode \"rollback N\" and \"commit\" do it")
+	if slices.Contains(notInside, cmd.name()) {
+		return "", usagef("run %[1]s: not from configure mode, which has its own way; \"exit\" leaves it", cmd.name())
 	}
 	return c.do(ctx, cmd, args)
 }

@@ -368,6 +368,7 @@ func TestShortKeywords(t *testing.T) {
 	if out := ok(t, s, "top show virtual_server 10.0.0.100 80 | match weight"); !strings.Contains(out, "weight 5") {
 		t.Errorf("%q", out)
 	}
+	fails(t, s, "top; show vrrp", "; of operational mode: run show vrrp")
 	fails(t, s, "top; set vrrp_s X", `"vrrp_s" could be any of: vrrp_script, vrrp_sync_group`)
 }
 
@@ -566,7 +567,14 @@ func TestConfigureCompletion(t *testing.T) {
 		{"top edit vrrp_instance V", 23, []string{"VI_1", "VI_2"}},
 		{"set vrrp_instance VI_1 interface eth", 33, []string{"eth0", "eth1"}},
 		{"run show vrrp ", 14, []string{"VI_1", "VI_2", "<INSTANCE>", "<Enter>"}},
-		{"compare ", 8, []string{"1", "2", "3", "<Enter>"}},
+		{"compare ", 8, []string{"3", "2", "1", "<Enter>"}},
+		{"delete vrrp_instance VI_2 ", 26, []string{"authentication", "interface", "virtual_ipaddress", "virtual_router_id", "<Enter>"}},
+		{"delete vrrp_instance VI_2 virtual_ipaddress ", 44, []string{"10.0.1.100/24", "<Enter>"}},
+		{"delete vrrp_instance ", 21, []string{"VI_1", "VI_2", "<Enter>"}},
+		{"commit confirmed ", 17, []string{"and-quit", "check", "comment", "force", "override", "<MINUTES>", "<Enter>"}},
+		{"commit comment x", 15, []string{"<TEXT>"}},
+		{"load merge ", 11, []string{"terminal"}},
+		{"run ex", 4, []string{"explain"}},
 		{"show | ", 7, filterNames},
 		{"show | display ", 15, []string{"json", "set"}},
 		{"set vrrp_instance VI_1 priority 5; sho", 35, []string{"show"}},
