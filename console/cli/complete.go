@@ -405,7 +405,7 @@ func nextCommit(_ context.Context, _ *call, args []string, last string) (list []
 
 var commitHelp = map[string]string{
 	"and-quit": "leave configure mode then", "check": "check only", "comment": "a text for the history",
-	"confirmed": "go back unless \"confirm\" comes in time", "force": "without a service that does not run",
+	"local": "on this box of a pair only", "confirmed": "go back unless \"confirm\" comes in time", "force": "without a service that does not run",
 	"override": "replace all of the configuration, the appliance's blocks too",
 }
 

@@ -571,7 +571,7 @@ func TestConfigureCompletion(t *testing.T) {
 		{"delete vrrp_instance VI_2 ", 26, []string{"authentication", "interface", "virtual_ipaddress", "virtual_router_id", "<Enter>"}},
 		{"delete vrrp_instance VI_2 virtual_ipaddress ", 44, []string{"10.0.1.100/24", "<Enter>"}},
 		{"delete vrrp_instance ", 21, []string{"VI_1", "VI_2", "<Enter>"}},
-		{"commit confirmed ", 17, []string{"and-quit", "check", "comment", "force", "override", "<MINUTES>", "<Enter>"}},
+		{"commit confirmed ", 17, []string{"and-quit", "check", "comment", "force", "local", "override", "<MINUTES>", "<Enter>"}},
 		{"commit comment x", 15, []string{"<TEXT>"}},
 		{"load merge ", 11, []string{"terminal"}},
 		{"run ex", 4, []string{"explain"}},
@@ -750,5 +750,24 @@ func TestManualSession(t *testing.T) {
 	}
 	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 		t.Errorf("docs/console.md (-manual +now):\n%s", diff)
+	}
+}
+
+// Each word of commit and load has its help.
+func TestWordsHaveHelp(t *testing.T) {
+	for _, w := range commitWords {
+		if commitHelp[w] == "" {
+			t.Errorf("commit %s has no help", w)
+		}
+	}
+	for _, w := range append(slices.Clone(loadWays), "terminal") {
+		if loadHelp[w] == "" {
+			t.Errorf("load %s has no help", w)
+		}
+	}
+	for _, f := range filterNames {
+		if filterHelp[f] == "" {
+			t.Errorf("| %s has no help", f)
+		}
 	}
 }
