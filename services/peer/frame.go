@@ -7,14 +7,14 @@ import (
 	"io"
 )
 
-// maxFrame bounds a message: a configuration, and what is said about it.
-// (configs/store.MaxText and services/conf/pair agree with it: a test says so.)
-const maxFrame = 36<<20 + 1
+// MaxFrame bounds a message: a configuration, and what is said about it. It is
+// pair.MaxFrame of services/conf, which a test holds against it.
+const MaxFrame = 36<<20 + 1
 
 // writeFrame sends a message: four bytes of length, and it.
 func writeFrame(w io.Writer, b []byte) error {
-	if len(b) > maxFrame {
-		return fmt.Errorf("a message of %d bytes is longer than %d", len(b), maxFrame)
+	if len(b) > MaxFrame {
+		return fmt.Errorf("a message of %d bytes is longer than %d", len(b), MaxFrame)
 	}
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
 	if len(b) < 4096 {
@@ -35,7 +35,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || n > maxFrame {
+	if n == 0 || n > MaxFrame {
 		return nil, fmt.Errorf("a message of %d bytes is not possible", n)
 	}
 	var b bytes.Buffer

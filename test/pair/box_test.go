@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,15 +44,14 @@ func TestMain(m *testing.M) {
 	case os.Getenv(inSpace) == "":
 		os.Exit(enterSpace())
 	}
-	if err := addresses(); err != nil {
+	if err := loopback(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-// enterSpace runs the tests again in a network namespace of their own, where two
-// boxes have an address each.
+// enterSpace runs the tests again in a network namespace of their own.
 func enterSpace() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inSpace+"=1")
@@ -71,21 +71,33 @@ func enterSpace() int {
 
 var hosts = [2]string{"lb1", "lb2"}
 
-func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, 0, byte(i + 1)}) }
+var pairs atomic.Int32 // made so far: each has addresses of its own
 
-func addresses() error {
+// newAddrs are two addresses that no other pair has.
+func newAddrs(t *testing.T) (addrs [2]netip.Addr) {
+	t.Helper()
+	n := byte(pairs.Add(1))
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{10, 99, n, byte(i + 1)})
+		a, err := netlink.ParseAddr(addrs[i].String() + "/32")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.AddrAdd(lo, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return addrs
+}
+
+func loopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
-	}
-	for i := range hosts {
-		a, err := netlink.ParseAddr(addr(i).String() + "/32")
-		if err != nil {
-			return err
-		}
-		if err := netlink.AddrAdd(lo, a); err != nil {
-			return err
-		}
 	}
 	return netlink.LinkSetUp(lo)
 }
@@ -123,6 +135,7 @@ type box struct {
 	t    *testing.T
 	i    int
 	dir  string
+	addr netip.Addr
 	conf *exec.Cmd
 	wire func() // stops the peer process
 	svcs map[string]*service
@@ -188,8 +201,9 @@ func pair(t *testing.T) (boxes [2]*box) {
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
 	ctx, cancel := context.WithCancel(context.Background())
+	addrs := newAddrs(t)
 	for i := range boxes {
-		b := &box{t: t, i: i, dir: filepath.Join(root, hosts[i]), svcs: map[string]*service{}}
+		b := &box{t: t, i: i, addr: addrs[i], dir: filepath.Join(root, hosts[i]), svcs: map[string]*service{}}
 		for _, d := range []string{"data", "root", "seed", "wire"} {
 			if err := os.MkdirAll(filepath.Join(b.dir, d), 0o700); err != nil {
 				t.Fatal(err)
@@ -232,7 +246,7 @@ func text(boxes [2]*box, id string) string {
 	b.WriteString("    login ann {\n        role admin\n        key \"" + boxes[0].key + "\"\n    }\n}\n")
 	b.WriteString("peer {\n")
 	for i, h := range hosts {
-		fmt.Fprintf(&b, "    @%s address %s\n    @%s key \"%s\"\n    @%s from %s\n", h, addr(1-i), h, boxes[1-i].key, h, addr(i))
+		fmt.Fprintf(&b, "    @%s address %s\n    @%s key \"%s\"\n    @%s from %s\n", h, boxes[1-i].addr, h, boxes[1-i].key, h, boxes[i].addr)
 	}
 	b.WriteString("}\ninterface eth0 {\n")
 	for i, h := range hosts {

@@ -8,8 +8,17 @@ import (
 	"testing"
 	"time"
 
+	protocol "ballast/services/conf/pair"
 	"ballast/services/ipc/status"
+	"ballast/services/peer"
 )
+
+// TestFrames: what conf sends fits on the wire.
+func TestFrames(t *testing.T) {
+	if peer.MaxFrame != protocol.MaxFrame {
+		t.Errorf("conf sends messages of up to %d bytes, the wire takes %d", protocol.MaxFrame, peer.MaxFrame)
+	}
+}
 
 func settled(st status.PairState) bool { return st.Reachable && !st.Drift && st.Doubt == "" }
 
@@ -201,7 +210,7 @@ func TestReplaced(t *testing.T) {
 	if b.key == old {
 		t.Fatal("the new box has the old key")
 	}
-	pull := status.PairChange{Author: "serial", As: "lb2", From: status.PeerTarget{Addr: addr(0), Port: 1913, From: addr(1), Key: a.key}}
+	pull := status.PairChange{Author: "serial", As: "lb2", From: status.PeerTarget{Addr: a.addr, Port: 1913, From: b.addr, Key: a.key}}
 	err := b.call("peer-pull", pull, nil)
 	refused(t, err, "it does not know the key of this box")
 	if _, err := a.commit(text(boxes, "second"), local); err != nil {
