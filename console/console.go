@@ -203,7 +203,7 @@ func (c *console) warning() string {
 	case s.Generation == 0:
 		return "! the configuration service does not answer yet\n"
 	case s.Source == "factory" && errors == 0:
-		return "! no configuration yet: load and commit one, with a login block to allow SSH\n"
+		return "! no configuration yet: a few questions at the serial line make one\n"
 	case s.Source == "factory":
 		return "! the configuration cannot be loaded, the factory default runs: see show version\n"
 	case s.Source == "last good":

@@ -51,6 +51,9 @@ func (c *console) serial(ctx context.Context, name string, f *os.File) {
 		t.touch = touch
 		who := status.ConsoleSession{User: t.user, Address: t.address}
 		c.note(who, "login", "ok")
+		if c.blank() {
+			c.firstBoot(sctx, t)
+		}
 		t.loop(sctx)
 		c.note(who, "logout", "ok")
 		cancel()

@@ -258,7 +258,7 @@ func TestSerialTellsFactory(t *testing.T) {
 	l.conf.change(func() { l.conf.state.Source = "factory"; l.conf.state.Generation++ })
 	s.expect("no configuration yet", "Press Enter") // the banner is shown again
 	s.send("\r")
-	s.expect("no configuration yet", "lb1> ")
+	s.expect("no configuration yet", "Host name [lb1]: ")
 }
 
 func TestIdleSessionIsClosed(t *testing.T) {

@@ -110,6 +110,30 @@ func (b *binder) login(n *syntax.Node) {
 	b.cfg.System.Logins = append(b.cfg.System.Logins, u)
 }
 
+// PublicKey says what is wrong with a line of a .pub file; empty: nothing.
+func PublicKey(line string) string {
+	words := strings.Fields(line)
+	if why := publicKey(words); why != "" {
+		return why
+	}
+	blob, _ := base64.StdEncoding.DecodeString(words[1])
+	fields := 0
+	for ; len(blob) >= 4; fields++ { // each is its length and as many bytes
+		n := uint64(binary.BigEndian.Uint32(blob)) + 4
+		if n > uint64(len(blob)) {
+			break
+		}
+		blob = blob[n:]
+	}
+	if len(blob) > 0 || fields < 2 {
+		return "the body of the key is cut"
+	}
+	if strings.ContainsAny(line, "\"\\{}#!$~") { // of the comment: it could not stand in a configuration
+		return "the name behind the key has characters that a configuration takes for its own: leave the name out"
+	}
+	return ""
+}
+
 // publicKey says what is wrong with an authorized_keys line; empty: nothing.
 func publicKey(words []string) string {
 	if len(words) > 0 && strings.HasPrefix(words[0], "-----BEGIN") {
