@@ -197,6 +197,7 @@ func TestErrors(t *testing.T) {
 		{nil, "set virtual_server 10.0.0 53 lb_algo rr", `"10.0.0" is no IP address; write virtual_server ADDRESS PORT, fwmark N or group NAME`},
 		{nil, "set virtual_server 10.0.0.7 53 real_server x 3", `virtual_server 10.0.0.7 53: real_server: "x" is no IP address; write real_server ADDRESS PORT`},
 		{nil, "set @lb1 vrrp_instance VI_1", `a condition counts for one line, not for a block; set the lines in it with the condition`},
+		{nil, "set heartbeat key x", `heartbeat: the key has 1 bytes; 16…64 are needed; make one with: openssl rand -hex 32, and write hex: before it`},
 		{nil, "set x", `unknown keyword "x" at top level; delete it, or correct the name`},
 		{vi1, "set priority \"1\n2\"", `"1\n2" cannot stand in a line; write it on one line, without control characters`},
 		{vi1, "set notify \"", ``},

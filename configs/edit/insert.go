@@ -37,6 +37,12 @@ func (d *Doc) indent(at int) (string, bool) {
 	return s, strings.Trim(s, " \t") == ""
 }
 
+// margin is the white space that the line of a place begins with.
+func (d *Doc) margin(at int) string {
+	line := d.text[d.lineStart(at):at]
+	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+}
+
 // below is the indentation of the statements of a scope.
 func (s *scope) below() string {
 	for i := len(s.spans) - 1; i >= 0; i-- {
@@ -47,11 +53,7 @@ func (s *scope) below() string {
 	if s.own == nil {
 		return ""
 	}
-	in, _ := s.d.indent(s.own.Start)
-	if strings.Trim(in, " \t") != "" {
-		in = in[:len(in)-len(strings.TrimLeft(in, " \t"))]
-	}
-	return in + s.d.unit()
+	return s.d.margin(s.own.Start) + s.d.unit()
 }
 
 // quiet tells whether nothing but blanks and a comment stand between a place and
@@ -115,8 +117,7 @@ func (s *scope) insert(text string, behind int) splice {
 			return s.spread(text)
 		case i == len(s.spans)-1 && s.own != nil && !s.own.Unclosed:
 			// The closing brace follows on the line.
-			outer, _ := d.indent(d.lineStart(s.own.Start) + len(d.text[d.lineStart(s.own.Start):s.own.Start]) - len(strings.TrimLeft(d.text[d.lineStart(s.own.Start):s.own.Start], " \t")))
-			return splice{at, s.to, nl + d.lines(text, in) + nl + outer}
+			return splice{at, s.to, nl + d.lines(text, in) + nl + d.margin(s.own.Start)}
 		}
 		return splice{at, at, nl + d.lines(text, in) + nl + in}
 	}
@@ -140,8 +141,7 @@ func (s *scope) insert(text string, behind int) splice {
 // spread writes a block of one line out, with a statement more.
 func (s *scope) spread(text string) splice {
 	d, nl := s.d, s.d.newline()
-	line := d.text[d.lineStart(s.own.Start):]
-	outer := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	outer := d.margin(s.own.Start)
 	in := outer + d.unit()
 	var b strings.Builder
 	b.WriteString(nl)

@@ -100,6 +100,14 @@ func TestSetDelete(t *testing.T) {
 				continue
 			}
 			tried++
+			// The parser finds no fault that was not there.
+			faults := func(text string) int {
+				_, problems := syntax.Parse("t", text, syntax.Options{Grammar: schema.Grammar{}})
+				return len(problems)
+			}
+			if before, after := faults(text), faults(d.Text()); after > before {
+				t.Errorf("%s %q set %q: %d faults became %d", name, at, words, before, after)
+			}
 			was, is := strings.SplitAfter(text, "\n"), strings.SplitAfter(d.Text(), "\n")
 			if len(is) < len(was) || len(is) > len(was)+3 {
 				t.Errorf("%s %q set %q: %d lines became %d", name, at, words, len(was), len(is))

@@ -52,7 +52,7 @@ func (t *target) verify(above []head, line string, block bool) error {
 	for _, p := range append(problems, bind.Statement(tree, n)...) {
 		if p.Line == n && p.Severity == "error" {
 			text := p.Text
-			if len(above) > 0 && !strings.HasPrefix(text, "unknown ") {
+			if len(above) > 0 && !strings.HasPrefix(text, "unknown ") && !strings.HasPrefix(text, above[len(above)-1].words[0]+":") {
 				text = printed(above[len(above)-1].String()) + ": " + text
 			}
 			return wrong(p.Fix, "%s", text)
