@@ -133,7 +133,12 @@ func (s *Session) Run(ctx context.Context, line string) Result {
 	if s.editing != nil && s.Role < Admin {
 		s.Close() // the role was taken away meanwhile
 	}
-	for _, st := range statements {
+	for i, st := range statements {
+		if i > 0 && ctx.Err() != nil { // Ctrl-C gives up all of the line
+			r.Err += fmt.Sprintf("interrupted: %q and what follows is not done\n", shown(strings.Join(st.words, " ")))
+			r.Code = Failed
+			break
+		}
 		one := s.one(ctx, st)
 		r.Out += one.Out
 		r.Err += one.Err

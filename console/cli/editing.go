@@ -52,13 +52,10 @@ func quoted(w string) string {
 	return w
 }
 
-// hiddenSecret is what stands where a secret was masked.
-const hiddenSecret = "********"
-
 // unmasked refuses text in which secrets were masked: they would be lost.
 func unmasked(text string) error {
-	if strings.Contains(text, hiddenSecret) {
-		return errors.New("there is " + hiddenSecret + " where a secret was masked: write the secret, or load a text with secrets (\"show configuration secrets\")")
+	if n := configs.Masked(text); n > 0 {
+		return fmt.Errorf("line %d has the mask where a secret was: write the secret, or take a text with secrets (\"show configuration secrets\")", n)
 	}
 	return nil
 }
@@ -72,8 +69,8 @@ func setLine(_ context.Context, c *call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := unmasked(strings.Join(words, " ")); err != nil {
-		return "", err
+	if configs.Masked(strings.Join(words, " ")) > 0 {
+		return "", errors.New("that is the mask where a secret was: write the secret")
 	}
 	if err := c.alter(func(d *edit.Doc, at edit.Path) error { return d.Set(at, words) }); err != nil {
 		return "", err

@@ -407,7 +407,7 @@ func TestSecretsInConfigureMode(t *testing.T) {
 	if !slices.Contains(log, "ann from 192.0.2.7: set vrrp_instance VI_1 authentication auth_pass ********: ok") {
 		t.Errorf("%q", log)
 	}
-	fails(t, s, "set vrrp_instance VI_1 authentication auth_pass ********", "where a secret was masked")
+	fails(t, s, "set vrrp_instance VI_1 authentication auth_pass ********", "the mask where a secret was")
 }
 
 func TestLoadIntoCandidate(t *testing.T) {
@@ -442,7 +442,9 @@ func TestLoadIntoCandidate(t *testing.T) {
 		t.Errorf("override: %q", text)
 	}
 	send("snmp {\n    community ********\n}\n")
-	fails(t, s, "load override", "where a secret was masked")
+	fails(t, s, "load override", "line 2 has the mask where a secret was")
+	send("# ******** heading ********\nglobal_defs {\n}\n")
+	ok(t, s, "load override; discard")
 	s.Data = func(context.Context, string) (string, error) { return "", errors.New("cut off") }
 	fails(t, s, "load override", "cut off")
 	ok(t, s, "rollback 2")
@@ -632,6 +634,21 @@ func TestConfigureCommitIsNotCancelled(t *testing.T) {
 	}
 	if ctx.Err() == nil {
 		t.Error("nothing was cancelled")
+	}
+}
+
+// What was given up is not gone on with: the commands behind it are not done.
+func TestInterruptedLine(t *testing.T) {
+	s, f := configuring(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.verbs["conf history"] = func(any) (any, error) {
+		cancel()
+		return []status.Generation{}, nil
+	}
+	f.verbs["conf rollback"] = func(any) (any, error) { return status.CommitResult{Generation: 4}, nil }
+	r := s.Run(ctx, "show history; rollback 2")
+	if r.Code != Failed || r.Err != "interrupted: \"rollback 2\" and what follows is not done\n" || slices.ContainsFunc(f.calls, func(c string) bool { return strings.HasPrefix(c, "conf rollback") }) {
+		t.Errorf("%+v, calls %q", r, f.calls)
 	}
 }
 
