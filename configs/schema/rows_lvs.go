@@ -148,7 +148,7 @@ var ownRows = []Keyword{
 	row("system", "idle_timeout", "int:60..604800", "1800", 'O', Works, "seconds after which a session in which nobody types is closed"),
 	row("system", "dns", "words:ADDRESS", "none", 'O', Works, "name servers"),
 	row("system", "ntp", "words:HOST", "none", 'O', Planned, "time servers", "the clock is the hardware's"),
-	row("system", "syslog", "words:HOST[:PORT]", "none; port 514", 'O', Planned, "where log lines are sent as well", "log lines stay on the box"),
+	row("system", "syslog", "words:HOST[:PORT]", "none; port 514", 'O', Works, "servers that get the log lines as well, by UDP in the form of RFC 5424"),
 	row("login", "key", "free:\"ssh-ed25519_AAAA…\"", "", 'O', Works, "one public key, as in authorized_keys; repeat for more"),
 	row("login", "role", "enum:admin|operate|view", "view", 'O', Works, "admin: everything; operate: resign, resume, drain; view: look only"),
 	row("interface", "mac", "word:MAC", "", 'O', Works, "the card with this MAC gets the name"),

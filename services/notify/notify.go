@@ -1,6 +1,6 @@
 // Package notify runs what users wrote: vrrp_script checks, notify_* scripts,
 // quorum and real server scripts, MISC_CHECK programs for health; and it sends
-// mail. Other services say what happened, notify tells the world.
+// mail, and the box's log to syslog servers. Other services say what happened, notify tells the world.
 //
 // Scripts run as the user keepalived_script, in a process group of their own,
 // with no capabilities and a clean environment; a shell line or a "#!/bin/sh"
@@ -45,6 +45,7 @@ type service struct {
 	journal *journal
 	audit   *journal // what users did
 	memory  *memory
+	syslog  *forwarder
 	socket  ipc.Dir
 
 	touched chan struct{} // something to publish now and then
@@ -130,6 +131,7 @@ func newService(env *ipc.Env, o Options) *service {
 		s.tell("process", name, verdictName(known, was), verdictName(true, ok), why)
 	}
 	s.journal = openJournal(env.Data, s.memory.boot, env.Log)
+	s.syslog = newForwarder(env, s.memory.boot)
 	s.audit = openJournalIn(env.Data, "audit", s.memory.boot, env.Log)
 	return s
 }
@@ -195,6 +197,11 @@ func (s *service) serve(ctx context.Context) error {
 		both.Go(func() { s.audit.work(journalCtx) })
 		both.Wait()
 	}()
+
+	// So does what forwards the log.
+	syslogCtx, endSyslog := context.WithCancel(context.Background())
+	syslogDone := make(chan struct{})
+	go func() { defer close(syslogDone); s.syslog.work(syslogCtx) }()
 
 	confs, vrrps, healths := make(chan follow.Update), make(chan status.VRRP), make(chan status.HealthNews)
 	tables, nets := make(chan ringOf), make(chan ringOf)
@@ -274,6 +281,8 @@ func (s *service) serve(ctx context.Context) error {
 	<-mailDone
 	endJournal()
 	<-journalDone
+	endSyslog()
+	<-syslogDone
 	wg.Wait()
 	return err
 }
@@ -318,6 +327,7 @@ func (s *service) applyConf(ctx context.Context, c status.Conf, list []*model.Vi
 	}
 	s.memory.setConfig(c.Generation)
 	s.post.configure(*g, c.Config.SSL.CA)
+	s.syslog.configure(c.Config.System.Syslog)
 	s.fifos.apply(ctx, g)
 	s.files.apply(ctx, c.Config.TrackFiles, first)
 	s.procs.apply(ctx, c.Config.TrackProcesses)
