@@ -248,6 +248,8 @@ func TestForms(t *testing.T) {
 		{"a block that there is one of", "peer 10.0.0.2 {\n}\n", "set peer port 7", "peer 10.0.0.2 {\n    port 7\n}\n"},
 		{"its head", "peer 10.0.0.2 {\n}\n", "rename peer to 10.0.0.3", "peer 10.0.0.3 {\n}\n"},
 		{"its head, set", "peer 10.0.0.2 {\n}\n", "set peer 10.0.0.3 port 7", ""},
+		{"a comment of the whole text", "# lb1 and lb2\nsystem {\n}\n\nroute a\n", "delete system", "# lb1 and lb2\n\nroute a\n"},
+		{"a parameter below it", "# lb1 and lb2\nsystem {\n}\n", "set $A=1", "# lb1 and lb2\n$A=1\nsystem {\n}\n"},
 		{"the opposite", "vrrp_instance A {\n  preempt\n}\n", "set vrrp_instance A nopreempt", "vrrp_instance A {\n  nopreempt\n}\n"},
 		{"an address written otherwise", "virtual_server 2001:db8::1 80 {\n}\n", "set virtual_server 2001:DB8:0::1 80 quorum 2", "virtual_server 2001:db8::1 80 {\n    quorum 2\n}\n"},
 		{"two blocks that add up", "global_defs {\n  router_id a\n}\nglobal_defs {\n  vrrp_version 3\n}\n", "set global_defs router_id b", "global_defs {\n  router_id b\n}\nglobal_defs {\n  vrrp_version 3\n}\n"},

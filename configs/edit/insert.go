@@ -177,7 +177,8 @@ func (s *scope) remove(b *syntax.Span) splice {
 	ends := to >= len(d.text) || strings.Trim(after, "\r\n") == "" || after[0] == '}'
 	if ends || after[0] == '#' || after[0] == '!' {
 		// The comment right above is about this statement and no other.
-		if up, _ := d.comment(start); up >= s.from {
+		// One that the text begins with may be about the whole of it.
+		if up, _ := d.comment(start); up >= s.from && up > 0 {
 			from = up
 		}
 	}
@@ -190,6 +191,16 @@ func (s *scope) remove(b *syntax.Span) splice {
 		}
 	}
 	return splice{from, to, ""}
+}
+
+// above is where something stands above a statement and its comment. A comment
+// that the text begins with stays above: it may be about the whole of it.
+func (d *Doc) above(b *syntax.Span) int {
+	start := d.lineStart(b.Start)
+	if up, _ := d.comment(start); up > 0 {
+		return up
+	}
+	return start
 }
 
 // comment finds the comment lines right above a line: where they begin, and how

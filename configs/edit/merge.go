@@ -273,8 +273,7 @@ func (d *Doc) mergeOne(path []int, from *scope, i int) error {
 			}
 		}
 		if first := slices.IndexFunc(s.spans, func(o syntax.Span) bool { return o.Kind != syntax.SpanDefinition }); first >= 0 && s.own == nil {
-			at := d.lineStart(s.spans[first].Start)
-			at, _ = d.comment(at)
+			at := d.above(&s.spans[first])
 			d.one(splice{at, at, own + d.newline()})
 			return nil
 		}

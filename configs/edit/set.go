@@ -390,7 +390,7 @@ func (d *Doc) setRaw(t *target) error {
 	}
 	if last < 0 && first >= 0 {
 		// Above all that may use it.
-		at, _ := d.comment(d.lineStart(s.spans[first].Start))
+		at := d.above(&s.spans[first])
 		if t.cond != "" {
 			line = t.cond + " " + line
 		}
