@@ -112,6 +112,16 @@ func (m *machine) boot(ctx context.Context) {
 		}
 		return m.data.Note, err
 	})
+	run("first configuration", func() (string, error) {
+		what, faults, err := boot.FirstConfiguration(m.cmdline)
+		for _, f := range faults {
+			m.journal.Print(journal.Warning, "%v", f)
+		}
+		if what == "" {
+			what = "neither asked for nor brought"
+		}
+		return what, err
+	})
 	run("seed", func() (what string, err error) {
 		m.seed, err = boot.Seed(boot.SeedDir, ipc.UIDConf, ipc.GroupBallast)
 		if what = "none"; m.seed {

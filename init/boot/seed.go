@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ballast/configs/first"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +17,7 @@ import (
 // appended to it, may bring a first configuration:
 //
 //	config        keepalived.conf of a box that has none of its own yet
+//	words         what the kernel's command line says of name, address and first user
 //	files/…       scripts and other files that the configuration calls, by path
 //	hostname      what the box is called until its configuration says otherwise
 const SeedDir = "/seed"
@@ -52,7 +55,7 @@ const hostFile = "init/hostname"
 // by the kernel's command line (ballast.hostname=), by its last configuration,
 // by the seed, and if nobody says, "ballast".
 func HostName(cmdline CmdLine, data, seed string) string {
-	for _, n := range []string{cmdline.Get("ballast.hostname"), firstLine(filepath.Join(data, hostFile)), firstLine(filepath.Join(seed, "hostname"))} {
+	for _, n := range []string{cmdline.Get("ballast.hostname"), cmdline.Get(first.WordHost), firstLine(filepath.Join(data, hostFile)), firstLine(filepath.Join(seed, "hostname"))} {
 		if ValidHostName(n) {
 			return n
 		}

@@ -191,22 +191,30 @@ func (c *conf) bootSeed(problems *[]model.Problem, faulty *string) (running, boo
 	if c.Seed == "" {
 		return running{}, false
 	}
-	text, err := readSmall(filepath.Join(c.Seed, "config"), store.MaxText)
-	if err != nil {
-		if !os.IsNotExist(err) {
+	// What init read from the kernel's command line stands in for the blocks of
+	// its kind that the seed does not have.
+	parts := map[string]string{}
+	for _, name := range []string{"words", "config"} {
+		text, err := readSmall(filepath.Join(c.Seed, name), store.MaxText)
+		switch {
+		case err == nil:
+			parts[name] = string(text)
+		case !os.IsNotExist(err):
 			*problems = append(*problems, model.Problem{Severity: model.Error, File: "seed", Text: err.Error()})
 		}
+	}
+	if len(parts) == 0 {
 		return running{}, false
 	}
 	refs, fileProblems := c.seedFiles()
 	*problems = append(*problems, fileProblems...)
 	// A plain keepalived.conf says nothing of NICs: then DHCP keeps the box reachable.
-	merged := c.Language.Merge(factoryText(c.NICs()), string(text))
+	merged := c.Language.Merge(c.Language.Merge(factoryText(c.NICs()), parts["words"]), parts["config"])
 	cfg, found := c.load("seed", merged, refs, nil)
 	if errorsIn(found) > 0 {
 		*problems = append(*problems, found...)
 		if *faulty == "" {
-			*faulty = string(text)
+			*faulty = c.Language.Merge(parts["words"], parts["config"])
 		}
 		return running{}, false
 	}

@@ -2,6 +2,7 @@ package conf_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,28 @@ func TestSeedWithoutInterfaces(t *testing.T) {
 	b.start()
 	if s := b.state(); len(s.Config.Interfaces) != 2 || len(s.Config.VirtualServers) != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// What the kernel's command line said fills in what the seed leaves open.
+func TestSeedWithWords(t *testing.T) {
+	words := func(b *box, text string) {
+		if err := errors.Join(os.MkdirAll(filepath.Join(b.data, "seed"), 0o755), os.WriteFile(filepath.Join(b.data, "seed", "words"), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBox(t)
+	words(b, "hostname word\nlogin ann\n")
+	b.start()
+	if s := b.state(); s.Source != "seed" || s.Config.System.HostName != "word" || len(s.Config.System.Logins) != 1 || len(s.Config.Interfaces) != 2 {
+		t.Errorf("words alone: %+v", s)
+	}
+	b = newBox(t)
+	b.seed("hostname seed\nvs one\n", nil)
+	words(b, "hostname word\nlogin ann\ninterface eth5\n")
+	b.start()
+	if s := b.state(); s.Config.System.HostName != "seed" || len(s.Config.System.Logins) != 1 || len(s.Config.Interfaces) != 1 || s.Config.Interfaces[0].Name != "eth5" || len(s.Config.VirtualServers) != 1 {
+		t.Errorf("both: %+v", s)
 	}
 }
 
