@@ -50,6 +50,11 @@ func observe(s *store.Store) (string, error) {
 		}
 		fmt.Fprintf(&b, "; %d unconfirmed by %s, start %d, left %v, back to %d %q", p.Generation, p.Author, p.Starts, p.Left, p.Back, g.Text)
 	}
+	note, err := s.Note("pair")
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "; note %q", note)
 	return b.String(), nil
 }
 
@@ -87,7 +92,9 @@ func history(s *store.Store, did func()) error {
 		func() error { return mark(0) },
 		s.Confirm,
 		func() error { back = n; return put("text 3, refused by a service") },
+		func() error { return s.SetNote("pair", []byte("text 3 is in doubt, as the other box knows")) },
 		func() error { return s.Drop(n) },
+		func() error { return s.SetNote("pair", nil) },
 		func() error { return put("text 4") },
 		func() error { return mark(0) },
 		func() error { return file("script 4") }, // files change meanwhile

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 )
 
 const (
@@ -19,9 +20,11 @@ func (s *Store) SetNote(name string, b []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.note(name) // what is there stays what is read when the write fails half-way
 	if err := s.write(s.path(name), seal(noteMagic, b), s.ptr.Files); err != nil {
 		return fmt.Errorf("note %s: %w", name, err)
 	}
+	s.notes[name] = slices.Clone(b)
 	return nil
 }
 
@@ -29,8 +32,17 @@ func (s *Store) SetNote(name string, b []byte) error {
 func (s *Store) Note(name string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.note(name)
+}
+
+// note is Note with mu held.
+func (s *Store) note(name string) ([]byte, error) {
+	if b, ok := s.notes[name]; ok {
+		return b, nil
+	}
 	b, err := readAll(s.fs, s.path(name), maxNote+1024)
 	if errors.Is(err, fs.ErrNotExist) {
+		s.notes[name] = nil
 		return nil, nil
 	}
 	if err == nil {
@@ -39,5 +51,6 @@ func (s *Store) Note(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("note %s: %w", name, err)
 	}
+	s.notes[name] = b
 	return b, nil
 }

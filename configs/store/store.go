@@ -101,6 +101,7 @@ type Store struct {
 	mu     sync.Mutex
 	ptr    pointer
 	metas  map[uint64]Meta
+	notes  map[string][]byte // as far as they were read
 	faults []string
 }
 
@@ -108,7 +109,7 @@ type Store struct {
 // pointer or generation is not an error: see Faults. An error means that the
 // disk cannot be used at all.
 func Open(fs FS, dir string) (*Store, error) {
-	s := &Store{fs: fs, dir: dir, metas: map[uint64]Meta{}}
+	s := &Store{fs: fs, dir: dir, metas: map[uint64]Meta{}, notes: map[string][]byte{}}
 	for _, d := range []string{dir, s.path("generations"), s.path("blobs")} {
 		if err := fs.MkdirAll(d); err != nil {
 			return nil, fmt.Errorf("configuration store: %w", err)
