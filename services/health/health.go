@@ -61,6 +61,7 @@ func runWith(ctx context.Context, env *ipc.Env, run runScript) error {
 	srv := ipc.NewServer("health")
 	conf := follow.New(env.Dir.Client("conf"), follow.Whole).Lean()
 	srv.Handle("prepare", conf.Prepare(prepare), ipc.UIDConf)
+	srv.Handle("server", l.server, ipc.GroupView)
 	served := make(chan error, 1)
 	go func() {
 		err := srv.Serve(ctx, env.Listener)

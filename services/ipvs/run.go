@@ -59,6 +59,7 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	}, ipc.GroupView)
 	l.srv.Handle("order", l.order, ipc.GroupOperate)
 	l.srv.Handle("service", l.service, ipc.GroupView)
+	l.srv.Handle("page", l.page, ipc.GroupView)
 	l.publish()
 
 	var wg sync.WaitGroup

@@ -188,6 +188,13 @@ func TestRun(t *testing.T) {
 	if err := cl.Call(t.Context(), "service", "web", &one); err == nil || !strings.Contains(err.Error(), `no virtual server "web"`) {
 		t.Errorf("service that is not there: %v", err)
 	}
+	var page status.Page
+	if err := cl.Call(t.Context(), "page", nil, &page); err != nil || len(page.Rows) != 1 || page.Rows[0].Ordered != 1 || page.Sum.Ordered != 1 || page.Matched != 1 {
+		t.Errorf("page: %+v, %v", page, err)
+	}
+	if err := cl.Call(t.Context(), "page", status.PageQuery{Sort: "beauty"}, &page); err == nil || !strings.Contains(err.Error(), "possible: state, connections") {
+		t.Errorf("page sorted by what is not there: %v", err)
+	}
 	var news status.IPVSNews
 	if err := cl.Summary(t.Context(), &news); err != nil || len(news.Orders) != 1 || news.Orders[0].By != "anna" || len(news.Transitions) == 0 {
 		t.Errorf("summary %+v, %v", news, err)

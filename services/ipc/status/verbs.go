@@ -38,6 +38,9 @@ import (
 //	  connections  ConnQuery      []Conn           the argument may be left out
 //	  order        ServerOrder    []Dest           drain, disable, enable or weigh a real server; answers when the kernel has it
 //	  service      string         []Service        one virtual server by its name, read from the kernel now
+//	  page         PageQuery      Page             a screenful of the virtual servers, and the sum of all; the argument may be left out
+//	health
+//	  server       string         VirtualServerHealth  one virtual server by its name
 //	notify
 //	  run          Run            RunResult        run a check script for health
 //	  mail         Mail           -                queue a message for smtp_server
