@@ -20,7 +20,7 @@ func TestOneShots(t *testing.T) {
 	l.ssh("view", "", "show", "vrrp").want(t, 0, "VI_1      MASTER", "")
 	l.ssh("view", "", "sh vr").want(t, 0, "VI_1      MASTER", "")
 	l.ssh("view", "", "show vrrp VI_2").want(t, 1, "", "there is no instance \"VI_2\"; there are: VI_1")
-	l.ssh("view", "", "shwo vrrp").want(t, 2, "", "\"shwo\" is not a command; possible: exit, explain, file, help, quit, show")
+	l.ssh("view", "", "shwo vrrp").want(t, 2, "", "\"shwo\" is not a command; possible: exit, explain, file, help, monitor, quit, show")
 	l.ssh("view", "", "show log | match flaps | count").want(t, 0, "1\n", "")
 	l.ssh("view", "", "show ipvs").want(t, 1, "", "ipvs does not answer; see \"show processes\"")
 	var st status.VRRP

@@ -307,6 +307,14 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 		return
 	}
 	t.err = s // a terminal has one screen
+	t.getenv = func(name string) string {
+		for _, v := range s.Environ() {
+			if value, ok := strings.CutPrefix(v, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
 	t.start(ctx, s, newDisplay(pty.Term, pty.Window.Width, pty.Window.Height), false)
 	defer t.idle.Stop()
 	go func() {

@@ -28,7 +28,8 @@ type terminal struct {
 	out, err      io.Writer
 	data          func(context.Context, string) (string, error) // without an editor
 	edit          *line.Editor
-	display       *display // with an editor
+	display       *display            // with an editor
+	getenv        func(string) string // of the client; nil: nothing is known
 	keys          <-chan byte
 	idle          *time.Timer
 
@@ -155,12 +156,13 @@ func (t *terminal) session() *cli.Session {
 			t.console.auditor.add(e)
 		},
 
-		Local: t.local, Editors: &t.console.editors,
+		Local: t.local, Editors: &t.console.editors, Host: t.console.hostName,
 	}
 	s.Uploaded = func() (string, bool) { text, _, ok := t.console.uploads.get(t.user); return text, ok }
 	if t.edit != nil {
 		s.Ask = t.ask
 		s.Terminal = t.setTerminal
+		s.Monitor = t.monitor
 	}
 	return s
 }

@@ -100,6 +100,11 @@ type Session struct {
 	Uploaded func() (text string, ok bool)
 	// Terminal sets "width" or "length" of the screen. nil: there is none.
 	Terminal func(what string, n int)
+	// Monitor shows the full-screen view until the user leaves it; term is empty
+	// for the terminal that the client told of. nil: there is no terminal.
+	Monitor func(ctx context.Context, term string, mono, ascii bool) error
+	// Host is the name of this box. nil: not known.
+	Host func() string
 	// Audit takes what each command was, and what came of it, without secrets. nil: dropped.
 	Audit func(status.AuditEntry)
 	Now   func() time.Time    // nil: time.Now

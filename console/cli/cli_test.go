@@ -131,7 +131,7 @@ func TestLines(t *testing.T) {
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
 		{View, "show version now", Usage, "", `show version does not take "now"`},
-		{View, "frobnicate", Usage, "", `"frobnicate" is not a command; possible: exit, explain, file, help, quit, show`},
+		{View, "frobnicate", Usage, "", `"frobnicate" is not a command; possible: exit, explain, file, help, monitor, quit, show`},
 		{View, "re", Usage, "", `"re" is not a command`},
 		{Admin, "re", Usage, "", `"re" could be any of: reboot, resign, restart, resume`},
 		{View, "show ipvs", Failed, "", `ipvs does not answer; see "show processes" and "show log ipvs"`},
@@ -202,7 +202,7 @@ func TestLines(t *testing.T) {
 // does not know is for administrators.
 func TestRoleMatrix(t *testing.T) {
 	operate := []string{"resign", "resume", "restart", "drain", "disable", "enable", "weight", "track-file", "maintenance"}
-	view := []string{"file list", "help", "exit", "quit"}
+	view := []string{"file list", "help", "monitor", "exit", "quit"}
 	for _, c := range commands {
 		role := Admin
 		switch {
@@ -314,7 +314,7 @@ func TestAskedBeforeReboot(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                 "0 disable drain enable exit explain file help maintenance quit resign restart resume show terminal track-file weight",
+		"":                 "0 disable drain enable exit explain file help maintenance monitor quit resign restart resume show terminal track-file weight",
 		"sh":               "0 show",
 		"show v":           "5 version vrrp",
 		"sh vr":            "3 vrrp",
@@ -379,7 +379,7 @@ func FuzzRun(f *testing.F) {
 			}
 			if role == View {
 				for _, c := range b.calls {
-					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log", "peer-state", "peer-drift"}, strings.Fields(c)[1]) {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log", "peer-state", "peer-drift", "page", "service", "server", "orders"}, strings.Fields(c)[1]) {
 						t.Errorf("%q: view did %s", line, c)
 					}
 				}

@@ -61,6 +61,8 @@ func makeCommands() []*command {
 		return &command{words: strings.Fields(words), args: args, help: help, role: role, json: json, run: run, values: values}
 	}
 	return []*command{
+		row("show status", "", "this box on one page: what is wrong, roles, servers, last events", View, true, showStatus, nil),
+		row("monitor", "[--once] [mono] [ascii] [TERM]", "full-screen live view", View, false, monitorBox, words("--once", "ascii", "mono")),
 		row("show vrrp", "[INSTANCE]", "virtual routers: state, since when, why", View, true, showVRRP, instances),
 		row("show ipvs", "", "virtual and real servers, as ipvsadm -Ln", View, true, showIPVS, nil),
 		row("show ipvs stats", "", "counters, as ipvsadm -Ln --stats", View, true, showIPVSStats, nil),

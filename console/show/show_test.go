@@ -186,10 +186,18 @@ func TestGolden(t *testing.T) {
 		{Severity: model.Error, File: "seed", Line: 5, Col: 3, Text: "unknown keyword \"virtual_ipadress\"", Fix: "did you mean virtual_ipaddress?"},
 		{Severity: model.Warning, Text: "w"}, {Severity: model.Note, Text: "n"}, {Severity: model.Note, Text: "n"}}
 	for name, got := range map[string]string{
-		"vrrp":          text(show.VRRP(vrrp, "", now)),
-		"vrrp-master":   text(show.VRRP(vrrp, "VI_1", now)),
-		"vrrp-backup":   text(show.VRRP(vrrp, "VI_2", now)),
-		"vrrp-none":     text(show.VRRP(status.VRRP{}, "", now)),
+		"vrrp":        text(show.VRRP(vrrp, "", now)),
+		"vrrp-master": text(show.VRRP(vrrp, "VI_1", now)),
+		"vrrp-backup": text(show.VRRP(vrrp, "VI_2", now)),
+		"vrrp-none":   text(show.VRRP(status.VRRP{}, "", now)),
+		"status": show.Status(show.Overview{Host: "lb1", Init: status.Init{Version: "0.9", Started: ago(26 * time.Hour), Services: []status.Process{{Name: "vrrp", State: "ready"}, {Name: "snmp", State: "backoff", Since: ago(time.Minute)}}},
+			Conf: status.ConfNews{Generation: 7, Source: "commit", Pending: &status.Pending{Generation: 7, Back: 6, Deadline: now.Add(192 * time.Second)}}, VRRP: vrrp,
+			Page: status.Page{Sum: status.Sum{Virtual: 4, Lost: 1, Real: 9, Down: 3, Ordered: 1, Active: 1316, Stats: status.Stats{CPS: 123}}, Rows: []status.PageRow{
+				{Name: "[10.0.0.101]:udp:53", Real: 2, Down: 2}, {Name: "[10.0.0.100]:tcp:80", QuorumUp: true, Real: 3, Down: 1, Active: 1234}, {Name: "[10.0.0.100]:tcp:443", QuorumUp: true, Real: 3}}},
+			Net:    status.Net{Links: []status.Link{{Name: "eth2", Configured: true, Up: true}}},
+			Last:   []status.Entry{{Service: "health", Transition: status.Transition{Time: ago(13 * time.Minute), Object: "[10.0.0.23]:tcp:80 of [10.0.0.100]:tcp:80", From: "UP", To: "DOWN", Reason: "TCP_CHECK: connection refused"}}},
+			Silent: []string{"notify does not answer; see \"show processes\" and \"show log notify\""}}, now),
+		"status-well":   show.Status(show.Overview{}, now),
 		"ipvs":          show.IPVS(ipvs, health, now),
 		"ipvs-stats":    show.IPVSStats(ipvs),
 		"ipvs-rates":    show.IPVSRates(ipvs),

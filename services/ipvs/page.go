@@ -197,3 +197,10 @@ func (v view) row(i int) status.PageRow {
 	}
 	return r
 }
+
+// orders is the verb: the orders in force, without the table.
+func (l *loop) orders(ctx context.Context, _ ipc.Peer, _ json.RawMessage) (any, error) {
+	list := []status.Order{}
+	err := l.ask(ctx, func() { list = append(list, l.r.orders.status(false)...) })
+	return list, err
+}

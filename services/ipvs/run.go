@@ -60,6 +60,7 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	l.srv.Handle("order", l.order, ipc.GroupOperate)
 	l.srv.Handle("service", l.service, ipc.GroupView)
 	l.srv.Handle("page", l.page, ipc.GroupView)
+	l.srv.Handle("orders", l.orders, ipc.GroupView)
 	l.publish()
 
 	var wg sync.WaitGroup

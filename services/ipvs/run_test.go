@@ -195,6 +195,10 @@ func TestRun(t *testing.T) {
 	if err := cl.Call(t.Context(), "page", status.PageQuery{Sort: "beauty"}, &page); err == nil || !strings.Contains(err.Error(), "possible: state, connections") {
 		t.Errorf("page sorted by what is not there: %v", err)
 	}
+	var orders []status.Order
+	if err := cl.Call(t.Context(), "orders", nil, &orders); err != nil || len(orders) != 1 || orders[0].By != "anna" {
+		t.Errorf("orders: %+v, %v", orders, err)
+	}
 	var news status.IPVSNews
 	if err := cl.Summary(t.Context(), &news); err != nil || len(news.Orders) != 1 || news.Orders[0].By != "anna" || len(news.Transitions) == 0 {
 		t.Errorf("summary %+v, %v", news, err)

@@ -38,6 +38,7 @@ var matrix = map[string]ipc.Role{
 	"init restart":      ipc.Operate,
 	"ipvs connections":  ipc.View,
 	"ipvs order":        ipc.Operate,
+	"ipvs orders":       ipc.View,
 	"ipvs page":         ipc.View,
 	"ipvs prepare":      ipc.None,
 	"ipvs service":      ipc.View,

@@ -39,6 +39,7 @@ import (
 //	  order        ServerOrder    []Dest           drain, disable, enable or weigh a real server; answers when the kernel has it
 //	  service      string         []Service        one virtual server by its name, read from the kernel now
 //	  page         PageQuery      Page             a screenful of the virtual servers, and the sum of all; the argument may be left out
+//	  orders       -              []Order          those in force
 //	health
 //	  server       string         VirtualServerHealth  one virtual server by its name
 //	notify

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	tea "github.com/charmbracelet/bubbletea"
+	tea "charm.land/bubbletea/v2"
 )
 
 // watch shows the live view until the user leaves it or ctx ends.
@@ -47,7 +47,7 @@ func (v view) Update(m tea.Msg) (tea.Model, tea.Cmd) {
 		return v, nextTick()
 	case tea.WindowSizeMsg:
 		v.width, v.height = m.Width, m.Height
-	case tea.KeyMsg:
+	case tea.KeyPressMsg:
 		switch k := m.String(); k {
 		case "q", "ctrl+c":
 			return v, tea.Quit
@@ -150,12 +150,12 @@ func (s *state) server(ctx context.Context, n int) tea.Cmd {
 }
 
 // View implements tea.Model.
-func (v view) View() string {
+func (v view) View() tea.View {
 	var extra []string
 	if v.commands {
 		extra = v.s.l.ShortCommands()
 	}
-	return v.snap.draw(v.box, v.width, v.height, extra)
+	return tea.NewView(v.snap.draw(v.box, v.width, v.height, extra))
 }
 
 // draw fits a snapshot into a screen; 80 by 24 is enough for a lab of nine real
