@@ -61,6 +61,15 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestJSONShape: the fields of the JSON stay as docs/configuration.md has them.
+func TestJSONShape(t *testing.T) {
+	code, out, errs := run(t, "", "--json", "--report", "-i", "director-a", "testdata/live.conf")
+	if code != Notes || errs != "" {
+		t.Errorf("exit %d, %q", code, errs)
+	}
+	golden.Check(t, "testdata/live.json", out)
+}
+
 func TestJSON(t *testing.T) {
 	code, out, _ := run(t, "virtual_server 192.0.2.1 80 {\n lb_algo rr\n nat_mask 1\n}\nfrob\n", "-", "--json")
 	var s Summary
