@@ -95,13 +95,17 @@ func (s *Session) commands() []*command {
 	return commands
 }
 
-// hinted adds to what is no command in configure mode that it is one outside.
+// hinted adds to what is no command in this mode that it is one in the other.
 func (s *Session) hinted(err error, typed []string) error {
-	if s.editing == nil {
+	if s.Role < Admin {
 		return err
 	}
-	if c, _, ferr := find(commands, typed, s.Role); ferr == nil && c.name() != "exit" && c.name() != "quit" {
-		return usagef("%w; outside configure mode it is a command: write \"run\" before it", err)
+	other, how := configureCommands, "\"configure\" enters the mode that has it"
+	if s.editing != nil {
+		other, how = commands, "outside configure mode it is a command: write \"run\" before it"
+	}
+	if c, _, ferr := find(other, typed, s.Role); ferr == nil && c.words[0] == typed[0] {
+		return usagef("%w; %s", err, how)
 	}
 	return err
 }

@@ -214,6 +214,21 @@ func TestConfigureMode(t *testing.T) {
 	}
 }
 
+func TestWrongMode(t *testing.T) {
+	s, _ := configuring(t)
+	fails(t, s, "set vrrp_instance VI_1 priority 5", `"configure" enters the mode that has it`)
+	fails(t, s, "annotate", `"configure" enters`)
+	ok(t, s, "configure")
+	fails(t, s, "drain 10.0.0.21", `write "run" before it`)
+	if r := s.Run(t.Context(), "nonsense"); strings.Contains(r.Err, "configure mode") {
+		t.Errorf("%+v", r)
+	}
+	s.Role = View
+	if r := s.Run(t.Context(), "set x"); strings.Contains(r.Err, "enters") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestLeavingConfigureMode(t *testing.T) {
 	s, f := configuring(t)
 	ok(t, s, "configure; exit")
