@@ -200,3 +200,32 @@ func TestPasteStopsAtAFailure(t *testing.T) {
 	default:
 	}
 }
+
+// The candidate on the whole screen, over the real client.
+func TestEditFull(t *testing.T) {
+	l := newLab(t).start()
+	s, cmd, tty := l.client("admin", "xterm", 80, 24)
+	s.expect("lb1> ")
+	s.send("edit full\r")
+	s.expect("\x1b[?1049h", "candidate  line 1 of 2", "vrrp_instance VI_1 {", "^X leave")
+	s.send("bad\r")
+	s.expect("changed")
+	s.send("\x0f")
+	s.expect("1 problems", "unknown keyword bad; write good")
+	setSize(t, tty, 100, 30)
+	cmd.Process.Signal(unix.SIGWINCH)
+	s.expect("\x1b[2J", "\x1b[30;1H") // all of the larger screen
+	s.send("\x1a\x1a! note\r\x18y")
+	s.expect("\x1b[?1049l", "taken over", "[edit]", "lb1# ")
+	s.send("commit\r")
+	s.expect("committed: generation 8", "lb1# ")
+	if got := l.conf.got[0].Text; got != "! note\nvrrp_instance VI_1 {\n}\n" {
+		t.Errorf("conf got %q", got)
+	}
+	d, _, _ := l.client("admin", "dumb", 80, 24)
+	d.expect("lb1> ")
+	d.send("edit full\r")
+	d.expect("a terminal that is known")
+	l.ssh("admin", "", "edit full").want(t, 1, "", "needs a terminal")
+	l.ssh("view", "", "edit full").want(t, 1, "", "permission denied")
+}

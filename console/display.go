@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 
+	"ballast/configs/model"
 	"ballast/configs/printable"
+	"ballast/console/fullscreen"
 )
 
 // display is what is known of the terminal of a session.
@@ -76,6 +78,14 @@ func (s *display) size() (columns, rows, page int) {
 // a program that drives the session.
 func (s *display) dumb() bool { return s.term == "" || s.term == "dumb" || s.term == "unknown" }
 
+// known tells whether the terminal can show a whole screen: by its name, or
+// because the user has told its length.
+func (s *display) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.dumb() || s.length > 0
+}
+
 // marksPaste tells whether the terminal is of a kind that can mark what is
 // pasted, or leaves the request aside.
 func (s *display) marksPaste() bool {
@@ -95,6 +105,33 @@ func (t *terminal) resize(columns, rows int) {
 	t.display.resize(columns, rows)
 	columns, _, _ = t.display.size()
 	t.edit.SetWidth(columns)
+}
+
+// fullScreen edits a text on the whole screen.
+func (t *terminal) fullScreen(ctx context.Context, text string, check func(context.Context, string) ([]model.Problem, error)) (result string, changed bool, err error) {
+	columns, rows, _ := t.display.size()
+	if !t.display.known() || columns < fullscreen.MinColumns || rows < fullscreen.MinRows {
+		return "", false, fmt.Errorf("a screen of %d by %d at least is needed, and a terminal that is known; here it is %q with %d by %d. "+
+			"On a serial line tell its size: terminal width 80; terminal length 24", fullscreen.MinColumns, fullscreen.MinRows, t.display.term, columns, rows)
+	}
+	on := fullscreen.Screen{Keys: t.edit.Keys(), Out: t.out, Resized: t.display.resized, Paste: t.display.marksPaste(),
+		Size: func() (int, int) { columns, rows, _ := t.display.size(); return columns, rows }}
+	t.idle.Reset(t.console.idleTime())
+	err = t.keyboard(func() error {
+		result, changed, err = fullscreen.Edit(ctx, on, text, func(ctx context.Context, text string) (list []fullscreen.Problem, err error) {
+			problems, err := check(ctx, text)
+			for _, p := range problems {
+				one := fullscreen.Problem{Line: p.Line, Text: p.String()}
+				if p.File != "candidate" { // of a file that is included
+					one.Line = 0
+				}
+				list = append(list, one)
+			}
+			return list, err
+		})
+		return err
+	})
+	return result, changed, err
 }
 
 // show prints what a command says, by pages when the screen is too small for it.

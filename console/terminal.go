@@ -163,6 +163,7 @@ func (t *terminal) session() *cli.Session {
 		s.Ask = t.ask
 		s.Terminal = t.setTerminal
 		s.Monitor = t.monitor
+		s.FullScreen = t.fullScreen
 	}
 	return s
 }

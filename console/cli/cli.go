@@ -96,6 +96,8 @@ type Session struct {
 	Data func(ctx context.Context, what string) (string, error)
 	// Ask puts a yes-or-no question. nil: the answer is yes, nobody is there.
 	Ask func(ctx context.Context, question string) bool
+	// FullScreen edits a text on the whole screen. nil: there is none.
+	FullScreen FullScreen
 	// Uploaded is the configuration that the user has sent by scp or sftp.
 	Uploaded func() (text string, ok bool)
 	// Terminal sets "width" or "length" of the screen. nil: there is none.

@@ -25,6 +25,7 @@ func modeCommands() []*command {
 	return []*command{
 		{words: []string{"configure"}, args: "[exclusive]", help: "change the configuration: set, delete, commit", role: Admin, run: configure, values: words("exclusive")},
 		{words: []string{"edit"}, args: "[BLOCK]", help: "configure mode, at a block", role: Admin, run: editBlock, next: nextEdit},
+		{words: []string{"edit", "full"}, help: "configure mode, on the whole screen", role: Admin, run: editFull},
 	}
 }
 
@@ -75,6 +76,7 @@ func makeConfigureCommands() []*command {
 	quit.values = leave.values
 	return []*command{
 		set, del, enter,
+		row("edit full", "", "edit the candidate on the whole screen", editFull),
 		row("up", "[LEVELS]", "go out of this block", up),
 		top, view, note, move, twin, order, read, loadSent, check, each, diff, do, keep, back,
 		row("discard", "", "make what runs the candidate again", discardChanges),

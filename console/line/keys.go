@@ -38,8 +38,8 @@ const (
 	F10                     //
 	F11                     //
 	F12                     //
-	pasteBegins             // what follows was pasted, up to
-	pasteEnds               // this
+	PasteBegins             // what follows was pasted, up to
+	PasteEnds               // this
 )
 
 // Key is one key.
@@ -178,7 +178,7 @@ var finals = map[byte]Code{'A': Up, 'B': Down, 'C': Right, 'D': Left, 'H': Home,
 // numbers are the keys that a number before "~" tells: VT220, xterm, PuTTY and
 // rxvt.
 var numbers = map[int]Code{1: Home, 2: Insert, 3: Delete, 4: End, 5: PageUp, 6: PageDown, 7: Home, 8: End,
-	11: F1, 12: F2, 13: F3, 14: F4, 15: F5, 17: F6, 18: F7, 19: F8, 20: F9, 21: F10, 23: F11, 24: F12, 200: pasteBegins, 201: pasteEnds}
+	11: F1, 12: F2, 13: F3, 14: F4, 15: F5, 17: F6, 18: F7, 19: F8, 20: F9, 21: F10, 23: F11, 24: F12, 200: PasteBegins, 201: PasteEnds}
 
 // named finds the key of a whole sequence.
 func (k *Keys) named(kind byte, params []byte, final byte) Key {

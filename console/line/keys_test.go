@@ -53,7 +53,7 @@ func TestKeys(t *testing.T) {
 
 func name(k Key) string {
 	s := map[Code]string{Unknown: "?", Text: string(k.Rune), Control: fmt.Sprintf("^%d", k.Rune), Up: "up", Down: "down", Left: "left", Right: "right",
-		Home: "home", End: "end", PageUp: "pgup", PageDown: "pgdn", Insert: "insert", Delete: "delete", pasteBegins: "paste", pasteEnds: "end-paste"}[k.Code]
+		Home: "home", End: "end", PageUp: "pgup", PageDown: "pgdn", Insert: "insert", Delete: "delete", PasteBegins: "paste", PasteEnds: "end-paste"}[k.Code]
 	if k.Code >= F1 && k.Code <= F12 {
 		s = fmt.Sprintf("f%d", k.Code-F1+1)
 	}

@@ -154,7 +154,7 @@ func (e *Editor) read(ctx context.Context, prompt string, command bool) (string,
 // pasted takes a key of what is pasted: text, whatever it means when typed.
 func (e *Editor) pasted(key Key) {
 	switch {
-	case key.Code == pasteEnds:
+	case key.Code == PasteEnds:
 		e.pasting = false
 	case key.Code == Text:
 		e.insert([]rune{key.Rune})
@@ -180,7 +180,7 @@ func (e *Editor) DropPaste(ctx context.Context) (lines int) {
 				lines++
 			}
 			text = false
-		case key.Code == pasteEnds:
+		case key.Code == PasteEnds:
 			e.pasting = false
 		case key.Code == Text && key.Rune != ' ':
 			text = true
@@ -241,7 +241,7 @@ func (e *Editor) do(key Key, past *recall, command bool) {
 		} else {
 			e.remove(e.pos, e.charAfter())
 		}
-	case pasteBegins:
+	case PasteBegins:
 		e.pasting = true
 	case Control:
 		e.control(key, past, command, killing)
