@@ -15,7 +15,6 @@ type terminal struct {
 	t        *testing.T
 	rows     [][]rune
 	row, col int
-	buf      string
 }
 
 func newTerminal(t *testing.T, columns, rows int) *terminal {
