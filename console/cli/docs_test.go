@@ -48,3 +48,18 @@ func TestManualHasEveryCommand(t *testing.T) {
 		}
 	}
 }
+
+// So has the section about configure mode, by their first words.
+func TestManualHasEveryConfigureCommand(t *testing.T) {
+	b, err := os.ReadFile("../../docs/console.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n## Configure mode\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, c := range configureCommands {
+		if !strings.Contains(section, "`"+c.words[0]+"`") && !strings.Contains(section, "`"+c.words[0]+" ") {
+			t.Errorf("docs/console.md does not name %q under Configure mode", c.name())
+		}
+	}
+}
