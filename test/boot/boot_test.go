@@ -52,6 +52,12 @@ func TestMain(m *testing.M) {
 // QEMU runs.
 func start(t *testing.T, extra *archive.Archive, disks ...vm.Disk) *box {
 	t.Helper()
+	return startWith(t, extra, "", disks...)
+}
+
+// startWith is start with further words for the kernel.
+func startWith(t *testing.T, extra *archive.Archive, words string, disks ...vm.Disk) *box {
+	t.Helper()
 	dir := t.TempDir()
 	b, err := os.ReadFile(filepath.Join(built, image.InitramfsFile))
 	if err != nil {
@@ -70,7 +76,7 @@ func start(t *testing.T, extra *archive.Archive, disks ...vm.Disk) *box {
 	}
 	v, err := vm.Start(vm.Config{
 		Name: "box", Dir: dir, Kernel: filepath.Join(built, image.KernelFile), Initrd: initrd,
-		Append: board.QEMU.KernelCmdLine(), Disks: disks, Watchdog: true, NoReboot: true,
+		Append: strings.TrimSpace(board.QEMU.KernelCmdLine() + " " + words), Disks: disks, Watchdog: true, NoReboot: true,
 		NICs: []vm.NIC{{Netdev: "user,restrict=on", MAC: "52:54:00:ba:11:01"}},
 	})
 	if err != nil {
@@ -118,17 +124,23 @@ func (x *box) seen(pattern string) string {
 func (x *box) ask(line string) {
 	x.t.Helper()
 	if x.conn == nil {
-		c, err := net.Dial("unix", vm.SerialSocket(x.dir, "box"))
-		if err != nil {
-			x.t.Fatal(err)
-		}
-		x.conn = c
-		// QEMU waits for a reader that does not read; the console's log is ours.
-		go io.Copy(io.Discard, c)
-		fmt.Fprint(c, "\r")
+		x.dial()
+		fmt.Fprint(x.conn, "\r\x03") // Ctrl-C: past the questions of a box without a configuration
 		x.expect(20*time.Second, "> ")
 	}
 	fmt.Fprint(x.conn, line+"\r")
+}
+
+// dial takes the serial line.
+func (x *box) dial() {
+	x.t.Helper()
+	c, err := net.Dial("unix", vm.SerialSocket(x.dir, "box"))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.conn = c
+	// QEMU waits for a reader that does not read; the console's log is ours.
+	go io.Copy(io.Discard, c)
 }
 
 // await asks until the answer fits a pattern.
