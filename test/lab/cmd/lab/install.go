@@ -29,6 +29,7 @@ var testTools = []tool{
 	{"keepalived", "keepalived", false},
 	{"ipvsadm", "ipvsadm", false},
 	{"tshark", "tshark", false},
+	{"ansible-playbook", "ansible-core", false},
 	{"tcpdump", "tcpdump", false},
 	{"nft", "nftables", false},
 	{"ip", "iproute2", false},
