@@ -3,6 +3,7 @@ package peer
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -11,7 +12,11 @@ import (
 // pair.MaxFrame of services/conf, which a test holds against it.
 const MaxFrame = 36<<20 + 1
 
-// writeFrame sends a message: four bytes of length, and it.
+// errAbsent is an answer of no bytes.
+var errAbsent = errors.New("its configuration service does not answer")
+
+// writeFrame sends a message: four bytes of length, and it. An answer of no bytes
+// says that there is none.
 func writeFrame(w io.Writer, b []byte) error {
 	if len(b) > MaxFrame {
 		return fmt.Errorf("a message of %d bytes is longer than %d", len(b), MaxFrame)
@@ -35,7 +40,10 @@ func readFrame(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n == 0 || n > MaxFrame {
+	if n == 0 {
+		return nil, errAbsent
+	}
+	if n > MaxFrame {
 		return nil, fmt.Errorf("a message of %d bytes is not possible", n)
 	}
 	var b bytes.Buffer

@@ -35,7 +35,8 @@ const (
 	sending   = 60 * time.Second // a message on its way
 	most      = 8                // connections of the other box at a time
 	spare     = 2                // own connections kept open
-	burst     = 20.0             // handshakes at once; one more each second
+	burst     = 50.0             // handshakes at once
+	refill    = 5.0              // and more of them each second
 )
 
 type service struct {
@@ -48,9 +49,10 @@ type service struct {
 	mu    sync.Mutex
 	state status.Peer
 	pair  *model.Pair
-	stop  context.CancelFunc // of the listener, with all that it accepted
+	stop  context.CancelFunc // of the listener, and of what it accepted once that is answered
 	done  *sync.WaitGroup
-	told  time.Time // when the log was last told of a stranger
+	open  sync.WaitGroup // connections
+	told  time.Time      // when the log was last told of a stranger
 
 	calls pool
 }
@@ -81,6 +83,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	cancel()
 	tasks.Wait()
 	s.configure(ctx, nil)
+	s.open.Wait()
 	s.calls.close()
 	return err
 }
@@ -124,7 +127,7 @@ func (s *service) configure(ctx context.Context, p *model.Pair) {
 	s.mu.Lock()
 	s.stop, s.done = stop, done
 	s.mu.Unlock()
-	done.Go(func() { s.listen(listening, *p, want) })
+	done.Go(func() { s.listen(ctx, listening, *p, want) })
 }
 
 // address is where a box listens for its peer.
@@ -142,13 +145,13 @@ func address(p model.Pair) (network, addr string) {
 	return network, netip.AddrPortFrom(from, p.Port).String()
 }
 
-func (s *service) listen(ctx context.Context, p model.Pair, want ed25519.PublicKey) {
+func (s *service) listen(life, ctx context.Context, p model.Pair, want ed25519.PublicKey) {
 	network, addr := address(p)
 	for ctx.Err() == nil {
 		l, err := new(net.ListenConfig).Listen(ctx, network, addr)
 		if err == nil {
 			s.change(func(st *status.Peer) { st.Listening, st.Error = l.Addr().String(), "" })
-			err = s.accept(ctx, l, p, want)
+			err = s.accept(life, ctx, l, p, want)
 		}
 		if ctx.Err() != nil {
 			return
@@ -161,13 +164,12 @@ func (s *service) listen(ctx context.Context, p model.Pair, want ed25519.PublicK
 	}
 }
 
-// accept serves the peer until ctx ends or the listener fails.
-func (s *service) accept(ctx context.Context, l net.Listener, p model.Pair, want ed25519.PublicKey) error {
+// accept serves the peer until ctx ends or the listener fails. life is that of
+// the process.
+func (s *service) accept(life, ctx context.Context, l net.Listener, p model.Pair, want ed25519.PublicKey) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
-	var open sync.WaitGroup
-	defer open.Wait()
 	slots := make(chan struct{}, most)
 	how := pinned(s.cert, want)
 	tokens, last := burst, time.Now()
@@ -181,7 +183,7 @@ func (s *service) accept(ctx context.Context, l net.Listener, p model.Pair, want
 			return err
 		}
 		now := time.Now()
-		tokens, last = min(burst, tokens+now.Sub(last).Seconds()), now
+		tokens, last = min(burst, tokens+refill*now.Sub(last).Seconds()), now
 		from := remote(c)
 		if from != p.Addr.Unmap() {
 			s.stranger(from, "it is not the address of the peer block")
@@ -200,9 +202,9 @@ func (s *service) accept(ctx context.Context, l net.Listener, p model.Pair, want
 			continue
 		}
 		tokens--
-		open.Go(func() {
+		s.open.Go(func() {
 			defer func() { <-slots }()
-			s.serve(ctx, c, how, from)
+			s.serve(life, ctx, c, how, from)
 		})
 	}
 }
@@ -229,12 +231,30 @@ func (s *service) stranger(from netip.Addr, why string) {
 	}
 }
 
-// serve answers the messages of one connection.
-func (s *service) serve(ctx context.Context, raw net.Conn, how *tls.Config, from netip.Addr) {
+// serve answers the messages of one connection. When ctx ends, the message that
+// is being answered still is: it may be the one that changes the peer block.
+func (s *service) serve(life, ctx context.Context, raw net.Conn, how *tls.Config, from netip.Addr) {
 	c := tls.Server(raw, how)
 	defer raw.Close()
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	var mu sync.Mutex
+	busy := false
+	stop := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !busy {
+			raw.Close()
+		}
+	})
 	defer stop()
+	quit := context.AfterFunc(life, func() { raw.Close() })
+	defer quit()
+	// work marks the connection, and reports whether to go on.
+	work := func(now bool) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		busy = now
+		return ctx.Err() == nil
+	}
 	raw.SetDeadline(time.Now().Add(shake))
 	if err := c.HandshakeContext(ctx); err != nil {
 		if ctx.Err() == nil {
@@ -247,21 +267,22 @@ func (s *service) serve(ctx context.Context, raw net.Conn, how *tls.Config, from
 	for {
 		raw.SetDeadline(time.Now().Add(idle))
 		in, err := readFrame(c)
-		if err != nil {
+		if err != nil || !work(true) {
 			return
 		}
 		s.change(func(st *status.Peer) { st.LastHeard = time.Now() })
-		answered, cancel := context.WithTimeout(ctx, answering)
+		answered, cancel := context.WithTimeout(life, answering)
 		var out status.PeerMessage
 		err = s.conf.Call(answered, "pair", json.RawMessage(in), &out)
 		cancel()
 		if err != nil {
-			// conf answers whatever it can read: it is not there. The other box
-			// finds out by the connection that ends.
-			return
+			// conf answers whatever it can read: it is not there, for now. The
+			// connection stays: a handshake for each question would use up what is
+			// allowed of them.
+			out.Body = nil
 		}
 		raw.SetDeadline(time.Now().Add(sending))
-		if writeFrame(c, out.Body) != nil {
+		if writeFrame(c, out.Body) != nil || !work(false) {
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,9 +29,9 @@ func (p *pool) ask(ctx context.Context, t status.PeerTarget, message []byte) ([]
 	defer cancel()
 	if c := p.take(t); c != nil {
 		out, sent, err := exchange(ctx, c, message)
-		if err == nil {
+		if err == nil || errors.Is(err, errAbsent) {
 			p.give(t, c)
-			return out, nil
+			return out, err
 		}
 		c.Close()
 		if sent || ctx.Err() != nil {
@@ -42,12 +43,12 @@ func (p *pool) ask(ctx context.Context, t status.PeerTarget, message []byte) ([]
 		return nil, err
 	}
 	out, _, err := exchange(ctx, c, message)
-	if err != nil {
+	if err != nil && !errors.Is(err, errAbsent) {
 		c.Close()
 		return nil, err
 	}
 	p.give(t, c)
-	return out, nil
+	return out, err
 }
 
 func (p *pool) take(t status.PeerTarget) *tls.Conn {

@@ -67,6 +67,18 @@ func TestCommitIsForBoth(t *testing.T) {
 	a.runs("third")
 	b.runs("third")
 
+	// The peer block itself may change.
+	if _, err := b.commit(strings.Replace(text(boxes, "third"), "peer {\n", "peer {\n    port 1999\n", 1)); err != nil {
+		t.Fatal(err)
+	}
+	a.await("in step", settled)
+	b.await("in step", settled)
+	if _, err := a.commit(text(boxes, "third")); err != nil {
+		t.Fatal(err)
+	}
+	a.await("in step", settled)
+	b.await("in step", settled)
+
 	// Refusals.
 	_, err = a.commit(strings.Replace(text(boxes, "x"), "router_id", "@lb2 nonsense 3\n    router_id", 1))
 	refused(t, err, "not committed", "lb2: ", "nonsense")
