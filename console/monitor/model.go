@@ -86,6 +86,7 @@ type Model struct {
 	again    bool      // the screen changed while a fetch was under way
 	asked    time.Time // when the last one began
 	seq      int       // of the tick that counts
+	sized    func()    // told when a size has come; nil: nobody asks
 	later    func(time.Duration, func(time.Time) tea.Msg) tea.Cmd
 }
 
@@ -181,6 +182,9 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.said, _, _ = strings.Cut(m.said, "\n")
 		return m, m.ask(time.Now())
 	case tea.WindowSizeMsg:
+		if m.sized != nil {
+			m.sized()
+		}
 		if msg.Width > 0 && msg.Height > 0 {
 			m.width, m.height = min(msg.Width, 500), min(msg.Height, 300)
 			m.settle()

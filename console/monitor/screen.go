@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -78,7 +80,15 @@ func Run(ctx context.Context, s Screen, o Options) error {
 		tea.WithWindowSize(s.Width, s.Height), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler(), tea.WithColorProfile(colorprofile.ANSI),
 		// What every terminal with a cursor understands, and no questions to it.
 		tea.WithEnvironment([]string{"TERM=vt100", "SSH_TTY=none"}))
+	// The program begins by telling itself the first size: later ones come after.
+	sized := make(chan struct{})
+	m.sized = sync.OnceFunc(func() { close(sized) })
 	go func() {
+		select {
+		case <-sized:
+		case <-ctx.Done():
+			return
+		}
 		for {
 			select {
 			case size, ok := <-s.Resized:
@@ -102,8 +112,9 @@ func Run(ctx context.Context, s Screen, o Options) error {
 // ends the wait. Nothing is written ahead: while the terminal does not read, no
 // frame is drawn and nothing is fetched.
 type guard struct {
-	ctx context.Context
-	w   io.Writer
+	ctx  context.Context
+	w    io.Writer
+	gone atomic.Bool // it did not even take what puts it back in order
 }
 
 // restoreBound is how long the terminal gets for what puts it back in order.
@@ -111,6 +122,9 @@ const restoreBound = time.Second
 
 // Write implements io.Writer.
 func (g *guard) Write(p []byte) (int, error) {
+	if g.gone.Load() {
+		return 0, g.ctx.Err()
+	}
 	done := make(chan error, 1)
 	text := ours(p)
 	go func() {
@@ -126,6 +140,7 @@ func (g *guard) Write(p []byte) (int, error) {
 		case <-end:
 			end, late = nil, time.After(restoreBound)
 		case <-late:
+			g.gone.Store(true)
 			return 0, g.ctx.Err()
 		}
 	}
