@@ -45,22 +45,31 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
+// program is this test without C, as the director's program is, built once and
+// held open: its folder is not for everybody, and is gone again.
+var program = sync.OnceValues(func() (*os.File, error) {
+	dir, err := os.MkdirTemp("", "acc")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "test", "-c", "-o", dir+"/console", ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return os.Open(dir + "/console")
+})
+
 // runConsole runs what one of the functions above does in a process like the
 // one that init makes for the console.
 func runConsole(t *testing.T, dir, what string, env ...string) {
 	t.Helper()
-	exe := t.TempDir() + "/console"
-	build := exec.Command("go", "test", "-c", "-o", exe, ".") // without C, as the director's program
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	f, err := os.Open(exe)
+	f, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	cmd := exec.Command("/proc/self/fd/3") // its folder is not for everybody
+	cmd := exec.Command("/proc/self/fd/3")
 	cmd.ExtraFiles, cmd.Dir = []*os.File{f}, "/"
 	cmd.Env = append(append(os.Environ(), play+"="+what, sockets+"="+dir), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
