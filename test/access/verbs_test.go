@@ -24,9 +24,15 @@ var matrix = map[string]ipc.Role{
 	"conf compare":      ipc.View, // without secrets
 	"conf confirm":      ipc.Admin,
 	"conf file-delete":  ipc.Admin,
+	"conf file-get":     ipc.Admin, // scripts may hold secrets
 	"conf file-list":    ipc.View,
 	"conf file-put":     ipc.Admin,
 	"conf history":      ipc.View,
+	"conf pair":         ipc.None,
+	"conf peer-drift":   ipc.View, // without secrets
+	"conf peer-pull":    ipc.Admin,
+	"conf peer-push":    ipc.Admin,
+	"conf peer-state":   ipc.View,
 	"conf rollback":     ipc.Admin,
 	"conf text":         ipc.View, // without secrets below Admin
 	"console kick":      ipc.Admin,
@@ -51,6 +57,7 @@ var matrix = map[string]ipc.Role{
 	"notify prepare":    ipc.None,
 	"notify run":        ipc.None,
 	"notify track-file": ipc.Operate,
+	"peer send":         ipc.None,
 	"script keepalived": ipc.None,
 	"script mail":       ipc.None,
 	"script resign":     ipc.None,
@@ -65,7 +72,7 @@ var matrix = map[string]ipc.Role{
 var groups = map[string]uint32{
 	"GroupView": ipc.GroupView, "GroupOperate": ipc.GroupOperate, "GroupAdmin": ipc.GroupAdmin, "AnyUID": ipc.AnyUID, "UIDRoot": ipc.UIDRoot,
 	"UIDConf": ipc.UIDConf, "UIDNet": ipc.UIDNet, "UIDVRRP": ipc.UIDVRRP, "UIDIPVS": ipc.UIDIPVS, "UIDHealth": ipc.UIDHealth,
-	"UIDConsole": ipc.UIDConsole, "UIDNotify": ipc.UIDNotify, "UIDSNMP": ipc.UIDSNMP, "UIDPacer": ipc.UIDPacer, "UIDScript": ipc.UIDScript,
+	"UIDConsole": ipc.UIDConsole, "UIDNotify": ipc.UIDNotify, "UIDSNMP": ipc.UIDSNMP, "UIDPacer": ipc.UIDPacer, "UIDPeer": ipc.UIDPeer, "UIDScript": ipc.UIDScript,
 }
 
 // declared reads from the source whom each verb of each service names:
