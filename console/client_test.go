@@ -222,8 +222,9 @@ func TestEditFull(t *testing.T) {
 	if got := l.conf.got[0].Text; got != "! note\nvrrp_instance VI_1 {\n}\n" {
 		t.Errorf("conf got %q", got)
 	}
+	l.copied("scp", "admin", "", l.file("new.conf", "! new\n"), "admin@127.0.0.1:candidate").want(t, 0, "", "kept")
 	d, _, _ := l.client("admin", "dumb", 80, 24)
-	d.expect("lb1> ")
+	d.expect("A configuration was uploaded 0s ago", "lb1> ")
 	d.send("edit full\r")
 	d.expect("a terminal that is known")
 	l.ssh("admin", "", "edit full").want(t, 1, "", "needs a terminal")

@@ -269,6 +269,9 @@ func (t *terminal) loop(ctx context.Context) int {
 	defer func() { t.console.histories.save(t.user, t.edit.History()) }()
 	fmt.Fprintf(t.out, "Ballast director %s. \"help\" lists the commands, Tab and ? complete.\r\n", t.console.hostName())
 	t.print(t.console.warning())
+	if _, at, ok := t.console.uploads.get(t.user); ok {
+		t.print(fmt.Sprintf("A configuration was uploaded %v ago: \"load uploaded\" takes it.\n", time.Since(at).Round(time.Minute)))
+	}
 	warned := false
 	var pending unconfirmed
 	for {

@@ -116,6 +116,10 @@ func reads(p string) (line string, ok bool) {
 	switch {
 	case p == "/config/running" || p == keepalivedConf:
 		return "show configuration", true
+	case p == "/config/set":
+		return "show configuration | display set", true
+	case p == "/secrets/set":
+		return "show configuration secrets | display set", true
 	case p == "/secrets/running":
 		return "show configuration secrets", true
 	case dir == "/config/history/" && generation():
@@ -176,9 +180,9 @@ func (x *transfer) tree() []node {
 	}
 	now := time.Now()
 	admin := x.t.console.role(x.t.user) >= cli.Admin
-	list := []node{{"/config/running", 0, 0o444, now}, {"/log/all", 0, 0o444, now}, {"/log/journal", 0, 0o444, now}}
+	list := []node{{"/config/running", 0, 0o444, now}, {"/config/set", 0, 0o444, now}, {"/log/all", 0, 0o444, now}, {"/log/journal", 0, 0o444, now}}
 	if admin {
-		list = append(list, node{"/secrets/running", 0, 0o400, now})
+		list = append(list, node{"/secrets/running", 0, 0o400, now}, node{"/secrets/set", 0, 0o400, now})
 		if text, at, ok := x.t.console.uploads.get(x.t.user); ok {
 			list = append(list, node{candidatePath, int64(len(text)), 0o600, at})
 		}

@@ -110,6 +110,14 @@ func TestSCP(t *testing.T) {
 			if s := l.content(got); s != configuration {
 				t.Errorf("with secrets: %q", s)
 			}
+			scp("view", box("view", "set"), got).want(t, 0, "", "")
+			if s := l.content(got); !strings.HasPrefix(s, "set vrrp_instance VI_1 ") || strings.Contains(s, "topsecret") {
+				t.Errorf("as set commands: %q", s)
+			}
+			scp("admin", box("admin", "/secrets/set"), got).want(t, 0, "", "")
+			if s := l.content(got); !strings.Contains(s, "auth_pass topsecret") {
+				t.Errorf("as set commands, with secrets: %q", s)
+			}
 			scp("view", box("view", "/log/vrrp"), got).want(t, 0, "", "")
 			if s := l.content(got); !strings.Contains(s, "backup -> master") {
 				t.Errorf("log: %q", s)
