@@ -278,6 +278,9 @@ func TestStates(t *testing.T) {
 	f.vrrp.Heartbeat.Up, f.vrrp.Heartbeat.Since = false, ago(12*time.Second)
 	drive(t, f, Options{}).check("peer_down")
 	f = pair()
+	f.conf.Pair = "lb1 and lb2 run different configurations: see \"show drift\""
+	drive(t, f, Options{}).want("! lb1 and lb2 run different configurations")
+	f = pair()
 	f.conf.Pending = &status.Pending{Generation: 7, Back: 6, Deadline: now.Add(192 * time.Second), Author: "ann@10.0.0.9"}
 	f.vrrp.Maintenance, f.vrrp.Resigned, f.vrrp.ResignedBy = true, true, "bob@serial"
 	f.silent = []string{"notify does not answer"}

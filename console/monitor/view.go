@@ -231,7 +231,7 @@ func (m *Model) router1(v *status.VRRPInstance, chosen bool) string {
 			}
 		}
 	}
-	r.cell(plain, "peer "+peer, 14)
+	r.cell(plain, "peer "+peer, 15)
 	r.cell(plain, m.look.clean(v.Interface), 6+max(0, min(9, m.width-90)))
 	if len(v.VIPs) > 0 {
 		vip := v.VIPs[0].String()

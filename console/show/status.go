@@ -20,6 +20,9 @@ func Alarms(c status.ConfNews, v status.VRRP, now time.Time) (out []string) {
 	if c.Reverted != "" {
 		say("rolled back: %s", c.Reverted)
 	}
+	if c.Pair != "" {
+		say("%s", c.Pair)
+	}
 	switch c.Source {
 	case "factory":
 		say("no configuration yet: load and commit one")
@@ -172,7 +175,11 @@ func (o Overview) alarms(now time.Time) []string {
 		out = append(out, fmt.Sprintf("%d of %d real servers are down", s.Down, s.Real))
 	}
 	if s.Ordered > 0 {
-		out = append(out, fmt.Sprintf("%d real servers are not as configured: \"show orders\"", s.Ordered))
+		word := "real servers are"
+		if s.Ordered == 1 {
+			word = "real server is"
+		}
+		out = append(out, fmt.Sprintf("%d %s not as configured: \"show orders\"", s.Ordered, word))
 	}
 	return out
 }
