@@ -1,9 +1,11 @@
 package console
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"ballast/console/cli"
 	"ballast/services/ipc"
 )
 
@@ -267,4 +270,25 @@ func TestUploadsAreBounded(t *testing.T) {
 	if _, _, ok := u.get("a"); ok {
 		t.Error("an old one is kept")
 	}
+}
+
+// Whatever a client of the old protocol sends: no panic, nothing kept of what
+// was not whole, nothing left counted.
+func FuzzSCP(f *testing.F) {
+	f.Add("scp -t candidate", "C0644 4 a.conf\nabc\n\x00")
+	f.Add("scp -p -t /etc/keepalived/", "T1 0 1 0\nC0755 0 x\n\x00E\n")
+	f.Add("scp -f running", "\x00\x00\x00")
+	f.Add("scp -t .", "D0755 0 d\nC-1 x y\n")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, line, sent string) {
+		c := &console{env: &ipc.Env{Log: slog.New(slog.DiscardHandler)}, users: users{"ann": user{role: cli.Admin}}, auditor: newAuditor()}
+		for role := range c.services {
+			c.services[role] = cli.NewIPC(ipc.Dir(dir), cli.Role(role)) // nobody answers
+		}
+		x := &transfer{ctx: t.Context(), t: &terminal{console: c, user: "ann", address: "10.0.0.9"}, err: io.Discard}
+		x.scp(bufio.NewReaderSize(strings.NewReader(sent), 4096), io.Discard, line)
+		if c.inFlight.Load() != 0 || x.open.Load() != 0 || len(x.sending) != 0 || len(c.uploads.list) != 0 {
+			t.Errorf("%q %q: %d bytes, %d files, %d names, %d uploads", line, sent, c.inFlight.Load(), x.open.Load(), len(x.sending), len(c.uploads.list))
+		}
+	})
 }
