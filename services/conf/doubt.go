@@ -198,7 +198,7 @@ func (c *conf) followPeer(ctx context.Context) {
 		}
 		if time.Since(last) >= c.Pair.Hello {
 			last = time.Now()
-			c.hello(ctx)
+			c.hello(ctx, false)
 		}
 	}
 }

@@ -130,8 +130,9 @@ func (c *conf) configured() status.PeerTarget {
 	return status.PeerTarget{}
 }
 
-// hello looks at the other box, and tells every session what is wrong.
-func (c *conf) hello(ctx context.Context) {
+// hello looks at the other box, and tells every session what is wrong. held: the
+// caller has the turn.
+func (c *conf) hello(ctx context.Context, held bool) {
 	p := &c.pair
 	configured := c.current().state.Config.Pair != nil
 	var err error
@@ -161,7 +162,7 @@ func (c *conf) hello(ctx context.Context) {
 			c.env.Log.Info("the peer answers again")
 		}
 	}
-	c.tellSessions()
+	c.tellSessions(held)
 }
 
 // pairState is what "show peer" shows.
@@ -187,8 +188,18 @@ func (c *conf) pairState() status.PairState {
 	return st
 }
 
-// tellSessions publishes what is wrong with the pair, when that is news.
-func (c *conf) tellSessions() {
+// tellSessions publishes what is wrong with the pair, when that is news, and
+// nothing is being committed: the services are asked about a draft then, which
+// must stay the last in the book.
+func (c *conf) tellSessions(held bool) {
+	if !held {
+		select {
+		case c.turn <- struct{}{}:
+			defer func() { <-c.turn }()
+		default:
+			return // the next hello does
+		}
+	}
 	st := c.pairState()
 	note := ""
 	switch {
@@ -224,7 +235,7 @@ func (c *conf) changeAll(ctx context.Context, k checked, m store.Meta, h how, lo
 		res, err := c.change(ctx, k, m, h)
 		if err == nil {
 			c.parted()
-			c.tellSessions()
+			c.tellSessions(true)
 		}
 		return res, err
 	}
@@ -235,7 +246,7 @@ func (c *conf) changeAll(ctx context.Context, k checked, m store.Meta, h how, lo
 	} else {
 		c.env.Log.Info(fmt.Sprintf("%s: generation %d runs on both boxes, applied in %v", who, res.Generation, res.Took.Round(time.Millisecond)))
 	}
-	c.hello(ctx)
+	c.hello(ctx, true)
 	return res, err
 }
 

@@ -83,7 +83,7 @@ func (c *conf) pull(ctx context.Context, r status.PairChange) (any, error) {
 
 // drift tells in what the two running configurations differ.
 func (c *conf) drift(ctx context.Context) (any, error) {
-	c.hello(ctx)
+	c.hello(ctx, false)
 	d := status.Drift{State: c.pairState()}
 	if !d.State.Drift || !d.State.Reachable {
 		return d, nil
