@@ -43,8 +43,8 @@ func TestAnsible(t *testing.T) {
 	if err != nil || !strings.Contains(out, "ok=5") || !strings.Contains(out, "changed=1") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if len(l.conf.got) != 1 || l.conf.got[0].Text != configuration || l.conf.got[0].Comment != "ansible" {
-		t.Fatalf("conf got %+v\n%s", l.conf.got, out)
+	if len(l.conf.commits()) != 1 || l.conf.commits()[0].Text != configuration || l.conf.commits()[0].Comment != "ansible" {
+		t.Fatalf("conf got %+v\n%s", l.conf.commits(), out)
 	}
 	l.conf.change(func() { l.conf.refuse = "not committed, nothing changed:\n  net: no" })
 	if out, err = play(); err == nil || !strings.Contains(out, "net: no") || strings.Contains(out, "topsecret") {

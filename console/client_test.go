@@ -219,7 +219,7 @@ func TestEditFull(t *testing.T) {
 	s.expect("\x1b[?1049l", "taken over", "[edit]", "lb1# ")
 	s.send("commit\r")
 	s.expect("committed: generation 8", "lb1# ")
-	if got := l.conf.got[0].Text; got != "! note\nvrrp_instance VI_1 {\n}\n" {
+	if got := l.conf.commits()[0].Text; got != "! note\nvrrp_instance VI_1 {\n}\n" {
 		t.Errorf("conf got %q", got)
 	}
 	l.copied("scp", "admin", "", l.file("new.conf", "! new\n"), "admin@127.0.0.1:candidate").want(t, 0, "", "kept")

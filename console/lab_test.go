@@ -94,6 +94,19 @@ func (f *fakeConf) change(fn func()) {
 	f.publish()
 }
 
+// commits and stored are what it has got so far.
+func (f *fakeConf) commits() []status.Candidate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+func (f *fakeConf) stored() []status.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.files)
+}
+
 func (f *fakeConf) handle(verb string, fn func(body json.RawMessage) (any, error)) {
 	f.server.Handle(verb, func(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) { return fn(body) }, ipc.AnyUID)
 }

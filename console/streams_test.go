@@ -14,7 +14,7 @@ func TestStreams(t *testing.T) {
 	l := newLab(t).start()
 	const change = "configure; set vrrp_instance VI_1 priority 90; commit comment one line"
 	l.ssh("admin", "", change).want(t, 0, "committed: generation 8", "")
-	if got := l.conf.got[0].Text; got != "vrrp_instance VI_1 {\n    priority 90\n}\n" {
+	if got := l.conf.commits()[0].Text; got != "vrrp_instance VI_1 {\n    priority 90\n}\n" {
 		t.Errorf("conf got %q", got)
 	}
 	// The first that fails ends it, and nothing is committed.
@@ -34,8 +34,8 @@ func TestStreams(t *testing.T) {
 			t.Errorf("%q: %+v", text, o)
 		}
 	}
-	if n := len(l.conf.got); n != 4 || strings.Contains(l.conf.got[n-1].Text, "\r") {
-		t.Errorf("%d commits, the last one %+v", n, l.conf.got[n-1])
+	if n := len(l.conf.commits()); n != 4 || strings.Contains(l.conf.commits()[n-1].Text, "\r") {
+		t.Errorf("%d commits, the last one %+v", n, l.conf.commits()[n-1])
 	}
 	// Data with CR LF, as an editor of Windows leaves it, arrives as it is sent.
 	with("load\r\nvrrp_instance W {\r\n}\r\n.\r\ncommit\r\n", []string{"-T"}).want(t, 0, "committed: generation 12", "")

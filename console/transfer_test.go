@@ -76,11 +76,11 @@ func TestSCP(t *testing.T) {
 			for _, to := range []string{"candidate", "/config/candidate", "", "/etc/keepalived/keepalived.conf"} {
 				scp("admin", good, box("admin", to)).want(t, 0, "", told)
 				l.ssh("admin", "", "load uploaded; commit comment by scp").want(t, 0, "committed: generation ", "")
-				if n := len(l.conf.got); n == 0 || l.conf.got[n-1].Text != configuration {
-					t.Fatalf("to %q: conf got %+v", to, l.conf.got)
+				if n := len(l.conf.commits()); n == 0 || l.conf.commits()[n-1].Text != configuration {
+					t.Fatalf("to %q: conf got %+v", to, l.conf.commits())
 				}
 			}
-			commits := len(l.conf.got)
+			commits := len(l.conf.commits())
 			scp("admin", bad, box("admin", "candidate")).want(t, 1, "", "unknown keyword bad; write good")
 			scp("admin", good, box("admin", "running")).want(t, 1, "", "cannot be written; a configuration goes to /config/candidate")
 			for _, user := range []string{"view", "operate"} {
@@ -90,11 +90,11 @@ func TestSCP(t *testing.T) {
 			l.ssh("admin", "", "load uploaded").want(t, 0, "loaded", "") // the good one is still there
 			script := l.file("check.sh", "#!/bin/sh\nexit 0\n")
 			scp("admin", script, box("admin", "/etc/keepalived/")).want(t, 0, "", "")
-			if len(l.conf.files) != 1 || l.conf.files[0].Path != "/etc/keepalived/check.sh" || l.conf.files[0].Mode != 0o755 || string(l.conf.files[0].Content) != "#!/bin/sh\nexit 0\n" {
-				t.Errorf("stored %+v", l.conf.files)
+			if len(l.conf.stored()) != 1 || l.conf.stored()[0].Path != "/etc/keepalived/check.sh" || l.conf.stored()[0].Mode != 0o755 || string(l.conf.stored()[0].Content) != "#!/bin/sh\nexit 0\n" {
+				t.Errorf("stored %+v", l.conf.stored())
 			}
 			scp("admin", "-p", script, box("admin", "/etc/keepalived/")).want(t, 0, "", "")
-			if f := l.conf.files[len(l.conf.files)-1]; f.Mode != 0o640 {
+			if f := l.conf.stored()[len(l.conf.stored())-1]; f.Mode != 0o640 {
 				t.Errorf("with -p: mode %o", f.Mode)
 			}
 			got := filepath.Join(l.dir, "got")
@@ -127,7 +127,7 @@ func TestSCP(t *testing.T) {
 			}
 			scp("view", box("view", "/etc/passwd"), got).want(t, 1, "", "")
 			scp("view", box("view", "../../etc/shadow"), got).want(t, 1, "", "")
-			if len(l.conf.got) != commits {
+			if len(l.conf.commits()) != commits {
 				t.Error("an upload was a commit")
 			}
 			if s := l.log.String(); strings.Contains(s, "topsecret") || !strings.Contains(s, "admin from 127.0.0.1: file put /etc/keepalived/check.sh") ||
@@ -149,7 +149,7 @@ func TestSFTP(t *testing.T) {
 	if s := l.content(l.dir + "/back"); s != l.content(big) {
 		t.Errorf("%d bytes came back", len(s))
 	}
-	if f := l.conf.files[len(l.conf.files)-1]; f.Mode != 0o700 || string(f.Content) != l.content(big) {
+	if f := l.conf.stored()[len(l.conf.stored())-1]; f.Mode != 0o700 || string(f.Content) != l.content(big) {
 		t.Errorf("after chmod: %o, %d bytes", f.Mode, len(f.Content))
 	}
 	if s := l.content(l.dir + "/running"); strings.Contains(s, "topsecret") {
