@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,22 @@ func (l *lab) long() {
 		fmt.Fprintf(&b, "! comment %d\n", i+1)
 	}
 	l.conf.change(func() { l.conf.state.Text = b.String() })
+}
+
+// Nobody comes back to a page, or to a question.
+func TestIdleAtAPage(t *testing.T) {
+	for _, command := range []string{"show configuration\r", "reboot\r", "load\r", "edit full\r"} {
+		l := newLab(t)
+		l.idle = time.Second
+		l.start()
+		l.long()
+		s, cmd, _ := l.client("admin", "xterm", 80, 24)
+		s.expect("lb1> ")
+		s.send(command)
+		s.expect("nobody typed for a long time")
+		cmd.Wait()
+		l.stop()
+	}
 }
 
 // Each kind of terminal gets a prompt, a history and its own kind of cursor keys.

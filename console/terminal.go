@@ -125,6 +125,7 @@ func (t *terminal) keyboard(fn func() error) error {
 	t.cancel = nil
 	t.mu.Unlock()
 	defer t.setCancel(old)
+	t.idle.Reset(t.console.idleTime()) // somebody is waited for
 	return fn()
 }
 
