@@ -151,12 +151,20 @@ func (c *conf) parted() {
 	}
 }
 
+// longest is how many times PairTimes.Bound a commit of the other box may take,
+// far more than any needs: that box must not keep this one from being changed, or
+// from going back to what was confirmed, by saying over and over that nothing is
+// decided.
+const longest = 5
+
 // silence is how long the coordinator has not been heard, on the scale of
-// package pair.
+// package pair; of one that goes on for too long it is as if it said nothing.
+// Called with pair.mu held.
 func (c *conf) silence() time.Duration {
 	quiet := time.Since(c.pair.heard)
+	endless := c.pair.staged != nil && time.Since(c.pair.staged.start) > longest*c.Pair.Bound
 	switch {
-	case quiet >= c.Pair.Bound:
+	case quiet >= c.Pair.Bound || endless:
 		return pair.Bound
 	case quiet >= c.Pair.Ask:
 		return pair.AskAfter

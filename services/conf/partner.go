@@ -211,6 +211,11 @@ func bare(err error) error {
 // else changes here.
 func (c *conf) prepareFor(ctx context.Context, m pair.Message) (a pair.Answer, err error) {
 	p := &c.pair
+	for _, f := range m.Files { // the other box may have been taken over: it writes nowhere else
+		if err := validPath(f.Path); err != nil {
+			return a, fmt.Errorf("file: %w", err)
+		}
+	}
 	if sums := c.missing(m.Files); len(sums) > 0 {
 		p.look.Lock()
 		defer p.look.Unlock()

@@ -138,6 +138,10 @@ func DecodeMessage(b []byte) (m Message, err error) {
 	if err := m.check(); err != nil {
 		return Message{}, err
 	}
+	// What is stored, logged and shown.
+	for _, s := range []*string{&m.Box, &m.Author, &m.Comment, &m.Source} {
+		*s = printable.Escaped(*s)
+	}
 	return m, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/configs/store"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,6 +31,25 @@ func TestMessage(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// What the other box says of itself reaches the store, the log and the history.
+func TestMessageIsShowable(t *testing.T) {
+	m := example()
+	m.Box, m.Author, m.Comment, m.Source = "lb\x1b1", "ann\n", "\x1b]0;x\x07", "com\u202emit"
+	b, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeMessage(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{got.Box, got.Author, got.Comment, got.Source} {
+		if s != printable.Line(s) {
+			t.Errorf("%q", s)
+		}
 	}
 }
 
