@@ -14,8 +14,9 @@ const hidden = "********"
 // public. They match inside comments too, and behind the sign of a difference.
 var (
 	secret = regexp.MustCompile(`((?:^|[\s{};"#!+-])(?:auth_pass|smtp_password|password|community)[ \t\f\v]*)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
-	// The number of a key of auth_hmac has three digits at most.
-	secretKey = regexp.MustCompile(`((?:^|[\s{};"#!+-])key[ \t\f\v]+(?:\d{1,3}[ \t\f\v]+)?)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
+	// The number of a key of auth_hmac has three digits at most. A quote parts
+	// words as a blank does, before the value and behind the word itself.
+	secretKey = regexp.MustCompile(`((?:^|[\s{};"#!+-])key(?:"[ \t\f\v]*|[ \t\f\v]+)(?:\d{1,3}[ \t\f\v]+)?)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
 	public    = regexp.MustCompile(`^"?(?:sk-)?(?:ssh|ecdsa)-`)
 	param     = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
 	// values are those that a sequence gives to a parameter of its line.
@@ -169,4 +170,4 @@ func Masked(text string) int {
 }
 
 // maskedLine is what Mask makes of a line with a secret.
-var maskedLine = regexp.MustCompile(`(?:(?:^|[\s{};"])(?:auth_pass|smtp_password|password|community|key(?:[ \t]+\d{1,3})?)[ \t]+"?|^(?:@\S+[ \t]+)?\$\w+=)\*{8}(?:["\s}]|$)`)
+var maskedLine = regexp.MustCompile(`(?:(?:^|[\s{};"])(?:auth_pass|smtp_password|password|community|key(?:"?[ \t]+\d{1,3})?)"?[ \t]+"?|key"|^(?:@\S+[ \t]+)?\$\w+=)\*{8}(?:["\s}]|$)`)
