@@ -105,6 +105,7 @@ type console struct {
 	histories *histories
 	uploads   uploads
 	inFlight  atomic.Int64 // bytes of uploads that are under way
+	reading   atomic.Int64 // bytes of files that are open
 
 	mu          sync.Mutex
 	changed     chan struct{} // closed when what the serial banner shows changes

@@ -54,6 +54,7 @@ type opened struct {
 // Close implements io.Closer.
 func (o opened) Close() error {
 	o.x.open.Add(-1)
+	o.x.t.console.reading.Add(-o.Size())
 	return nil
 }
 
@@ -69,6 +70,12 @@ func (h sftpHandlers) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 			return nil, h.x.refused(r.Filepath, err)
 		}
 		return nil, os.ErrNotExist
+	}
+	// Old generations that are open are not the one text that is cached.
+	if held := &h.x.t.console.reading; held.Add(int64(len(b))) > maxInFlight {
+		held.Add(-int64(len(b)))
+		h.x.open.Add(-1)
+		return nil, h.x.refused(r.Filepath, errors.New("too much is read at a time; try again"))
 	}
 	return opened{bytes.NewReader(b), h.x}, nil
 }

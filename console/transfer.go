@@ -21,7 +21,7 @@ import (
 
 // Bounds of transfers.
 const (
-	maxInFlight  = 96 << 20 // bytes of all uploads that are under way
+	maxInFlight  = 96 << 20 // bytes of all uploads that are under way, and of all files that are open to be read
 	maxOpenFiles = 64       // of a session
 	maxLogLines  = 10000    // of a log that is read as a file
 	keepUpload   = time.Hour

@@ -17,6 +17,8 @@ import (
 
 	"ballast/console/cli"
 	"ballast/services/ipc"
+
+	"github.com/pkg/sftp"
 )
 
 const configuration = "vrrp_instance VI_1 {\n  authentication { auth_pass topsecret }\n}\n"
@@ -208,6 +210,35 @@ func TestUploadCutOff(t *testing.T) {
 		u.Close()
 	}
 	if n := c.inFlight.Load(); n != 0 {
+		t.Errorf("%d bytes stay counted", n)
+	}
+}
+
+// Files that are open are bounded together: who may only look could otherwise
+// open all generations at once, in all sessions.
+func TestOpenFilesAreBounded(t *testing.T) {
+	c := &console{}
+	text := make([]byte, maxInput)
+	var open []io.Closer
+	for range 5 { // sessions
+		x := &transfer{t: &terminal{console: c, user: "ann"}, err: newLockedBuffer()}
+		x.cached = map[string]cachedFile{"/config/running": {text, time.Now().Add(time.Hour)}}
+		for range 2 {
+			r, err := sftpHandlers{x}.Fileread(sftp.NewRequest("Get", "/config/running"))
+			if err == nil {
+				open = append(open, r.(io.Closer))
+			} else if !strings.Contains(err.Error(), "too much is read") {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(open) * maxInput; n > maxInFlight || n == 0 {
+		t.Errorf("%d files are open, %d bytes", len(open), n)
+	}
+	for _, f := range open {
+		f.Close()
+	}
+	if n := c.reading.Load(); n != 0 {
 		t.Errorf("%d bytes stay counted", n)
 	}
 }
