@@ -67,7 +67,7 @@ func TestPeerWritesNoOtherFiles(t *testing.T) {
 	}
 	b := pairedBox(t, conf.PairTimes{Turn: 200 * time.Millisecond})
 	commit := func(path string) (refused string) {
-		m := pair.Message{Kind: pair.Prepare, Txn: pair.NewTxn(), Sees: b.hears(pair.Message{Kind: pair.Hello}).State.Content,
+		m := pair.Message{Kind: pair.Prepare, Source: "commit", Txn: pair.NewTxn(), Sees: b.hears(pair.Message{Kind: pair.Hello}).State.Content,
 			Files: []store.FileRef{file(path)}, Payload: []byte("hostname lb1\npair\nvs b\n")}
 		a := b.hears(m)
 		for _, s := range a.Missing {
@@ -99,7 +99,7 @@ func TestPeerWritesNoOtherFiles(t *testing.T) {
 // not keep others from changing this box.
 func TestPeerHoldsABoxForAWhileOnly(t *testing.T) {
 	b := pairedBox(t, conf.PairTimes{Tick: 10 * time.Millisecond, Ask: 50 * time.Millisecond, Bound: 100 * time.Millisecond})
-	m := pair.Message{Kind: pair.Prepare, Txn: pair.NewTxn(), Sees: b.hears(pair.Message{Kind: pair.Hello}).State.Content, Payload: []byte("hostname lb1\npair\nvs b\n")}
+	m := pair.Message{Kind: pair.Prepare, Source: "commit", Txn: pair.NewTxn(), Sees: b.hears(pair.Message{Kind: pair.Hello}).State.Content, Payload: []byte("hostname lb1\npair\nvs b\n")}
 	if a := b.hears(m); a.Refused != "" {
 		t.Fatal(a.Refused)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"path"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -41,6 +42,10 @@ const (
 	MaxFrame = MaxHead + 1 + store.MaxText
 	maxName  = 512
 )
+
+// sources are those of a commit of the pair. Others mean something on a box:
+// what is of the factory is made anew when a NIC comes.
+var sources = []string{"commit", "rollback", "push"}
 
 // Message is what one box sends to the other.
 type Message struct {
@@ -139,7 +144,7 @@ func DecodeMessage(b []byte) (m Message, err error) {
 		return Message{}, err
 	}
 	// What is stored, logged and shown.
-	for _, s := range []*string{&m.Box, &m.Author, &m.Comment, &m.Source} {
+	for _, s := range []*string{&m.Box, &m.Author, &m.Comment} {
 		*s = printable.Escaped(*s)
 	}
 	return m, nil
@@ -232,6 +237,8 @@ func (m *Message) check() error {
 		return errors.New("the message names no file")
 	case m.Kind == Blob && len(m.Payload) > store.MaxFile:
 		return errors.New("the file is too large")
+	case m.Kind == Prepare && !slices.Contains(sources, m.Source):
+		return errors.New("the message tells of no commit that a user asked for")
 	case m.Kind == Prepare && (len(m.Payload) > store.MaxText || !utf8.Valid(m.Payload)):
 		return errors.New("the text is too long, or not UTF-8")
 	case m.Kind != Blob && m.Kind != Prepare && len(m.Payload) > 0:
