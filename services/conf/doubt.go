@@ -12,6 +12,10 @@ import (
 	"ballast/services/conf/pair"
 )
 
+// errStops answers a message that came after this service had let go of what it
+// held for the other box.
+var errStops = errors.New("it stops")
+
 // over ends the doubt, and lets others change this box. Called with pair.mu held.
 func (c *conf) over() {
 	p := &c.pair
@@ -52,6 +56,9 @@ func (c *conf) runs(t pair.Txn) bool {
 func (c *conf) act(ctx context.Context, a pair.Act, pending bool) error {
 	p := &c.pair
 	s := p.staged
+	if s == nil && (a == pair.Finish || a == pair.Undo || a == pair.GiveUp) {
+		return errStops // the next start asks
+	}
 	switch a {
 	case pair.Finish:
 		if err := c.settle(s); err != nil {

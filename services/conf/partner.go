@@ -293,10 +293,13 @@ func (c *conf) applyFor(ctx context.Context, m pair.Message) error {
 	if err := p.part.MayApply(m.Txn); err != nil {
 		return err
 	}
+	if p.staged == nil {
+		return errStops
+	}
 	failed := c.apply(ctx, p.staged)
 	c.Step("applying")
 	if ctx.Err() != nil {
-		return errors.New("it stops")
+		return errStops
 	}
 	p.heard = time.Now()
 	if len(failed) > 0 {
