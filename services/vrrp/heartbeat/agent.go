@@ -200,6 +200,9 @@ func (f *affair) backup(i int, now time.Duration, v *View, rec *Record, p *Peer,
 		return out
 	}
 	act := Action{Router: i, Do: TakeOver, From: rec.Source}
+	if f.alive && p.Lost && f.probed < p.Since {
+		f.forget() // the answer is older than the silence that is judged: it may have died since
+	}
 	switch {
 	case p.Up && rec.Phase == Master && rec.Asks:
 		f.took, f.nextWord = now, now+reannounce

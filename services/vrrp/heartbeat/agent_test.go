@@ -35,3 +35,43 @@ func TestPeerForgetsTheRouterDuringAHandOver(t *testing.T) {
 		}
 	}
 }
+
+// TestOldAnswer: a heartbeat was late, the master's kernel answered, and then it
+// died. Its answer must not count for the silence that followed.
+func TestOldAnswer(t *testing.T) {
+	for _, dies := range []bool{true, false} {
+		start := time.Hour
+		source := netip.MustParseAddr("192.0.2.2")
+		views := []View{{Key: Key{VRID: 1}, Phase: Backup, Master: source, Ready: true}}
+		peer, _ := pair(start)
+		peer.Up, peer.Last, peer.Since = true, start, start
+		peer.Paths[0].Up, peer.Paths[0].Last = true, start
+		peer.learn(&Record{Key: views[0].Key, Phase: Master, Source: source}, 0)
+		var a Agent
+		a.Reset(views)
+		asked, taken := 0, time.Duration(0)
+		for now := start + ms; now < start+200*ms; now += ms {
+			peer.Expire(now, 0)
+			for _, act := range a.Decide(now, views, peer, nil) {
+				switch act.Do {
+				case Probe:
+					if asked++; peer.Up || !dies {
+						a.Alive(0)
+					}
+				case TakeOver:
+					if taken == 0 {
+						taken = now - start
+					}
+				}
+			}
+		}
+		switch {
+		case dies && (taken == 0 || taken > 50*ms):
+			t.Errorf("it dies after it has answered: taken over after %v, %d probes", taken, asked)
+		case !dies && taken != 0:
+			t.Errorf("its kernel answers: taken over after %v", taken)
+		case !dies && asked > 4:
+			t.Errorf("its kernel answers: asked %d times", asked)
+		}
+	}
+}
