@@ -236,36 +236,9 @@ func hostKey(dir string, log *slog.Logger) (hostSigner, error) {
 	if err != nil {
 		return hostSigner{}, err
 	}
-	if err := writeKey(path, pem.EncodeToMemory(block)); err != nil {
+	if err := ipc.WriteDurable(path, pem.EncodeToMemory(block)); err != nil {
 		log.Error("the SSH host key cannot be kept, the next start makes another: " + err.Error())
 	}
 	log.Info("made SSH host key " + gossh.FingerprintSHA256(signer.PublicKey()))
 	return hostSigner{signer}, nil
-}
-
-// writeKey stores the key so that a power cut leaves all of it or nothing.
-func writeKey(path string, pem []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(pem); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -64,7 +64,9 @@ func TestFirstBootDialogue(t *testing.T) {
 		t.Errorf("%+v\nwant %q", got, want)
 	}
 	n.await(t, func(e status.AuditEntry) bool { return e.Command == "first boot" && e.Result == "not committed: no" })
-	n.await(t, func(e status.AuditEntry) bool { return e.Command == "first boot" && e.Result == "ok" && e.User == "serial" })
+	n.await(t, func(e status.AuditEntry) bool {
+		return e.Command == "first boot" && e.Result == "ok" && e.User == "serial"
+	})
 }
 
 // Ctrl-C leaves for the command line, and the next Enter asks again.

@@ -20,13 +20,19 @@ var (
 	pciName   = regexp.MustCompile(`^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 )
 
+// HostName reports whether s can be the name of a box.
+func HostName(s string) bool { return hostName.MatchString(s) }
+
+// LoginName reports whether s can be the name of a user.
+func LoginName(s string) bool { return loginName.MatchString(s) }
+
 // system binds the system block. Several blocks add up.
 func (b *binder) system(n *syntax.Node) {
 	s := &b.cfg.System
 	b.each("system", n.Children, func(k *schema.Keyword, l *syntax.Node) {
 		switch k.Name {
 		case "host_name":
-			if !hostName.MatchString(l.Arg(0)) {
+			if !HostName(l.Arg(0)) {
 				b.fail(l.ArgPos(0), "letters, digits, - and . are allowed", "%s is no host name", quote(l.Arg(0)))
 				return
 			}
@@ -79,7 +85,7 @@ func (b *binder) login(n *syntax.Node) {
 	u := model.Login{Name: n.Arg(0)}
 	_, twice := b.places["login/"+u.Name]
 	b.places["login/"+u.Name] = n.Pos
-	if !loginName.MatchString(u.Name) {
+	if !LoginName(u.Name) {
 		b.fail(n.ArgPos(0), "lower-case letters, digits, - and _; a letter first", "%s is no user name", quote(u.Name))
 		return
 	}

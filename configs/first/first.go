@@ -28,15 +28,11 @@ type Answers struct {
 // DHCP is the address of a box that asks for one.
 const DHCP = "dhcp"
 
-var (
-	hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
-	userName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	nicName  = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
-)
+var nicName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
 
 // Host checks a host name.
 func Host(s string) error {
-	if !hostName.MatchString(s) {
+	if !bind.HostName(s) {
 		return errors.New("a host name has letters, digits, - and ., at most 64, and begins and ends with a letter or digit; for example lb1")
 	}
 	return nil
@@ -114,7 +110,7 @@ func Gateway(s, address string) error {
 
 // User checks a user name.
 func User(s string) error {
-	if !userName.MatchString(s) {
+	if !bind.LoginName(s) {
 		return errors.New("a user name has lower-case letters, digits, - and _, at most 32, a letter first; for example ann")
 	}
 	return nil

@@ -55,7 +55,7 @@ const (
 var ErrDamaged = errors.New("damaged on disk")
 
 // ErrNone is wrapped by the error of a read of something that is not stored.
-var ErrNone = errors.New("not stored")
+var ErrNone = errors.New("not stored; \"show history\" lists those that are")
 
 // FileRef is one script file of a generation.
 type FileRef struct {

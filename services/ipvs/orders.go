@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 )
 
@@ -161,7 +162,7 @@ func (o *Orders) save(dir string) error {
 		Orders []*kept `json:"orders"`
 	}{o.sorted()}, "", "  ")
 	if err == nil {
-		err = writeFile(filepath.Join(dir, ordersFile), append(b, '\n'))
+		err = ipc.WriteDurable(filepath.Join(dir, ordersFile), append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("ipvs: orders of the operator are not kept over a restart: %w", err)
@@ -171,26 +172,6 @@ func (o *Orders) save(dir string) error {
 		k.written = k.Slept
 	}
 	return nil
-}
-
-func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (o *Orders) set(k *kept) {

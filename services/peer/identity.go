@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"ballast/services/ipc"
 )
 
 const (
@@ -50,7 +52,7 @@ func identity(dir string, log *slog.Logger) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := keep(path, pem.EncodeToMemory(&pem.Block{Type: keyPEM, Bytes: der})); err != nil {
+	if err := ipc.WriteDurable(path, pem.EncodeToMemory(&pem.Block{Type: keyPEM, Bytes: der})); err != nil {
 		log.Error("the key of this box for its peer cannot be kept, the next start makes another: " + err.Error())
 	}
 	return key, nil
@@ -70,33 +72,6 @@ func parseIdentity(b []byte) (ed25519.PrivateKey, error) {
 		return nil, errors.New("not an ed25519 key")
 	}
 	return key, nil
-}
-
-// keep stores b so that a power cut leaves all of it or nothing.
-func keep(path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // publicLine is a public key as authorized_keys has it (RFC 8709, section 4).

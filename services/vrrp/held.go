@@ -66,13 +66,5 @@ func saveWho(dir, name string, who map[string]string) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return ipc.WriteDurable(path, b)
 }
