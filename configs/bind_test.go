@@ -363,6 +363,8 @@ func TestValues(t *testing.T) {
 		{"system {\n host_name a.example\n idle_timeout 120\n dns 192.0.2.53 2001:db8::53\n ntp pool.example\n syslog 192.0.2.1 log.example:6514 2001:db8::1\n}\n",
 			func(c model.Config) any { return words(c.System) }, "{a.example [] [192.0.2.53 2001:db8::53] [pool.example] [192.0.2.1:514 log.example:6514 [2001:db8::1]:514] 2m0s}", "ntp is accepted but not implemented"},
 		{"system {\n login x {\n role admin\n}\n}\n", nil, nil, "has no key"},
+		{"system {\n login Root! {\n role admin\n}\n}\n", nil, nil, "is no user name"},
+		{"system {\n host_name -lb1\n}\n", nil, nil, `"-lb1"`},
 		{"system {\n login x {\n role admin\n key \"ssh-ed25519 AAAA me\"\n}\n}\n", nil, nil, "too short"},
 		{"system {\n login x {\n role admin\n key \"ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIEzKsvP2KUn3aZZQGcvRCF6B1Ewh2tFhGgkYyLzcYyZC\"\n}\n}\n", nil, nil, "not of type"},
 		{"system {\n login x {\n key ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEzKsvP2KUn3aZZQGcvRCF6B1Ewh2tFhGgkYyLzcYyZC me\n}\n}\n",
