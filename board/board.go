@@ -7,6 +7,7 @@ package board
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,12 +24,21 @@ type Board struct {
 	Modules []string
 	// Load is loaded before the services start: what they would otherwise wait for.
 	Load []string
-	// Firmware are files below /lib/firmware that its drivers ask for. No build
-	// packs them yet: Check refuses a board that has any.
+	// Later is loaded when the box is ready, before the kernel is told to load no
+	// more: what a configuration or a stick may ask for in the months to come. What the
+	// image does not have is left out.
+	Later []string
+	// Firmware are the files below /lib/firmware that its drivers load into their
+	// hardware: paths that may hold the wildcards of path.Match. image takes them
+	// from Debian's packages.
 	Firmware []string
+	// NoFirmware are those that its drivers ask for and the image does not have,
+	// by path (wildcards too), with the reason. What is in neither list fails a test.
+	NoFirmware map[string]string
 
-	// Consoles are the serial lines with a login, the first one being the
-	// kernel's console too: "ttyS0,115200".
+	// Consoles are the serial lines ("ttyS0,115200") and the screen ("tty0") with
+	// a login, where init's lines go too. The first one is /dev/console. The kernel's
+	// own lines go to the first of each kind only: it has one console of a kind.
 	Consoles []string
 	// CmdLine is the kernel's, without the consoles.
 	CmdLine []string
@@ -40,10 +50,11 @@ type Board struct {
 	// the box, in whole seconds.
 	WatchdogTimeout time.Duration
 
-	// NICs is to rename network interfaces before the services start: the first
-	// entry whose Path fits an interface's place in /sys names it. Which names
-	// users' files call them by is the configuration's matter. init does not do it
-	// yet: Check refuses a board that has any.
+	// NICs names network interfaces before the services start: the first entry
+	// whose Path fits an interface's place in /sys names it. Others keep the name
+	// that the kernel gave them, or get the next free one if it is taken here. Without
+	// any the names are the kernel's: eth0, eth1, … in the order of the bus, one
+	// driver after the other.
 	NICs []NIC
 
 	// Data is where the disk with what outlives a reboot is looked for.
@@ -52,7 +63,10 @@ type Board struct {
 
 // NIC names the interface behind one socket of the box.
 type NIC struct {
-	Path string // ending of the device's path in /sys/devices: "0000:00:03.0/virtio1"
+	// Path is the ending of the device's path in /sys/devices, with the wildcards of
+	// path.Match: "0000:00:02.2/*" is what is behind that bridge, whichever number
+	// its bus got.
+	Path string
 	Name string // at most 15 characters
 }
 
@@ -94,9 +108,17 @@ func Names() []string { return slices.Sorted(maps.Keys(boards)) }
 // with. What a user adds behind it wins.
 func (b Board) KernelCmdLine() string {
 	var words []string
-	for _, c := range slices.Backward(b.Consoles) {
-		words = append(words, "console="+c) // the last one is /dev/console
+	seen := map[string]bool{}
+	for _, c := range b.Consoles {
+		// Of several of a kind the kernel would take the first that it is told of,
+		// whether there is such hardware or not.
+		kind := strings.TrimRight(strings.SplitN(c, ",", 2)[0], "0123456789")
+		if !seen[kind] {
+			words = append(words, "console="+c)
+		}
+		seen[kind] = true
 	}
+	slices.Reverse(words) // the last one is /dev/console
 	return strings.Join(append(words, b.CmdLine...), " ")
 }
 
@@ -120,11 +142,28 @@ func (b Board) Check() []error {
 			bad("Modules lacks the watchdog driver %s", w)
 		}
 	}
-	if len(b.Firmware) > 0 {
-		bad("Firmware: image does not pack firmware yet; take a board whose drivers need none, or teach image.Build")
+	for _, p := range slices.Concat(b.Firmware, slices.Collect(maps.Keys(b.NoFirmware))) {
+		if _, err := path.Match(p, ""); err != nil || path.Clean(p) != p || path.IsAbs(p) || strings.HasPrefix(p, "..") {
+			bad("Firmware: %q is no path below /lib/firmware", p)
+		}
 	}
-	if len(b.NICs) > 0 {
-		bad("NICs: init does not rename interfaces yet; name them in the configuration (interface NAME { mac … })")
+	for p, why := range b.NoFirmware {
+		if why == "" {
+			bad("NoFirmware: %s has no reason", p)
+		}
+	}
+	names := map[string]bool{}
+	for _, n := range b.NICs {
+		if _, err := path.Match(n.Path, ""); err != nil || n.Path == "" || path.Clean(n.Path) != n.Path {
+			bad("NICs: %q is no ending of a path in /sys/devices", n.Path)
+		}
+		if !nicName(n.Name) {
+			bad("NICs: the kernel does not take %q as a name: want 1 to 15 characters without blank, slash and colon", n.Name)
+		}
+		if names[n.Name] {
+			bad("NICs: %s is there twice", n.Name)
+		}
+		names[n.Name] = true
 	}
 	for _, w := range b.CmdLine {
 		if strings.HasPrefix(w, "console=") {
@@ -132,4 +171,10 @@ func (b Board) Check() []error {
 		}
 	}
 	return errs
+}
+
+// nicName tells whether the kernel takes a name for an interface
+// (dev_valid_name in net/core/dev.c).
+func nicName(s string) bool {
+	return s != "" && len(s) < 16 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r")
 }

@@ -36,8 +36,15 @@ func TestCheck(t *testing.T) {
 		{"name", func(b *Board) { b.Name = "a/b" }, "one word"},
 		{"watchdog not in the image", func(b *Board) { b.Watchdogs, b.WatchdogTimeout = []string{"w"}, time.Minute }, "lacks the watchdog driver w"},
 		{"watchdog timeout", func(b *Board) { b.WatchdogTimeout = 1500 * time.Millisecond }, "WatchdogTimeout"},
-		{"firmware", func(b *Board) { b.Firmware = []string{"x.bin"} }, "Firmware"},
-		{"NIC", func(b *Board) { b.NICs = []NIC{{"p", "mgmt"}} }, "does not rename"},
+		{"firmware", func(b *Board) { b.Firmware, b.NoFirmware = []string{"a/*.bin"}, map[string]string{"b": "old"} }, ""},
+		{"firmware elsewhere", func(b *Board) { b.Firmware = []string{"../x.bin"} }, "below /lib/firmware"},
+		{"firmware of the root", func(b *Board) { b.Firmware = []string{"/x.bin"} }, "below /lib/firmware"},
+		{"no reason", func(b *Board) { b.NoFirmware = map[string]string{"x.bin": ""} }, "has no reason"},
+		{"NIC", func(b *Board) { b.NICs = []NIC{{"0000:00:02.2/*", "eth0"}, {"p", "mgmt"}} }, ""},
+		{"NIC's name", func(b *Board) { b.NICs = []NIC{{"p", "a/b"}} }, "does not take"},
+		{"NIC's long name", func(b *Board) { b.NICs = []NIC{{"p", "abcdefghijklmnop"}} }, "does not take"},
+		{"NIC's name twice", func(b *Board) { b.NICs = []NIC{{"p", "eth0"}, {"q", "eth0"}} }, "there twice"},
+		{"NIC's path", func(b *Board) { b.NICs = []NIC{{"p/[", "eth0"}} }, "no ending"},
 		{"console twice", func(b *Board) { b.CmdLine = []string{"console=ttyS1"} }, "belongs into Consoles"},
 	}
 	for _, tt := range tests {
@@ -59,7 +66,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestKernelCmdLine(t *testing.T) {
-	b := Board{Consoles: []string{"ttyS0,115200", "tty0"}, CmdLine: []string{"panic=10"}}
+	b := Board{Consoles: []string{"ttyS0,115200", "ttyS1,115200", "tty0"}, CmdLine: []string{"panic=10"}}
 	if got, want := b.KernelCmdLine(), "console=tty0 console=ttyS0,115200 panic=10"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -12,9 +12,10 @@ var QEMU = register(Board{
 	Summary: "virtual machine under QEMU or KVM, virtio network and disk",
 	Modules: slices.Concat(directorModules, []string{
 		"virtio_net", "virtio_blk", "virtio_scsi", "virtio_console", "virtio_rng", "virtio_balloon",
-		"e1000", "e1000e", "sd_mod", "ahci", "i6300esb", "softdog", "button", "evdev", "efi-pstore", "qemu_fw_cfg",
+		"e1000", "e1000e", "sd_mod", "ahci", "nvme", "xhci-pci", "usb-storage", "i6300esb", "softdog", "button", "evdev", "qemu_fw_cfg",
 	}),
 	Load:            slices.Concat(loadAlways, []string{"ext4", "evdev", "button"}),
+	Later:           loadLater,
 	Consoles:        []string{"ttyS0,115200"},
 	CmdLine:         directorCmdLine,
 	Watchdogs:       []string{"i6300esb", "softdog"},

@@ -22,7 +22,7 @@ import (
 var chains = map[string]string{
 	"": "", "authentication": "vrrp_instance V authentication", "auth_hmac": "vrrp_instance V auth_hmac",
 	"virtual_server": "virtual_server 192.0.2.80 80", "real_server": "virtual_server 192.0.2.80 80 real_server 10.0.0.2 80",
-	"login": "system login u", "mark": "mark 9", "address-line": "static_ipaddress", "route-line": "static_routes", "rule-line": "static_rules",
+	"login": "system login u", "box": "netboot box 52:54:00:00:00:07", "mark": "mark 9", "address-line": "static_ipaddress", "route-line": "static_routes", "rule-line": "static_rules",
 	"url": "virtual_server 192.0.2.80 80 real_server 10.0.0.2 80 HTTP_GET url", "smtp_host": "virtual_server 192.0.2.80 80 real_server 10.0.0.2 80 SMTP_CHECK host",
 }
 
@@ -55,6 +55,7 @@ func lineOfRow(t *testing.T, k *schema.Keyword, in, name string) string {
 		"address-line home": name, "address-line mngtmpaddr": name, "route-line congctl": name + " cubic", "root linkbeat_interfaces": name + " {\n eth0\n}",
 		"vrrp_instance preempt": name, "vrrp_instance no_virtual_ipaddress": name, "vrrp_instance linkbeat_use_polling": name,
 		"route-line pref": name + " low", "rule-line inet": name, "HTTP_GET regex_stack": name + " 1 2",
+		"firewall ssh": name + " from 192.0.2.7", "firewall allow": name + " tcp 77 on eth0",
 	}
 	var out []string
 	if s, ok := special[k.Block+" "+name]; ok {

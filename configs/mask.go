@@ -1,9 +1,10 @@
 package configs
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"ballast/configs/internal/lazy"
 )
 
 // hidden stands where a secret was.
@@ -13,14 +14,14 @@ const hidden = "********"
 // of a key, the community of SNMP, and keys, but for those of logins, which are
 // public. They match inside comments too, and behind the sign of a difference.
 var (
-	secret = regexp.MustCompile(`((?:^|[\s{};"#!+-])(?:auth_pass|smtp_password|password|community)[ \t\f\v]*)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
+	secret = lazy.Regexp(`((?:^|[\s{};"#!+-])(?:auth_pass|smtp_password|password|community)[ \t\f\v]*)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
 	// The number of a key of auth_hmac has three digits at most. A quote parts
 	// words as a blank does, before the value and behind the word itself.
-	secretKey = regexp.MustCompile(`((?:^|[\s{};"#!+-])key(?:"[ \t\f\v]*|[ \t\f\v]+)(?:\d{1,3}[ \t\f\v]+)?)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
-	public    = regexp.MustCompile(`^"?(?:sk-)?(?:ssh|ecdsa)-`)
-	param     = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
+	secretKey = lazy.Regexp(`((?:^|[\s{};"#!+-])key(?:"[ \t\f\v]*|[ \t\f\v]+)(?:\d{1,3}[ \t\f\v]+)?)("[^"]*"?|(?:\$\{[^}\s]*\}|[^\s{}"])+)((?:\$\{[^}]*\}|[^{}\r])*)`)
+	public    = lazy.Regexp(`^"?(?:sk-)?(?:ssh|ecdsa)-`)
+	param     = lazy.Regexp(`\$\{?([A-Za-z0-9_]+)`)
 	// values are those that a sequence gives to a parameter of its line.
-	values = regexp.MustCompile(`~(?:LST|SEQx?)\([^)]*\)?`)
+	values = lazy.Regexp(`~(?:LST|SEQx?)\([^)]*\)?`)
 )
 
 // triggers are in each line that may hold a secret.
@@ -73,27 +74,33 @@ func eachLine(text string, words []string, f func(start, end int)) {
 	}
 }
 
+// eachSecret calls f with each line of text that holds secrets, and what matched
+// there: a secret is the second group, and the third what stands behind it.
+func eachSecret(text string, f func(line string, found [][]string)) {
+	eachLine(text, triggers, func(start, end int) {
+		line := text[start:end]
+		keys := slices.DeleteFunc(secretKey().FindAllStringSubmatch(line, -1), func(m []string) bool { return public().MatchString(m[2]) })
+		if found := append(secret().FindAllStringSubmatch(line, -1), keys...); len(found) > 0 {
+			f(line, found)
+		}
+	})
+}
+
 // secretParams are the parameters whose values are secrets, in text.
 func secretParams(text string) []string {
 	seen := map[string]bool{}
 	var names []string
 	add := func(value string) {
-		for _, p := range param.FindAllStringSubmatch(value, -1) {
+		for _, p := range param().FindAllStringSubmatch(value, -1) {
 			if !seen[p[1]] {
 				seen[p[1]] = true
 				names = append(names, p[1])
 			}
 		}
 	}
-	eachLine(text, triggers, func(start, end int) {
-		line := text[start:end]
-		for _, m := range secret.FindAllStringSubmatch(line, -1) {
+	eachSecret(text, func(_ string, found [][]string) {
+		for _, m := range found {
 			add(m[2] + m[3])
-		}
-		for _, m := range secretKey.FindAllStringSubmatch(line, -1) {
-			if !public.MatchString(m[2]) {
-				add(m[2] + m[3])
-			}
 		}
 	})
 	// A value may be made of further parameters.
@@ -133,16 +140,16 @@ func maskLine(line string, definitions []string) string {
 		}
 	}
 	was := line
-	line = secret.ReplaceAllString(line, "${1}"+hidden)
-	line = secretKey.ReplaceAllStringFunc(line, func(s string) string {
-		m := secretKey.FindStringSubmatch(s)
-		if public.MatchString(m[2]) {
+	line = secret().ReplaceAllString(line, "${1}"+hidden)
+	line = secretKey().ReplaceAllStringFunc(line, func(s string) string {
+		m := secretKey().FindStringSubmatch(s)
+		if public().MatchString(m[2]) {
 			return s
 		}
 		return m[1] + hidden
 	})
 	if line != was {
-		line = values.ReplaceAllString(line, "~"+hidden)
+		line = values().ReplaceAllString(line, "~"+hidden)
 	}
 	return line
 }
@@ -162,7 +169,7 @@ func Masked(text string) int {
 		if n := strings.IndexByte(line, '\n'); n >= 0 {
 			line = line[:n]
 		}
-		if code, _, _ := strings.Cut(strings.TrimSpace(line), "#"); code != "" && code[0] != '!' && maskedLine.MatchString(code) {
+		if code, _, _ := strings.Cut(strings.TrimSpace(line), "#"); code != "" && code[0] != '!' && maskedLine().MatchString(code) {
 			return count
 		}
 		at += n + len(hidden)
@@ -170,4 +177,4 @@ func Masked(text string) int {
 }
 
 // maskedLine is what Mask makes of a line with a secret.
-var maskedLine = regexp.MustCompile(`(?:(?:^|[\s{};"])(?:auth_pass|smtp_password|password|community|key(?:"?[ \t]+\d{1,3})?)"?[ \t]+"?|key"|^(?:@\S+[ \t]+)?\$\w+=)\*{8}(?:["\s}]|$)`)
+var maskedLine = lazy.Regexp(`(?:(?:^|[\s{};"])(?:auth_pass|smtp_password|password|community|key(?:"?[ \t]+\d{1,3})?)"?[ \t]+"?|key"|^(?:@\S+[ \t]+)?\$\w+=)\*{8}(?:["\s}]|$)`)

@@ -110,6 +110,8 @@ func TestBlocksRepeat(t *testing.T) {
 		" global_defs": {"", "router_id a", "", "vrrp_version 3"}, " static_ipaddress": {"", "192.0.2.1", "", "192.0.2.2"}, " SSL": {"", "ca /a", "", "password x"},
 		" static_routes": {"", "10.0.0.0/8 via 192.0.2.1", "", "10.1.0.0/16 via 192.0.2.1"}, " static_rules": {"", "from 10.0.0.0/8 lookup 1 preference 2", "", "from 11.0.0.0/8 lookup 1 preference 3"},
 		" interface_up_down_delays": {"", "eth0 1", "", "eth1 2"}, " system": {"", "host_name a", "", "dns 192.0.2.1"}, " snmp": {"", "community a", "", "listen 192.0.2.1"},
+		" netboot": {"", "box 52:54:00:00:00:01 {\nname a\n}", "", "box 52:54:00:00:00:02 {\nname b\n}"}, "netboot box": {"52:54:00:00:00:01", "name a", "52:54:00:00:00:02", "name b"},
+		" firewall":      {"", "allow tcp 80", "", "log"},
 		" garp_group":    {"", "garp_interval 1\ninterface eth0", "", "gna_interval 1\ninterface eth1"},
 		" vrrp_instance": {"A", "interface eth0\nvirtual_router_id 1", "B", "interface eth0\nvirtual_router_id 2"}, " vrrp_script": {"A", "script /a", "B", "script /b"},
 		" vrrp_track_process": {"A", "process a", "B", "process b"}, " track_file": {"A", "file /a", "B", "file /b"}, " bfd_instance": {"A", "neighbor_ip 192.0.2.1", "B", "neighbor_ip 192.0.2.2"},

@@ -1,18 +1,18 @@
 package configs
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"ballast/configs/bind"
+	"ballast/configs/internal/lazy"
 	"ballast/configs/syntax"
 )
 
 // ownKinds are the blocks of the appliance, which a keepalived.conf from
 // elsewhere does not have.
-var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark", "heartbeat", "peer", "snmp"}
+var ownKinds = []string{"system", "interface", "bond", "vlan", "route", "mark", "heartbeat", "peer", "snmp", "netboot", "firewall"}
 
 // span is one statement at top level: a line, or a block with its braces.
 type span struct {
@@ -20,7 +20,7 @@ type span struct {
 	start, end int    // bytes, with the comment lines right above and the end of the line
 }
 
-var definitionLine = regexp.MustCompile(`^(?:@\S+[ \t]+)?\$([A-Za-z0-9_]+)=`)
+var definitionLine = lazy.Regexp(`^(?:@\S+[ \t]+)?\$([A-Za-z0-9_]+)=`)
 
 // matters tells the bytes by which spans finds its way through a block.
 var matters = [256]bool{'"': true, '\\': true, '#': true, '!': true, '$': true, '{': true, '}': true}
@@ -121,7 +121,7 @@ func (s span) defines(text string) string {
 	if !strings.HasPrefix(s.kind, "$") {
 		return ""
 	}
-	if m := definitionLine.FindStringSubmatch(strings.TrimSpace(text[s.start:s.end])); m != nil {
+	if m := definitionLine().FindStringSubmatch(strings.TrimSpace(text[s.start:s.end])); m != nil {
 		return m[1]
 	}
 	return ""

@@ -146,13 +146,19 @@ func TestKickWithoutATerminal(t *testing.T) {
 		}
 		out := newLockedBuffer()
 		cmd.Stdout, cmd.Stderr = out, out
+		var before uint64 // one that has ended may still be there
+		for _, o := range l.sessions() {
+			before = max(before, o.ID)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		var id uint64
 		for end := time.Now().Add(10 * time.Second); id == 0 && time.Now().Before(end); {
 			for _, o := range l.sessions() {
-				id = o.ID
+				if o.ID > before {
+					id = o.ID
+				}
 			}
 		}
 		if err := ipc.Dir(l.dir).Client("console").Call(t.Context(), "kick", status.Kick{ID: id, By: "root"}, nil); err != nil {

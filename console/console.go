@@ -37,7 +37,7 @@ const (
 )
 
 // Run is the service. The SSH listener is env.Files["ssh"]; every file whose
-// name begins with "serial" is a serial line.
+// name begins with "serial" is a serial line, "screen" is the box's own.
 func Run(ctx context.Context, env *ipc.Env) error { return run(ctx, env, idleTimeout) }
 
 func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
@@ -49,6 +49,7 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 		env: env, hostKey: key, server: ipc.NewServer("console"),
 		limit: newLimiter(), loggingIn: map[netip.Prefix]int{}, changed: make(chan struct{}), open: map[uint64]*session{}, connections: map[*connection]bool{},
 		idle: idle, idleDefault: idle, auditor: newAuditor(),
+		firmwareAsked: make(chan struct{}, 1), firmwareKnown: make(chan struct{}),
 	}
 	for role := range c.services {
 		c.services[role] = cli.NewIPC(env.Dir, cli.Role(role))
@@ -66,10 +67,11 @@ func run(ctx context.Context, env *ipc.Env, idle time.Duration) error {
 	wg.Go(func() {
 		follow.New(env.Dir.Client("conf"), follow.Head).Run(ctx, func(u follow.Update) { c.configured(u.Conf) })
 	})
+	wg.Go(func() { c.watchFirmware(ctx) })
 	wg.Go(func() { ipc.Watch(ctx, env.Dir.Client("net"), func(_ uint64, s status.Net) { c.networked(s) }) })
 	for name, f := range env.Files {
-		if strings.HasPrefix(name, "serial") {
-			wg.Go(func() { c.serial(ctx, name, f) })
+		if strings.HasPrefix(name, serialUser) || strings.HasPrefix(name, screenUser) {
+			wg.Go(func() { c.local(ctx, name, f) })
 		}
 	}
 	failed := make(chan error, 2)
@@ -107,17 +109,21 @@ type console struct {
 	inFlight  atomic.Int64 // bytes of uploads that are under way
 	reading   atomic.Int64 // bytes of files that are open
 
-	mu          sync.Mutex
-	changed     chan struct{} // closed when what the serial banner shows changes
-	host        string
-	users       users
-	conf        status.Conf   // without its Config
-	addresses   []string      // "eth0  10.0.0.11/24 (dhcp)"
-	idle        time.Duration // that ends a session in which nobody types
-	idleDefault time.Duration // where the configuration does not say
-	open        map[uint64]*session
-	lastID      uint64
-	loggingIn   map[netip.Prefix]int // connections that have not authenticated yet
+	firmwareAsked chan struct{} // has a token when somebody comes
+
+	mu            sync.Mutex
+	firmware      string        // what everybody should know of it; a line, or empty
+	firmwareKnown chan struct{} // closed when that was asked again
+	changed       chan struct{} // closed when what the serial banner shows changes
+	host          string
+	users         users
+	conf          status.Conf   // without its Config
+	addresses     []string      // "eth0  10.0.0.11/24 (dhcp)"
+	idle          time.Duration // that ends a session in which nobody types
+	idleDefault   time.Duration // where the configuration does not say
+	open          map[uint64]*session
+	lastID        uint64
+	loggingIn     map[netip.Prefix]int // connections that have not authenticated yet
 	// connections are those that the SSH server holds.
 	connections map[*connection]bool
 }
@@ -143,7 +149,7 @@ func (c *console) configured(s status.Conf) {
 			c.env.Log.Warn(p)
 		}
 		if s.Generation > 0 && s.Source != "factory" { // else it is only not known who there is
-			c.histories.prune(func(name string) bool { return name == serialUser || c.role(name) != cli.None })
+			c.histories.prune(func(name string) bool { return name == serialUser || name == screenUser || c.role(name) != cli.None })
 		}
 	}
 }
@@ -204,11 +210,13 @@ func (c *console) warning() string {
 	case s.Generation == 0:
 		return "! the configuration service does not answer yet\n"
 	case s.Source == "factory" && errors == 0:
-		return "! no configuration yet: a few questions at the serial line make one\n"
+		return "! no configuration yet: a few questions at the serial line or the screen make one\n"
 	case s.Source == "factory":
 		return "! the configuration cannot be loaded, the factory default runs: see show version\n"
 	case s.Source == "last good":
 		return "! the configuration could not be loaded at boot, the last good one runs: see show version\n"
+	case s.Source == "older firmware":
+		return "! this firmware is older than the configuration, the newest one that it can read runs: see show version\n"
 	case s.Reverted != "":
 		return "! rolled back: " + printable.Line(s.Reverted) + "\n"
 	case errors > 0:
@@ -217,4 +225,20 @@ func (c *console) warning() string {
 		return "! " + printable.Line(s.Pair) + "\n"
 	}
 	return ""
+}
+
+// boxAlarms is what init says that everyone who comes to the box should know: a
+// crash that nobody has read of, data that was lost.
+func (c *console) boxAlarms(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var in status.InitNews
+	if c.env.Dir.Client("init").Summary(ctx, &in) != nil {
+		return "" // "show processes" tells
+	}
+	var b strings.Builder
+	for _, a := range in.Alarms {
+		b.WriteString("! " + printable.Line(a) + "\n")
+	}
+	return b.String()
 }

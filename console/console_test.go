@@ -36,7 +36,7 @@ func TestOneShots(t *testing.T) {
 		t.Error(got)
 	}
 	l.ssh("admin", "", "reboot").want(t, 0, "rebooting", "")
-	if got := <-l.verbs; got != "init reboot" {
+	if got := <-l.verbs; got != `init reboot {"by":"admin@127.0.0.1"}` {
 		t.Error(got)
 	}
 	l.ssh("operate", "", "resign").want(t, 0, "resigned", "")
@@ -257,4 +257,21 @@ func TestConfigureOverSSH(t *testing.T) {
 	if got, want := l.conf.got[2].Text, strings.Replace(strings.Replace(someText, "    priority 100\n", "", 1), "}\n}", "}\n    advert_int 2\n    priority 99\n}", 1); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// summarized is init's state, with the summary that a login reads.
+type summarized struct {
+	status.Init
+	news status.InitNews
+}
+
+func (s summarized) Summary() any { return s.news }
+
+// What init has to tell is read at each login, without all that it knows.
+func TestAlarms(t *testing.T) {
+	l := newLab(t)
+	l.init.Publish(summarized{news: status.InitNews{Alarms: []string{"the kernel crashed\x1b[2J", "data was lost"}}})
+	l.start()
+	s, _ := l.onTerminal("view")
+	s.expect("! the kernel crashed?[2J\r\n! data was lost\r\n", "lb1> ")
 }

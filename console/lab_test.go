@@ -202,11 +202,13 @@ type lab struct {
 	dir    string
 	port   string
 	conf   *fakeConf
+	init   *ipc.Server
 	log    *lockedBuffer
 	verbs  chan string // what other services were asked: "init reboot {}"
 	stop   func()
 	idle   time.Duration
 	serial *os.File // handed to the console, when set before start
+	screen *os.File // the same
 }
 
 func newLab(t *testing.T) *lab {
@@ -241,13 +243,13 @@ func newLab(t *testing.T) *lab {
 	vrrp := ipc.NewServer("vrrp")
 	vrrp.Publish(status.VRRP{Instances: []status.VRRPInstance{{Name: "VI_1", State: status.VRRPMaster, Interface: "eth0", VRID: 51, Priority: 100, Effective: 100,
 		Reason: "no advertisement from 10.0.0.12 for 3.61s", VIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.100/24")}}}})
-	init := ipc.NewServer("init")
-	init.Publish(status.Init{Version: "0.1", Kernel: "6.12", Services: []status.Process{{Name: "vrrp", PID: 12, State: "ready"}, {Name: "ipvs"}}})
+	l.init = ipc.NewServer("init")
+	l.init.Publish(status.Init{Version: "0.1", Kernel: "6.12", Services: []status.Process{{Name: "vrrp", PID: 12, State: "ready"}, {Name: "ipvs"}}})
 	netd := ipc.NewServer("net")
 	netd.Publish(status.Net{Links: []status.Link{{Name: "eth0", Kind: "device", Up: true, Carrier: true,
 		Addresses: []status.LinkAddress{{Prefix: netip.MustParsePrefix("10.0.0.11/24"), Origin: "dhcp"}}}}})
-	for s, verbs := range map[*ipc.Server][]string{vrrp: {"resign", "resume"}, init: {"reboot", "poweroff", "restart"}, netd: nil} {
-		name := map[*ipc.Server]string{vrrp: "vrrp", init: "init", netd: "net"}[s]
+	for s, verbs := range map[*ipc.Server][]string{vrrp: {"resign", "resume"}, l.init: {"reboot", "poweroff", "restart"}, netd: nil} {
+		name := map[*ipc.Server]string{vrrp: "vrrp", l.init: "init", netd: "net"}[s]
 		for _, v := range verbs {
 			s.Handle(v, func(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 				l.verbs <- strings.TrimSpace(name + " " + v + " " + string(body))
@@ -256,7 +258,7 @@ func newLab(t *testing.T) *lab {
 		}
 		serve(s, name)
 	}
-	init.Handle("log", func(context.Context, ipc.Peer, json.RawMessage) (any, error) {
+	l.init.Handle("log", func(context.Context, ipc.Peer, json.RawMessage) (any, error) {
 		return []status.LogLine{{Service: "vrrp", Priority: 5, Text: "VI_1: backup -> master"}, {Service: "net", Priority: 4, Text: "eth0 flaps"}}, nil
 	}, ipc.AnyUID)
 	return l
@@ -296,6 +298,9 @@ func (l *lab) start() *lab {
 	env.Files = map[string]*os.File{"ssh": f}
 	if l.serial != nil {
 		env.Files["serial"] = l.serial
+	}
+	if l.screen != nil {
+		env.Files["screen"] = l.screen
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

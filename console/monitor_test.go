@@ -28,14 +28,30 @@ type shown struct {
 	left  []byte // of a sequence that is not complete yet
 	alt   bool
 	hid   bool // the cursor is hidden
-	bytes int
-	news  chan struct{}
+	// The lines from top to before bottom scroll; insert moves what is right of the cursor.
+	top, bottom int
+	insert      bool
+	bytes       int
+	news        chan struct{}
 }
 
 func newShown(t *testing.T) *shown {
 	s := &shown{t: t, news: make(chan struct{}, 1)}
+	s.bottom = 24
 	s.clear(0, 24)
 	return s
+}
+
+// scroll moves the lines from a to before b up by n, or down by -n.
+func (s *shown) scroll(a, b, n int) {
+	n = max(a-b, min(n, b-a))
+	if n >= 0 {
+		copy(s.cells[a:b], s.cells[a+n:b])
+		s.clear(b-n, b)
+		return
+	}
+	copy(s.cells[a-n:b], s.cells[a:b])
+	s.clear(a, a-n)
 }
 
 func (s *shown) clear(from, to int) {
@@ -72,10 +88,10 @@ func (s *shown) one(p []byte) int {
 	case c == '\r':
 		s.x = 0
 	case c == '\n':
-		if s.y++; s.y == 24 {
-			s.y = 23
-			copy(s.cells[:], s.cells[1:])
-			s.clear(23, 24)
+		if s.y == s.bottom-1 {
+			s.scroll(s.top, s.bottom, 1)
+		} else {
+			s.y = min(23, s.y+1)
 		}
 	case c == '\b':
 		s.x = max(0, s.x-1)
@@ -83,6 +99,13 @@ func (s *shown) one(p []byte) int {
 	case c == 27:
 		if len(p) < 2 {
 			return 0
+		}
+		if p[1] == 'M' { // a line up
+			if s.y == s.top {
+				s.scroll(s.top, s.bottom, -1)
+			} else {
+				s.y = max(0, s.y-1)
+			}
 		}
 		if p[1] != '[' {
 			return 2
@@ -100,6 +123,9 @@ func (s *shown) one(p []byte) int {
 			return 0
 		}
 		if s.x < 80 {
+			if s.insert {
+				copy(s.cells[s.y][s.x+1:], s.cells[s.y][s.x:])
+			}
 			s.cells[s.y][s.x] = r
 			s.x++
 		}
@@ -162,6 +188,30 @@ func (s *shown) sequence(args string, final byte) {
 		}
 		s.clear(s.y+1, 24)
 	case 'm':
+	case 'r': // the lines that scroll
+		if s.top, s.bottom = max(1, n[0])-1, n[1]; s.bottom == 0 {
+			s.bottom = 24
+		}
+		s.x, s.y = 0, 0
+	case 'h', 'l':
+		if s.insert = final == 'h'; n[0] != 4 {
+			s.t.Errorf("mode %q %c", args, final)
+		}
+	case 'L', 'M': // lines are put in, or taken out, at the cursor
+		if final == 'L' {
+			by = -by
+		}
+		if s.y >= s.top && s.y < s.bottom {
+			s.scroll(s.y, s.bottom, by)
+			s.x = 0
+		}
+	case 'P': // characters are taken out
+		row := s.cells[s.y][:]
+		by = min(by, len(row)-s.x)
+		copy(row[s.x:], row[s.x+by:])
+		for x := len(row) - by; x < len(row); x++ {
+			row[x] = ' '
+		}
 	default:
 		s.t.Errorf("a terminal is sent %q %c", args, final)
 	}
@@ -323,7 +373,7 @@ func TestMonitor(t *testing.T) {
 	s.await("10.0.0.21:80 of "+webServer, "Kernel")
 	keys.WriteString("qqq")
 	s.awaitRestored()
-	s.await("lb1>")
+	s.await("lb1> monitor\nlb1>")     // a new prompt: what is typed before it may still be the view's
 	keys.WriteString("show status\r") // no key was lost
 	s.await("no alarms", "because")
 	keys.WriteString("exit\r")
@@ -407,7 +457,7 @@ func TestMonitorOnSerial(t *testing.T) {
 	m.WriteString("monitor vt100\r")
 	s.await("lb1  generation 7", "> "+webServer, "q quit")
 	m.WriteString("q")
-	s.await("lb1>")
+	s.await("monitor vt100\nlb1>") // a new prompt: what is typed before it may still be the view's
 	m.WriteString("show version\r")
 	s.await("Kernel")
 }

@@ -16,13 +16,16 @@ import (
 	"golang.org/x/term"
 )
 
-// serialUser is who works at the serial line.
-const serialUser = "serial"
+// Who works at a serial line, and at the screen and keyboard of the box.
+const (
+	serialUser = "serial"
+	screenUser = "screen"
+)
 
-// serial serves one serial line until ctx ends. Whoever is at it stands at the
-// box: there is no login, and every command is allowed.
-func (c *console) serial(ctx context.Context, name string, f *os.File) {
-	tty, width, err := openTTY(f)
+// local serves one serial line, or the screen, until ctx ends. Whoever is at it
+// stands at the box: there is no login, and every command is allowed.
+func (c *console) local(ctx context.Context, name string, f *os.File) {
+	tty, width, height, err := openTTY(f)
 	if err != nil {
 		c.env.Log.Error(fmt.Sprintf("%s: %v", name, err))
 		return
@@ -31,13 +34,18 @@ func (c *console) serial(ctx context.Context, name string, f *os.File) {
 	defer stop()
 	out := &newlines{w: tty}
 	t := &terminal{console: c, user: serialUser, address: name, fixed: cli.Admin, out: out, err: out}
+	shown := newDisplay("", width, 0)
+	if strings.HasPrefix(name, screenUser) {
+		// The kernel's own terminal, of which everything is known.
+		t.user, shown = screenUser, newDisplay("linux", width, height)
+	}
 	// One reader for all sessions of the line: one that outlived its session
 	// would eat the next one's first key.
-	t.start(ctx, tty, newDisplay("", width, 0), true)
+	t.start(ctx, tty, shown, true)
 	defer t.idle.Stop()
 	for c.awaitEnter(ctx, t) {
 		sctx, cancel := context.WithCancel(ctx)
-		end, touch, err := c.begin(t.user, t.address, "serial", nil, func(why string) {
+		end, touch, err := c.begin(t.user, t.address, t.user, nil, func(why string) {
 			go func() {
 				fmt.Fprintf(t.out, "\n%s\n", why)
 				t.interrupt()
@@ -105,7 +113,7 @@ func (c *console) awaitEnter(ctx context.Context, t *terminal) bool {
 
 // banner says which box this is and how to reach it.
 func (c *console) banner() (text string, changed <-chan struct{}) {
-	host, warning := c.hostName(), c.warning()
+	host, warning := c.hostName(), c.warning()+c.firmwareWarning()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var b strings.Builder
@@ -120,26 +128,26 @@ func (c *console) banner() (text string, changed <-chan struct{}) {
 	return b.String(), c.changed
 }
 
-// openTTY takes over a serial line so that a read of it can be given up, in
-// raw mode where it is a terminal.
-func openTTY(f *os.File) (tty *os.File, width int, err error) {
+// openTTY takes over a serial line or screen so that a read of it can be given
+// up, in raw mode where it is a terminal.
+func openTTY(f *os.File) (tty *os.File, width, height int, err error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return nil, 0, fmt.Errorf("duplicate: %w", err)
+		return nil, 0, 0, fmt.Errorf("duplicate: %w", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
-		return nil, 0, fmt.Errorf("set non-blocking: %w", err)
+		return nil, 0, 0, fmt.Errorf("set non-blocking: %w", err)
 	}
 	if _, err := term.MakeRaw(fd); err != nil && err != unix.ENOTTY {
 		unix.Close(fd)
-		return nil, 0, fmt.Errorf("set raw mode: %w", err)
+		return nil, 0, 0, fmt.Errorf("set raw mode: %w", err)
 	}
-	width, _, err = term.GetSize(fd)
+	width, height, err = term.GetSize(fd)
 	if err != nil {
-		width = 0 // a serial line does not know
+		width, height = 0, 0 // a serial line does not know
 	}
-	return os.NewFile(uintptr(fd), f.Name()), width, nil
+	return os.NewFile(uintptr(fd), f.Name()), width, height, nil
 }
 
 // newlines writes "\r\n" for "\n", which a raw line does not do by itself.

@@ -285,6 +285,10 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 	defer s.Signals(nil)
 	if local, err := netip.ParseAddrPort(s.LocalAddr().String()); err == nil {
 		t.local = local.Addr().Unmap()
+		t.server = netip.AddrPortFrom(t.local, local.Port())
+	}
+	if client, err := netip.ParseAddrPort(s.RemoteAddr().String()); err == nil {
+		t.client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	}
 	go func() {
 		for {
@@ -348,6 +352,7 @@ func (c *console) plain(ctx context.Context, t *terminal, s ssh.Session) int {
 		x := &transfer{ctx: ctx, t: t, err: s.Stderr()}
 		return x.scp(in, s, line)
 	} else if line != "" {
+		t.in = in
 		t.data = func(context.Context, string) (string, error) {
 			b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 			if err == nil && len(b) > maxInput {

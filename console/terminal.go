@@ -19,19 +19,21 @@ import (
 // terminal runs the command line for one session, with a line editor when
 // there is a screen.
 type terminal struct {
-	console       *console
-	user, address string
-	local         netip.Addr // of this box, that the user talks to
-	key           string     // fingerprint of the key that the user proved; empty: the serial line
-	touch         func()     // tells that a command begins; nil: nobody asks
-	fixed         cli.Role   // of the serial line; None: the configuration's, asked before each command
-	out, err      io.Writer
-	data          func(context.Context, string) (string, error) // without an editor
-	edit          *line.Editor
-	display       *display            // with an editor
-	getenv        func(string) string // of the client; nil: nothing is known
-	keys          <-chan byte
-	idle          *time.Timer
+	console        *console
+	user, address  string
+	local          netip.Addr     // of this box, that the user talks to
+	client, server netip.AddrPort // the ends of its connection; not valid on the serial line
+	key            string         // fingerprint of the key that the user proved; empty: the serial line
+	touch          func()         // tells that a command begins; nil: nobody asks
+	fixed          cli.Role       // of the serial line; None: the configuration's, asked before each command
+	out, err       io.Writer
+	data           func(context.Context, string) (string, error) // without an editor
+	in             io.Reader                                     // what a one-shot is sent; nil: nothing can be
+	edit           *line.Editor
+	display        *display            // with an editor
+	getenv         func(string) string // of the client; nil: nothing is known
+	keys           <-chan byte
+	idle           *time.Timer
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the command that runs; nil: none, or it reads the keyboard itself
@@ -147,6 +149,15 @@ func (t *terminal) ask(ctx context.Context, question string) (yes bool) {
 	return yes
 }
 
+// askWord puts a question that is answered with a word.
+func (t *terminal) askWord(ctx context.Context, question string) (answer string, err error) {
+	t.keyboard(func() error {
+		answer, err = t.edit.ReadAnswer(ctx, question)
+		return err
+	})
+	return answer, err
+}
+
 func (t *terminal) session() *cli.Session {
 	s := &cli.Session{
 		User: t.user, Address: t.address,
@@ -157,11 +168,14 @@ func (t *terminal) session() *cli.Session {
 			t.console.auditor.add(e)
 		},
 
-		Local: t.local, Editors: &t.console.editors, Host: t.console.hostName,
+		Local: t.local, Client: t.client, Server: t.server, Editors: &t.console.editors, Host: t.console.hostName,
 	}
+	s.Streams = &cli.Streams{In: t.in, Out: t.out, Note: func(text string) { io.WriteString(t.err, text) }}
 	s.Uploaded = func() (string, bool) { text, _, ok := t.console.uploads.get(t.user); return text, ok }
 	if t.edit != nil {
-		s.Ask = t.ask
+		columns, _, _ := t.display.size()
+		s.Streams = &cli.Streams{Note: t.print, Width: max(columns, 1)}
+		s.Ask, s.AskWord = t.ask, t.askWord
 		s.Terminal = t.setTerminal
 		s.Monitor = t.monitor
 		s.FullScreen = t.fullScreen
@@ -269,7 +283,7 @@ func (t *terminal) loop(ctx context.Context) int {
 	t.edit.SetHistory(t.console.histories.load(t.user))
 	defer func() { t.console.histories.save(t.user, t.edit.History()) }()
 	fmt.Fprintf(t.out, "Ballast director %s. \"help\" lists the commands, Tab and ? complete.\r\n", t.console.hostName())
-	t.print(t.console.warning())
+	t.print(t.console.warning() + t.console.boxAlarms(ctx) + t.console.firmwareNews(ctx))
 	if _, at, ok := t.console.uploads.get(t.user); ok {
 		t.print(fmt.Sprintf("A configuration was uploaded %v ago: \"load uploaded\" takes it.\n", time.Since(at).Round(time.Minute)))
 	}

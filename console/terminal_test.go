@@ -176,7 +176,7 @@ func TestInteractiveSession(t *testing.T) {
 	s.expect("[y/N]")
 	s.send("y\r")
 	s.expect("rebooting")
-	if got := <-l.verbs; got != "init reboot" {
+	if got := <-l.verbs; got != `init reboot {"by":"admin@127.0.0.1"}` {
 		t.Error(got)
 	}
 	s.send("\x04") // Ctrl-D
@@ -246,6 +246,35 @@ func TestSerialConsole(t *testing.T) {
 	if strings.Contains(s.out.String(), "\n\n") || strings.Contains(strings.ReplaceAll(s.out.String(), "\r\n", ""), "\n") {
 		t.Error("a bare newline was sent to a raw line")
 	}
+}
+
+// The screen of the box does what a serial line does, and its size and kind are
+// known.
+func TestScreenConsole(t *testing.T) {
+	l := newLab(t)
+	m, slave := openPTY(t)
+	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 25, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	l.screen = slave
+	s := newScreen(t, m)
+	l.start()
+	s.expect("Ballast director lb1", "Press Enter")
+	s.send("\r")
+	s.expect("lb1> ")
+	s.send("show sessions\r")
+	s.expect("screen", "screen", "lb1> ")
+	s.send("load\rvrrp_instance S {\r\n}\r\n.\r")
+	s.expect("loaded;", "candidate> ")
+	s.send("commit\r")
+	s.expect("committed: generation 8", "lb1> ")
+	if got := l.conf.got[0]; got.Author != "screen@screen" {
+		t.Errorf("conf got %+v", got)
+	}
+	s.send("monitor\r") // which a serial line refuses without a name of a terminal
+	s.expect("\x1b[", "lb1")
+	s.send("q")
+	s.expect("lb1> ")
 }
 
 func TestSerialTellsFactory(t *testing.T) {

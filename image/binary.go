@@ -51,11 +51,16 @@ func Version(ctx context.Context, root string) string {
 	if v := os.Getenv("VERSION"); v != "" {
 		return v
 	}
-	cmd := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12")
-	cmd.Dir = root
-	out, err := cmd.Output()
-	if v := strings.TrimSpace(string(out)); err == nil && v != "" {
+	if v, err := git(ctx, root, "describe", "--always", "--dirty", "--abbrev=12"); err == nil && v != "" {
 		return v
 	}
 	return "dev"
+}
+
+// git runs git in a folder and returns what it prints.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
 }

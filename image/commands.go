@@ -16,7 +16,7 @@ import (
 	"strings"
 
 	"ballast/image/archive"
-	"ballast/image/kernel"
+	"ballast/image/packages"
 )
 
 // uroot is the builder of the busybox of commands, a tool of go.mod.
@@ -34,7 +34,7 @@ func Commands(ctx context.Context, root string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := kernel.CacheDir()
+	cache, err := packages.CacheDir()
 	if err != nil {
 		return nil, err
 	}

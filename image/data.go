@@ -10,11 +10,12 @@ import (
 
 	"ballast/board"
 	"ballast/image/archive"
+	"ballast/image/layout"
 )
 
 // dataSize is that of the empty file system; init makes it as large as the
 // disk when it has written it. A journal fits, and the smallest disk is larger.
-const dataSize = 64 << 20
+const dataSize = layout.SizeData << 20
 
 // DataTemplate makes an empty ext4 file system with the build machine's mke2fs,
 // compressed to some kilobytes. A director has no mke2fs: it writes this to a

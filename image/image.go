@@ -9,27 +9,40 @@ package image
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"ballast/board"
 	"ballast/image/archive"
 	"ballast/image/kernel"
+	"ballast/image/layout"
 	"ballast/image/modules"
+	"ballast/image/secureboot"
 )
 
 // Options are what an image is built from.
 type Options struct {
 	Board   board.Board
-	Root    string   // of this module's sources
-	Out     string   // folder for the results; it is made
-	Version string   // what the firmware calls itself; one word
+	Root    string               // of this module's sources
+	Out     string               // folder for the results; it is made
+	Version string               // what the firmware calls itself; one word
+	Build   int64                // which of two firmwares is newer: see layout.Identity
+	Keys    []ed25519.PrivateKey // sign the bundle; boxes that run this firmware take what one of them signed
+	Trust   []byte               // further public keys that they take, as in layout.KeysFile
+	// Sign signs what UEFI starts, for Secure Boot with the owner's own key; nil:
+	// nothing is signed.
+	Sign    *secureboot.Signer
 	Applets []string // names that the binary answers to besides its own
 	Log     io.Writer
+	// Release makes what a release has besides what boots: see release.go.
+	Release bool
 }
 
 // Files that Build leaves in Options.Out.
@@ -50,6 +63,10 @@ func Build(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
+	dir, release, err := kernel.Tree(ctx)
+	if err != nil {
+		return err
+	}
 	binary := filepath.Join(o.Out, BinaryFile)
 	if err := Binary(ctx, o.Root, binary, o.Version); err != nil {
 		return err
@@ -62,6 +79,9 @@ func Build(ctx context.Context, o Options) error {
 
 	a := archive.New()
 	skeleton(a, o.Board, o.Version)
+	if err := addIdentity(a, o, release); err != nil {
+		return err
+	}
 	bb, err := Commands(ctx, o.Root)
 	if err != nil {
 		return err
@@ -81,17 +101,25 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	say("%-14s %6.2f MB, %d of them", "modules", mb(n.bytes), n.count)
+	fw, used, err := addFirmware(ctx, a, o.Board)
+	if err != nil {
+		return err
+	}
+	if fw.count > 0 {
+		say("%-14s %6.2f MB, %d of them", "firmware", mb(fw.bytes), fw.count)
+	}
 	fs, err := DataTemplate(ctx)
 	if err != nil {
 		return err
 	}
 	a.File("etc/ballast/data.ext4.zst", fs, 0o644)
-
-	initramfs, err := a.Zstd()
+	rom, err := undionly(ctx)
 	if err != nil {
 		return err
 	}
-	dir, release, err := kernel.Tree(ctx)
+	a.File("etc/ballast/"+layout.NetUndionly, rom, 0o644)
+
+	initramfs, err := a.Zstd()
 	if err != nil {
 		return err
 	}
@@ -115,8 +143,32 @@ func Build(ctx context.Context, o Options) error {
 			say("%-14s %6.2f MB", f.name, mb(len(f.content)))
 		}
 	}
+	if err := artefacts(ctx, o, vmlinuz, initramfs, release); err != nil {
+		return err
+	}
 	say("%-14s %6.2f MB: %s %s for %s, kernel %s", "together", mb(len(vmlinuz)+len(initramfs)), "Ballast", o.Version, o.Board.Name, release)
-	return writeFile(filepath.Join(o.Out, ManifestFile), []byte(manifest), 0o644)
+	if err := writeFile(filepath.Join(o.Out, ManifestFile), []byte(manifest), 0o644); err != nil {
+		return err
+	}
+	if !o.Release {
+		return nil
+	}
+	return finish(ctx, o, bb, used)
+}
+
+// addIdentity tells the firmware what it is, and whose upgrades it takes.
+func addIdentity(a *archive.Archive, o Options, release string) error {
+	id, err := json.Marshal(layout.Identity{Version: o.Version, Build: o.Build, Board: o.Board.Name, Kernel: release})
+	if err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	keys, err := trustedKeys(o.Keys, o.Trust)
+	if err != nil {
+		return err
+	}
+	a.File(strings.TrimPrefix(layout.IdentityFile, "/"), append(id, '\n'), 0o644)
+	a.File(strings.TrimPrefix(layout.KeysFile, "/"), keys, 0o644)
+	return nil
 }
 
 func mb(n int) float64 { return float64(n) / 1e6 }

@@ -2,7 +2,13 @@ package image
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +22,8 @@ import (
 	"ballast/board"
 	"ballast/image/archive"
 	"ballast/image/modules"
+	"ballast/image/packages"
+	"ballast/image/sbom"
 	"ballast/services/ipc"
 )
 
@@ -46,51 +54,150 @@ func copySources(t *testing.T) string {
 	return dir
 }
 
-func build(t *testing.T, root string) map[string][]byte {
+// build makes a release of a board and returns all its files.
+func build(t *testing.T, b board.Board, root string) map[string][]byte {
 	t.Helper()
 	out := t.TempDir()
-	err := Build(t.Context(), Options{Board: board.QEMU, Root: root, Out: out, Version: "1.2.3", Applets: []string{"sh", "killall", "ls"}, Log: io.Discard})
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	err := Build(t.Context(), Options{Board: b, Root: root, Out: out, Version: "1.2.3", Build: 1763750000, Keys: []ed25519.PrivateKey{key},
+		Applets: []string{"sh", "killall", "ls"}, Log: io.Discard, Release: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string][]byte{}
-	for _, n := range []string{KernelFile, InitramfsFile, CmdLineFile, ManifestFile, BinaryFile} {
-		b, err := os.ReadFile(filepath.Join(out, n))
-		if err != nil {
-			t.Fatal(err)
+	err = filepath.WalkDir(out, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
 		}
-		got[n] = b
+		rel, _ := filepath.Rel(out, name)
+		b, err := os.ReadFile(name)
+		if got[rel] = b; len(b) > 128<<20 { // a disk is mostly zeros
+			got[rel] = []byte(hash(b))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return got
 }
 
-// The same sources give the same bytes, in another folder, from an empty cache.
+// The same sources give the same bytes, every file of a release, in another
+// folder, from an empty cache.
 func TestReproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds everything twice")
 	}
-	one := build(t, root)
+	one := build(t, board.Generic, root)
 	other := copySources(t)
-	cache, err := os.UserCacheDir()
+	cache, err := packages.CacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	fresh := t.TempDir()
-	// The kernel is fetched once; the commands are built anew.
-	if err := os.Symlink(filepath.Join(cache, "ballast", "kernel"), filepath.Join(fresh, "kernel")); err != nil {
-		t.Fatal(err)
+	t.Setenv(packages.EnvCache, fresh)
+	// What is fetched has a pinned hash and is not fetched again. All that is made
+	// of it, and the commands, is made again. Go's own cache stays: its key is
+	// everything that goes into a package, the folder of the sources included where
+	// that shows in the result.
+	for _, kind := range []string{"kernel", "packages"} {
+		linkTrees(t, filepath.Join(cache, kind), filepath.Join(fresh, kind))
 	}
-	t.Setenv("BALLAST_CACHE", fresh)
-	two := build(t, other)
-	for n, b := range one {
-		if !bytes.Equal(b, two[n]) {
-			t.Errorf("%s differs: %d and %d bytes", n, len(b), len(two[n]))
+	two := build(t, board.Generic, other)
+	for _, n := range slices.Sorted(maps.Keys(one)) {
+		if !bytes.Equal(one[n], two[n]) {
+			t.Errorf("%s differs: %d and %d bytes", n, len(one[n]), len(two[n]))
 		}
 	}
-	if size := len(one[KernelFile]) + len(one[InitramfsFile]); size > 32<<20 {
-		t.Errorf("kernel and initramfs have %d bytes, more than 32 MiB", size)
+	if a, b := slices.Sorted(maps.Keys(one)), slices.Sorted(maps.Keys(two)); !slices.Equal(a, b) {
+		t.Errorf("files %v and %v", a, b)
+	}
+	if size := len(one[KernelFile]) + len(one[InitramfsFile]); size > 48<<20 {
+		t.Errorf("kernel and initramfs have %d bytes, more than 48 MiB", size)
 	}
 	content(t, one[InitramfsFile])
+	released(t, one)
+}
+
+// linkTrees shows what was unpacked of packages in another place, without what was
+// computed of it since.
+func linkTrees(t *testing.T, from, to string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(from, "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s holds nothing, %v", from, err)
+	}
+	for _, f := range files {
+		dir := filepath.Join(to, filepath.Base(filepath.Dir(f)))
+		if ok, _ := filepath.Match("modinfo-*", filepath.Base(f)); ok || strings.HasPrefix(filepath.Base(dir), ".") {
+			continue
+		}
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Symlink(f, filepath.Join(dir, filepath.Base(f)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// released looks at the files of a release as who gets them does.
+func released(t *testing.T, files map[string][]byte) {
+	t.Helper()
+	sums := map[string]string{}
+	for line := range strings.Lines(string(files[SumsFile])) {
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if !ok {
+			t.Errorf("%s: %q", SumsFile, line)
+		}
+		sums[name] = sum
+	}
+	for name, content := range files {
+		if name != SumsFile && sums[name] != hash(content) && sums[name] != string(content) {
+			t.Errorf("%s: the sum of %s is %q", SumsFile, name, sums[name])
+		}
+	}
+	if len(sums) != len(files)-1 {
+		t.Errorf("%s has %d lines for %d files", SumsFile, len(sums), len(files)-1)
+	}
+	for name, from := range map[string]string{KernelFile: KernelFile, InitramfsFile: InitramfsFile, "fw.efi": UKIFile(board.Generic.Name), "firmware.bundle": BundleFile(board.Generic.Name)} {
+		if len(files[from]) == 0 || !bytes.Equal(files[NetbootDir+"/"+name], files[from]) {
+			t.Errorf("%s/%s is not %s", NetbootDir, name, from)
+		}
+	}
+	for _, name := range []string{DiskFile, DiskZstd, BundleFile(board.Generic.Name), LockFile, ManifestFile, CmdLineFile} {
+		if len(files[name]) == 0 {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	script := string(files[NetbootDir+"/boot.ipxe"])
+	if !strings.HasPrefix(script, "#!ipxe\n") || !strings.Contains(script, strings.TrimSpace(string(files[CmdLineFile]))) {
+		t.Errorf("boot.ipxe:\n%s", script)
+	}
+	if rom := files[NetbootDir+"/undionly.kpxe"]; len(rom) < 40<<10 || len(rom) > 600<<10 {
+		t.Errorf("undionly.kpxe has %d bytes", len(rom))
+	}
+	if err := sbom.Check(files[SBOMFile]); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{`"pkg:golang/golang.org/x/sys@v`, `"linux-image-`, `"firmware-realtek"`, `"name": "std"`, `"licenseDeclared": "BSD-3-Clause"`} {
+		if !bytes.Contains(files[SBOMFile], []byte(want)) {
+			t.Errorf("%s has no %s", SBOMFile, want)
+		}
+	}
+	// What the program itself says it is made of.
+	info, err := buildinfo.Read(bytes.NewReader(files[BinaryFile]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range info.Deps {
+		if line := fmt.Sprintf("module %s %s %s\n", d.Path, d.Version, d.Sum); !bytes.Contains(files[LockFile], []byte(line)) {
+			t.Errorf("%s has no line %q", LockFile, line)
+		}
+		if !bytes.Contains(files[SBOMFile], []byte(`"pkg:golang/`+d.Path+"@"+d.Version+`"`)) {
+			t.Errorf("%s has no %s %s", SBOMFile, d.Path, d.Version)
+		}
+	}
+	if len(info.Deps) < 10 || info.GoVersion == "" || !bytes.Contains(files[LockFile], []byte("\ngo "+info.GoVersion+"\n")) {
+		t.Errorf("%s: %d modules, Go %q", BinaryFile, len(info.Deps), info.GoVersion)
+	}
 }
 
 // content looks at what is in an initramfs.
@@ -154,11 +261,12 @@ func TestBoardModules(t *testing.T) {
 
 func TestAccounts(t *testing.T) {
 	want := map[string]int{"root": ipc.UIDRoot, "conf": ipc.UIDConf, "net": ipc.UIDNet, "vrrp": ipc.UIDVRRP, "ipvs": ipc.UIDIPVS, "health": ipc.UIDHealth,
-		"console": ipc.UIDConsole, "notify": ipc.UIDNotify, "snmp": ipc.UIDSNMP, "pacer": ipc.UIDPacer, "peer": ipc.UIDPeer, "keepalived_script": ipc.UIDScript, "nobody": 65534}
+		"console": ipc.UIDConsole, "notify": ipc.UIDNotify, "snmp": ipc.UIDSNMP, "pacer": ipc.UIDPacer, "peer": ipc.UIDPeer,
+		"firmware": ipc.UIDFirmware, "netboot": ipc.UIDNetboot, "capture": ipc.UIDCapture, "netseed": ipc.UIDSeed, "keepalived_script": ipc.UIDScript, "nobody": 65534}
 	got := map[string]int{}
 	for _, u := range accounts {
 		got[u.name] = u.uid
-		if u.uid > 100 && u.uid < 200 && u.gid != ipc.GroupBallast {
+		if u.uid > 100 && u.uid < 200 && u.uid != ipc.UIDSeed && u.gid != ipc.GroupBallast { // netseed is no service
 			t.Errorf("%s is in group %d", u.name, u.gid)
 		}
 	}

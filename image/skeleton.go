@@ -27,6 +27,10 @@ var accounts = []account{
 	{"snmp", 108, 100, "/"},
 	{"pacer", 109, 100, "/"},
 	{"peer", 110, 100, "/"},
+	{"firmware", 111, 100, "/"},
+	{"netboot", 112, 100, "/"},
+	{"capture", 113, 100, "/"},
+	{"netseed", 114, 114, "/"},
 	{"keepalived_script", 200, 200, "/tmp"}, // what scripts run as when nobody says otherwise
 	{"nobody", 65534, 65534, "/"},
 }
@@ -38,11 +42,10 @@ func skeleton(a *archive.Archive, b board.Board, version string) {
 		a.Dir(d, 0o755)
 	}
 	a.Dir("tmp", 0o1777)
-	a.Dir("var/tmp", 0o1777)
 	a.Dir("root", 0o700)
 	// Scripts call programs by whichever path their author's machine had.
 	for link, target := range map[string]string{
-		"sbin": "bin", "usr/bin": "../bin", "usr/sbin": "../bin", "var/run": "/run", "var/lock": "/run/lock",
+		"sbin": "bin", "usr/bin": "../bin", "usr/sbin": "../bin", "var/run": "/run", "var/lock": "/run/lock", "var/tmp": "/tmp",
 		"etc/resolv.conf": "/run/service/net/resolv.conf", "etc/mtab": "/proc/self/mounts",
 	} {
 		a.Symlink(link, target)
@@ -56,15 +59,14 @@ func skeleton(a *archive.Archive, b board.Board, version string) {
 		passwd += fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", u.name, u.uid, u.gid, u.home)
 	}
 	for name, text := range map[string]string{
-		"passwd":        passwd,
-		"group":         "root:x:0:\ntty:x:5:\nballast:x:100:\nkeepalived_script:x:200:\nnogroup:x:65534:\n",
-		"shells":        "/bin/sh\n/bin/bash\n",
-		"hosts":         "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
-		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-		"protocols":     protocols,
-		"services":      portNames,
-		"os-release": fmt.Sprintf("NAME=Ballast\nID=ballast\nPRETTY_NAME=\"Ballast %s\"\nVERSION_ID=%s\nVARIANT_ID=%s\n",
-			version, version, b.Name),
+		"passwd":          passwd,
+		"group":           "root:x:0:\ntty:x:5:\nballast:x:100:\nkeepalived_script:x:200:\nnogroup:x:65534:\n",
+		"shells":          "/bin/sh\n/bin/bash\n",
+		"hosts":           "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
+		"nsswitch.conf":   "passwd: files\ngroup: files\nhosts: files dns\n",
+		"protocols":       protocols,
+		"services":        portNames,
+		"os-release":      osRelease(version, b.Name),
 		"ballast/board":   b.Name + "\n",
 		"ballast/version": version + "\n",
 	} {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"os"
+	"os/signal"
 	"slices"
 
 	"ballast/init/applet"
 	"ballast/init/check"
+	"ballast/init/flash"
 	"ballast/init/format"
 )
 
@@ -24,3 +27,10 @@ func runApplet(name string, args []string) int {
 func runCheck(args []string) int { return check.Main(args, os.Stdin, os.Stdout, os.Stderr) }
 
 func runFormat(args []string) int { return format.Main(args, os.Stdin, os.Stdout, os.Stderr) }
+
+func runFlash(args []string) int {
+	// A second Ctrl-C ends it at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return flash.Main(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+}

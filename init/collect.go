@@ -67,9 +67,7 @@ type collector struct {
 func (c *collector) look(done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(sample)
-	live := sample[0].Value.Uint64()
+	live := liveHeap()
 	want := pace(live, c.small)
 	if done {
 		if grows(c.live, live) {
@@ -81,6 +79,13 @@ func (c *collector) look(done bool) {
 		debug.SetGCPercent(want)
 		c.now = want
 	}
+}
+
+// liveHeap is what the collection before found to be in use.
+func liveHeap() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // grows reports whether a live heap is on its way to a large one.

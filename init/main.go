@@ -5,6 +5,8 @@
 //	ballast run NAME       one service; init starts it so
 //	ballast check FILE     check a configuration on any Linux machine
 //	ballast fmt FILE       lay a configuration out
+//	ballast flash X DISK   write a director's disk on any Linux machine
+//	ballast bundle …       look at a firmware bundle, or check it
 //	ballast version        what this is
 package main
 
@@ -16,7 +18,9 @@ import (
 	"runtime"
 	"strings"
 
+	"ballast/init/bundle"
 	"ballast/init/kmod"
+	"ballast/init/netseed"
 )
 
 // version is set by the build.
@@ -46,10 +50,16 @@ func dispatch(args []string) int {
 	switch verb := args[1]; {
 	case verb == "run" && len(args) == 3:
 		return runService(args[2])
+	case verb == "netseed" && len(args) == 2:
+		return netseed.Main()
 	case verb == "check":
 		return runCheck(args[2:])
 	case verb == "fmt":
 		return runFormat(args[2:])
+	case verb == "flash":
+		return runFlash(args[2:])
+	case verb == "bundle":
+		return bundle.Main(args[2:], os.Stdin, os.Stdout, os.Stderr)
 	case verb == "version", verb == "--version":
 		fmt.Printf("ballast %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return 0
@@ -68,6 +78,9 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, `usage:
   ballast check FILE    check a keepalived.conf: exit status 0 clean, 1 notes, 2 cannot run
   ballast fmt FILE      lay a configuration out; -w writes the file, -d shows what would change
+  ballast flash FILE DISK
+                        write a director's disk from disk.img or a signed bundle
+  ballast bundle        look at a firmware bundle: verify FILE [KEY], inspect FILE
   ballast version       show the version
   ballast help          show this
 

@@ -17,8 +17,19 @@ import (
 // boot it again and again.
 func TestNoModules(t *testing.T) {
 	m := &machine{board: board.QEMU}
-	if _, err := m.openWatchdog(filepath.Join(t.TempDir(), "watchdog0")); err == nil {
-		t.Error("a watchdog that is not there was opened")
+	for _, dev := range []string{"", filepath.Join(t.TempDir(), "watchdog0")} {
+		if _, err := m.openWatchdog(dev); err == nil || m.dog != nil || !strings.HasPrefix(m.dogState, "none: ") {
+			t.Errorf("%q: a watchdog that is not there was opened: %v, %q", dev, err, m.dogState)
+		}
+	}
+	m.journal = journal.New(nil)
+	m.starved("vrrp is silent") // nobody is there to bite, and PID 1 must live on
+	m.starved("")
+	if err := (kennel{m}).Feed(); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.modules(t.Context()); err == nil {
+		t.Error("modules without a loader")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ballast/configs/printable"
 	"ballast/init/boot"
 	"ballast/init/journal"
 	"ballast/init/power"
@@ -33,6 +34,15 @@ type liveState struct{ m *machine }
 // MarshalJSON makes the status.Init of this moment.
 func (l liveState) MarshalJSON() ([]byte, error) { return json.Marshal(l.m.state()) }
 
+// Summary is what those want who look often: whether the services are there,
+// and what a user is told at his login.
+func (l liveState) Summary() any {
+	l.m.mu.Lock()
+	stopping := !l.m.stopping.IsZero()
+	l.m.mu.Unlock()
+	return status.InitNews{Stopping: stopping, Services: l.m.sup.Brief(), Alarms: l.m.alarms()}
+}
+
 func (m *machine) state() status.Init {
 	s := status.Init{
 		Version: version, Board: m.board.Name, Started: m.started, Stateless: m.data.Stateless,
@@ -47,8 +57,9 @@ func (m *machine) state() status.Init {
 		s.MemTotal, s.MemFree = uint64(si.Totalram)*uint64(si.Unit), memAvailable()
 	}
 	m.mu.Lock()
-	s.Watchdog, s.Stopping = m.dogState, !m.stopping.IsZero()
+	s.Watchdog, s.Stopping, s.Start = m.dogState, !m.stopping.IsZero(), m.start
 	m.mu.Unlock()
+	s.Alarms = m.alarms()
 	return s
 }
 
@@ -68,8 +79,14 @@ func (m *machine) serve(ctx context.Context, l net.Listener) {
 	srv := ipc.NewServer("init")
 	srv.Publish(liveState{m})
 	srv.Handle("log", m.verbLog, ipc.GroupView, ipc.UIDNotify)
+	srv.Handle("crash", m.verbCrash, ipc.GroupView)
+	srv.Handle("factory-reset", m.verbFactoryReset, ipc.GroupAdmin)
 	srv.Handle("restart", m.verbRestart, ipc.GroupOperate)
-	srv.Handle("reboot", m.verbPower(power.Reboot), ipc.GroupAdmin)
+	srv.Handle("reboot", m.verbPower(power.Reboot), ipc.GroupAdmin, ipc.UIDFirmware)
+	srv.Handle("disks", m.verbDisks, ipc.GroupAdmin)
+	srv.Handle("disk-take", m.verbDiskTake, ipc.UIDFirmware)
+	srv.Handle("disk-give", m.verbDiskGive, ipc.UIDFirmware)
+	srv.HandleStream("stick", m.verbStick, ipc.UIDFirmware)
 	srv.Handle("poweroff", m.verbPower(power.PowerOff), ipc.GroupAdmin)
 	go func() {
 		t := time.NewTicker(refresh)
@@ -119,9 +136,16 @@ func (m *machine) verbRestart(_ context.Context, p ipc.Peer, body json.RawMessag
 }
 
 func (m *machine) verbPower(a power.Action) ipc.VerbFunc {
-	return func(_ context.Context, p ipc.Peer, _ json.RawMessage) (any, error) {
+	return func(_ context.Context, p ipc.Peer, body json.RawMessage) (any, error) {
+		var who status.Power
+		if err := unmarshal(body, &who); err != nil {
+			return nil, err
+		}
+		if who.By == "" {
+			who.By = fmt.Sprintf("user %d", p.UID)
+		}
 		select {
-		case m.ask <- power.Request{Action: a, By: fmt.Sprintf("user %d", p.UID)}:
+		case m.ask <- power.Request{Action: a, By: printable.Line(who.By)}:
 			return nil, nil
 		default:
 			return nil, fmt.Errorf("%s: others asked before, and it is under way", a)
@@ -174,8 +198,13 @@ func (m *machine) health(now time.Time) string {
 
 func (m *machine) starved(why string) {
 	m.mu.Lock()
-	if m.dogState = m.dog.Identity + ", fed"; why != "" {
-		m.dogState = m.dog.Identity + ", not fed: " + why
+	d := m.dog
+	switch {
+	case d == nil:
+	case why == "":
+		m.dogState = d.Identity + ", fed"
+	default:
+		m.dogState = d.Identity + ", not fed: " + why
 	}
 	m.mu.Unlock()
 	m.touch()
@@ -183,7 +212,10 @@ func (m *machine) starved(why string) {
 		m.journal.Print(journal.Notice, "the watchdog is fed again")
 		return
 	}
-	text := fmt.Sprintf("the watchdog is not fed any more and resets the box in %v: %s", m.dog.Timeout, why)
+	text := "there is no watchdog that would reset the box now: " + why
+	if d != nil {
+		text = fmt.Sprintf("the watchdog is not fed any more and resets the box in %v: %s", d.Timeout, why)
+	}
 	m.journal.Print(journal.Error, "%s", text)
 	journal.ToKernel(journal.Error, text)
 }
@@ -209,11 +241,16 @@ func (m *machine) shutdown(r power.Request) {
 		m.journal.Print(journal.Error, "services did not end in time; going on without them")
 	}
 	power.EndAll(100 * time.Millisecond)
+	m.endMark(fmt.Sprintf("%s, asked by %s", r.Action, r.By))
+	m.leaveData()
 	if err := boot.UnmountData(); err != nil {
 		m.journal.Print(journal.Error, "%v", err)
 	}
-	if r.Action == power.PowerOff && m.dog != nil {
-		if err := m.dog.Disarm(); err != nil {
+	m.mu.Lock()
+	dog := m.dog
+	m.mu.Unlock()
+	if r.Action == power.PowerOff && dog != nil {
+		if err := dog.Disarm(); err != nil {
 			m.journal.Print(journal.Warning, "%v", err)
 		}
 	}

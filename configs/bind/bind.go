@@ -205,7 +205,7 @@ var secrets = []string{"auth_pass", "password", "key", "community", "smtp_passwo
 // blocks that a misplaced keyword may belong to, for a hint.
 var homes = []string{"", "global_defs", "vrrp_instance", "vrrp_script", "vrrp_sync_group", "virtual_server",
 	"real_server", "authentication", "HTTP_GET", "url", "TCP_CHECK", "MISC_CHECK", "SMTP_CHECK", "DNS_CHECK", "UDP_CHECK", "FILE_CHECK", "BFD_CHECK",
-	"track_file", "vrrp_track_process", "bfd_instance", "garp_group", "auth_hmac", "SSL", "heartbeat", "peer", "snmp", "system", "interface", "bond", "vlan", "mark", "login"}
+	"track_file", "vrrp_track_process", "bfd_instance", "garp_group", "auth_hmac", "SSL", "heartbeat", "peer", "snmp", "netboot", "box", "system", "interface", "bond", "vlan", "mark", "firewall", "login"}
 
 func (b *binder) unknown(block string, n *syntax.Node) {
 	b.use(n, Unknown, "")
@@ -429,6 +429,8 @@ func (b *binder) top(k *schema.Keyword, n *syntax.Node) {
 		b.pair(n)
 	case "snmp":
 		b.snmp(n)
+	case "netboot":
+		b.netboot(n)
 	case "system":
 		b.system(n)
 	case "interface":
@@ -443,6 +445,8 @@ func (b *binder) top(k *schema.Keyword, n *syntax.Node) {
 		}
 	case "mark":
 		b.mark(n)
+	case "firewall":
+		b.firewall(n)
 	}
 }
 

@@ -5,26 +5,26 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
+	"ballast/configs/internal/lazy"
 	"ballast/configs/model"
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
 )
 
 var (
-	hostName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
-	loginName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	pciName   = regexp.MustCompile(`^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+	hostName  = lazy.Regexp(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
+	loginName = lazy.Regexp(`^[a-z_][a-z0-9_-]{0,31}$`)
+	pciName   = lazy.Regexp(`^([0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 )
 
 // HostName reports whether s can be the name of a box.
-func HostName(s string) bool { return hostName.MatchString(s) }
+func HostName(s string) bool { return hostName().MatchString(s) }
 
 // LoginName reports whether s can be the name of a user.
-func LoginName(s string) bool { return loginName.MatchString(s) }
+func LoginName(s string) bool { return loginName().MatchString(s) }
 
 // system binds the system block. Several blocks add up.
 func (b *binder) system(n *syntax.Node) {
@@ -185,7 +185,7 @@ func (b *binder) iface(n *syntax.Node) {
 			b.places["interface/"+i.Name+"/match"] = l.Pos
 		case "pci":
 			a := strings.ToLower(l.Arg(0))
-			if !pciName.MatchString(a) {
+			if !pciName().MatchString(a) {
 				b.fail(l.ArgPos(0), "write it as 0000:00:02.0", "%s is no PCI address", quote(l.Arg(0)))
 				return
 			}
@@ -292,18 +292,12 @@ func (b *binder) mark(n *syntax.Node) {
 		}
 		r.Dst = p.Masked()
 		for i, w := range l.Args()[1:] {
-			lo, hi, is := strings.Cut(w.Text, "-")
-			if !is {
-				hi = lo
-			}
-			port := schema.Arg{Min: 1, Max: 65535}
-			from, err1 := port.Int(lo)
-			to, err2 := port.Int(hi)
-			if err1 != nil || err2 != nil || to < from {
+			ports, ok := portRange(w.Text)
+			if !ok {
 				b.fail(l.ArgPos(i+1), "write PORT or FIRST-LAST, 1…65535", "%s: %s is no port and no range of ports", k.Name, quote(w.Text))
 				return
 			}
-			r.Ports = append(r.Ports, model.PortRange{From: uint16(from), To: uint16(to)})
+			r.Ports = append(r.Ports, ports)
 		}
 		m.Rules = append(m.Rules, r)
 	}, nil)

@@ -21,7 +21,7 @@ const Apart = "virtual_server"
 // depends on. All others count as what it depends on, and any change of them
 // makes every virtual server be bound anew.
 var apartFrom = []string{"vrrp_instance", "vrrp_sync_group", "static_ipaddress", "static_routes", "static_rules",
-	"track_group", "garp_group", "interface", "bond", "vlan", "route", "mark", Apart}
+	"track_group", "garp_group", "interface", "bond", "vlan", "route", "mark", "firewall", Apart}
 
 // part is what one virtual_server block came to.
 type part struct {

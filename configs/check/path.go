@@ -34,6 +34,7 @@ func Cuts(old, next *model.Config, s Session) []string {
 		p.link()
 		p.way()
 		p.taken()
+		p.filtered()
 	}
 	return p.cuts
 }
@@ -346,6 +347,18 @@ func (p *wayIn) taken() {
 	}
 	if name := drops(p.next); name != "" && drops(p.old) == "" {
 		p.cut("vrrp_instance %s gets no_accept: the box does not answer on %s any more, which your session came in on", name, p.s.Local)
+	}
+}
+
+// filtered looks at the packet filter.
+func (p *wayIn) filtered() {
+	dev := p.device
+	if p.s.Remote.IsValid() && p.old.Firewall.AdmitsSSH(p.s.Remote, dev, sshPort) && !p.next.Firewall.AdmitsSSH(p.s.Remote, dev, sshPort) {
+		on := ""
+		if dev != "" {
+			on = " on " + dev
+		}
+		p.cut("the firewall block lets nobody in by SSH from %s%s; you come from there", p.s.Remote, on)
 	}
 }
 

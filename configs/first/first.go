@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
 	"ballast/configs/bind"
+	"ballast/configs/internal/lazy"
 )
 
 // Answers are what was told. Empty fields were not.
@@ -28,7 +28,7 @@ type Answers struct {
 // DHCP is the address of a box that asks for one.
 const DHCP = "dhcp"
 
-var nicName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+var nicName = lazy.Regexp(`^[A-Za-z0-9_.-]{1,15}$`)
 
 // Host checks a host name.
 func Host(s string) error {
@@ -45,7 +45,7 @@ func Interface(s string, have []string) error {
 		return nil
 	case len(have) == 0:
 		return errors.New("no network interface is there: is its driver missing? \"show log kernel\" tells")
-	case !nicName.MatchString(s):
+	case !nicName().MatchString(s):
 		return errors.New("that is no name of a network interface")
 	}
 	return fmt.Errorf("it is not there; there are: %s", strings.Join(have, ", "))

@@ -7,6 +7,7 @@ package format
 
 import (
 	"strings"
+	"sync"
 
 	"ballast/configs/schema"
 	"ballast/configs/syntax"
@@ -25,7 +26,7 @@ const (
 )
 
 // verbatim are keywords behind which blanks count: commands, and patterns.
-var verbatim = func() map[string]bool {
+var verbatim = sync.OnceValue(func() map[string]bool {
 	m := map[string]bool{"regex": true}
 	for _, k := range schema.Keywords() {
 		for _, a := range k.Args {
@@ -39,7 +40,7 @@ var verbatim = func() map[string]bool {
 		}
 	}
 	return m
-}()
+})
 
 // kind of a line.
 type kind uint8
@@ -246,7 +247,7 @@ func spaced(s string) string {
 			id, rest = s[:i]+" ", strings.TrimLeft(s[i:], blanks)
 		}
 	}
-	if i := strings.IndexAny(rest, blanks); i > 0 && verbatim[rest[:i]] {
+	if i := strings.IndexAny(rest, blanks); i > 0 && verbatim()[rest[:i]] {
 		return id + rest[:i] + " " + strings.TrimLeft(rest[i:], blanks)
 	}
 	var b strings.Builder

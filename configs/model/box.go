@@ -176,3 +176,66 @@ type MarkRule struct {
 
 // PortRange is an inclusive range of ports.
 type PortRange struct{ From, To uint16 }
+
+// Firewall is the appliance's firewall block: what may reach the box itself.
+// What its own services need by the rest of the configuration is allowed
+// without it.
+type Firewall struct {
+	Accept bool            `json:",omitzero"` // what no rule is about is accepted; otherwise it is dropped
+	Log    bool            `json:",omitzero"` // what is dropped goes into the kernel's log, a few lines a second
+	SSH    []Whence        `json:",omitzero"` // who may come in by SSH; none: everybody
+	Allow  []FirewallAllow `json:",omitzero"`
+}
+
+// Whence is where packets come from: any of the networks, by any of the
+// interfaces. None: any.
+type Whence struct {
+	Sources    []netip.Prefix `json:",omitzero"`
+	Interfaces []string       `json:",omitzero"`
+}
+
+// FirewallAllow is one allow line.
+type FirewallAllow struct {
+	From     Whence      `json:",omitzero"`
+	Protocol uint8       `json:",omitzero"` // 0: any
+	Ports    []PortRange `json:",omitzero"` // of tcp, udp and sctp; empty: any
+}
+
+// FirewallProtocols are the protocols that an allow line may name.
+var FirewallProtocols = map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmp6": 58, "gre": 47, "esp": 50, "ah": 51, "vrrp": 112, "any": 0}
+
+// Admits says whether somebody is among those. An empty iface is one that is not
+// known.
+func (w Whence) Admits(source netip.Addr, iface string) bool {
+	in := len(w.Sources) == 0
+	for _, p := range w.Sources {
+		in = in || p.Contains(source)
+	}
+	on := len(w.Interfaces) == 0 || iface == ""
+	for _, i := range w.Interfaces {
+		on = on || i == iface
+	}
+	return in && on
+}
+
+// AdmitsSSH says whether the filter lets somebody in by SSH.
+func (f *Firewall) AdmitsSSH(source netip.Addr, iface string, port uint16) bool {
+	if source.IsLoopback() || len(f.SSH) == 0 {
+		return true
+	}
+	for _, w := range f.SSH {
+		if w.Admits(source, iface) {
+			return true
+		}
+	}
+	for _, a := range f.Allow {
+		there := len(a.Ports) == 0
+		for _, p := range a.Ports {
+			there = there || p.From <= port && port <= p.To
+		}
+		if (a.Protocol == 0 || a.Protocol == uint8(TCP)) && there && a.From.Admits(source, iface) {
+			return true
+		}
+	}
+	return false
+}

@@ -34,11 +34,13 @@ type Config struct {
 	SSL            SSL             `json:",omitzero"` // client certificate of SSL_GET
 	Heartbeat      *Heartbeat      `json:",omitzero"` // the appliance's heartbeat block; nil: off
 	Pair           *Pair           `json:",omitzero"` // the appliance's peer block; nil: this box stands alone
+	Netboot        []NetbootBox    `json:",omitzero"` // boxes of the appliance's netboot block
 	System         System          `json:",omitzero"` // the appliance's own blocks from here on
 	Interfaces     []Interface     `json:",omitzero"`
 	Bonds          []Bond          `json:",omitzero"`
 	VLANs          []VLAN          `json:",omitzero"`
 	Marks          []Mark          `json:",omitzero"`
+	Firewall       Firewall        `json:",omitzero"`
 }
 
 // Global is global_defs.

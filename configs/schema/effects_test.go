@@ -92,9 +92,10 @@ func TestEffects(t *testing.T) {
 
 // rowOf finds a row by its part of the manual and its name.
 func rowOf(block, name string) *Keyword {
-	for i := range table {
-		if table[i].Block == block && table[i].Name == name {
-			return &table[i]
+	rows := Keywords()
+	for i := range rows {
+		if rows[i].Block == block && rows[i].Name == name {
+			return &rows[i]
 		}
 	}
 	return nil

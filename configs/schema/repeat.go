@@ -20,7 +20,8 @@ var repeating = map[string]int{
 	"system login": 1, "system dns": Each, "system ntp": Each, "system syslog": Each, "login key": 0,
 	"interface address": Each, "bond member": Each,
 	"mark tcp": 0, "mark udp": 0, "mark sctp": 0,
-	"heartbeat peer": 0, "snmp listen": 0, "snmp trap_sink": 0, "snmp client": Each,
+	"firewall ssh": 0, "firewall allow": 0,
+	"heartbeat peer": 0, "snmp listen": 0, "snmp trap_sink": 0, "snmp client": Each, "netboot box": 1,
 
 	"auth_hmac key": 1, "virtual_server_group fwmark": 0, "virtual_server real_server": 2,
 	"real_server TCP_CHECK": 0, "real_server HTTP_GET": 0, "real_server SSL_GET": 0, "real_server SMTP_CHECK": 0, "real_server DNS_CHECK": 0,

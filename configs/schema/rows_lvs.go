@@ -6,7 +6,7 @@ const (
 	netChecks = "@TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK smtp_host"
 )
 
-var serverRows = []Keyword{
+var serverRows = []compact{
 	row("virtual_server_group", "(ADDR)", "free:IP_[PORT]", "", 'B', Works, "one address"),
 	row("virtual_server_group", "(RANGE)", "free:a.b.c.d-e_|_IP-IP_|_NET/LEN_[PORT]", "", 'C', Works, "a range of addresses, each a service of its own"),
 	row("virtual_server_group", "fwmark", "int:1..4294967295 enum:inet|inet6?", "inet", 'B', Works, "a firewall mark"),
@@ -56,7 +56,7 @@ var serverRows = []Keyword{
 	row("real_server", "snmp_name", "word", "none", 'C', NoEffect, "name for SNMP", "SNMP tells virtual and real servers apart by address and port"),
 }
 
-var checkRows = []Keyword{
+var checkRows = []compact{
 	row("checker-common"+netChecks, "connect_ip", "ip", "the real server", 'B', Works, "address to probe"),
 	row("checker-common"+netChecks, "connect_port", "int:1..65535", "the real server's", 'A', Works, "port to probe"),
 	row("checker-common"+netChecks, "bindto", "ip", "none", 'B', Works, "source address of the probe"),
@@ -114,7 +114,7 @@ var checkRows = []Keyword{
 
 // legacyRows are words that live in files from other times. keepalived warns
 // about them and goes on.
-var legacyRows = []Keyword{
+var legacyRows = []compact{
 	row("global_defs", "lvs_id", "word", "", 'L', NoEffect, "name of the director, from old releases", "keepalived ignores it as well"),
 	row("global_defs", "plugin_dir", "word", "", 'L', NoEffect, "folder of plugins, from old releases", "keepalived ignores it as well"),
 	row("virtual_server", "nat_mask", "word", "", 'L', NoEffect, "mask of NAT, from old releases", "keepalived ignores it as well; NAT needs no mask"),
@@ -136,7 +136,7 @@ var legacyRows = []Keyword{
 }
 
 // ownRows are the blocks of the appliance.
-var ownRows = []Keyword{
+var ownRows = []compact{
 	row("root", "system", "{system}", "", 'O', Works, "name, users and servers of the box"),
 	row("root", "interface", "word:NAME {interface}", "", 'O', Works, "one network interface: which card it is, its addresses"),
 	row("root", "bond", "word:NAME {bond}", "", 'O', Works, "several cards as one interface"),

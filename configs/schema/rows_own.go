@@ -2,7 +2,7 @@ package schema
 
 // pairRows are the appliance's blocks and lines for a pair of boxes, for mail
 // over TLS and for SNMP.
-var pairRows = []Keyword{
+var pairRows = []compact{
 	row("root", "heartbeat", "{heartbeat}", "", 'O', Works, "the private heartbeat between the two boxes of a pair: finds a dead peer in milliseconds"),
 	row("heartbeat", "peer", "ip free:[from_ADDRESS]_[dev_IF]", "", 'O', Works, "an address of the other box; repeat for a second path"),
 	row("heartbeat", "key", "word:KEY", "", 'O', Works, "secret of the pair, 16…64 bytes: text, or hex: and digits"),
@@ -16,6 +16,13 @@ var pairRows = []Keyword{
 	row("peer", "port", "int:1..65535", "1913", 'O', Works, "TCP port, the same on both"),
 	row("peer", "from", "ip", "the kernel's choice", 'O', Works, "own address: where this box listens and calls from"),
 
+	row("root", "netboot", "{netboot}", "", 'O', Works, "boxes that boot from this one over the network"),
+	row("netboot", "box", "word:MAC {box}", "", 'O', Works, "one of them, by the address of the network card that it boots from"),
+	row("box", "name", "word:NAME", "", 'O', Works, "which box it is: the NAME of the lines @NAME that are for it; a box of that name does not serve itself"),
+	row("box", "interface", "word:IF", "the one in whose network its address is", 'O', Works, "where this box sees it"),
+	row("box", "address", "ip", "the one that the configuration gives to NAME there", 'O', Works, "IPv4 address that it has while it boots"),
+	row("box", "dhcp", "enum:auto|server|proxy", "auto", 'O', Works, "server gives it an address too, proxy leaves that to a DHCP server of the network; auto looks whether there is one"),
+
 	row("global_defs", "smtp_tls", "enum:off|starttls|on", "off", 'O', Works, "TLS to the mail server: starttls on the usual port, on from the first byte"),
 	row("global_defs", "smtp_verify", "bool?", "on", 'O', Works, "verify the mail server's certificate"),
 	row("global_defs", "smtp_user", "word:USER", "none", 'O', Works, "log in to the mail server as this user, over TLS only"),
@@ -28,8 +35,18 @@ var pairRows = []Keyword{
 	row("snmp", "client", "words:IP[/LEN]", "everybody", 'O', Works, "who may ask"),
 }
 
+// firewallRows are what may reach the box itself.
+var firewallRows = []compact{
+	row("root", "firewall", "{firewall}", "", 'O', Works, "what may reach the box itself; what its own services need is allowed without it"),
+	row("firewall", "default", "enum:drop|accept", "drop", 'O', Works, "what becomes of packets to the box that no rule is about"),
+	row("firewall", "log", "bool?", "off", 'O', Works, "dropped packets go into the kernel's log, at most 5 lines a second"),
+	row("firewall", "ssh", "free:[from_IP[/LEN]_…]_[on_IF_…]", "everybody", 'O', Works, "who may come in by SSH; repeat for more"),
+	row("firewall", "allow", "free:tcp|udp|sctp|icmp|icmp6|gre|esp|ah|vrrp|any|NUMBER_[PORT|A-B_…]_[from_IP[/LEN]_…]_[on_IF_…]", "nothing", 'O', Works,
+		"packets to the box that are accepted as well; repeat for more"),
+}
+
 // probeRows are the appliance's own options of checks.
-var probeRows = []Keyword{
+var probeRows = []compact{
 	row("checker-common@virtual_server real_server TCP_CHECK HTTP_GET SMTP_CHECK DNS_CHECK UDP_CHECK PING_CHECK", "through_vip", "bool?", "off", 'O', Works,
 		"probe the VIP by way of the real server, as clients reach it with DR and TUN: a server that does not hold the VIP fails"),
 	row("TCP_CHECK", "half_open", "bool?", "off", 'O', Works, "send a SYN, and a RST when it is answered: the server's program sees no connection"),

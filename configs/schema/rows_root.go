@@ -14,7 +14,7 @@ const (
 	whyCommit    = "a commit always checks first and keeps the old configuration when it fails"
 )
 
-var rootRows = []Keyword{
+var rootRows = []compact{
 	row("root", "global_defs", "{global_defs}", "", 'A', Works, "settings of the whole box, and defaults for the other blocks"),
 	row("root", "vrrp_instance", "word:NAME {vrrp_instance}", "", 'A', Works, "one virtual router: a set of addresses that moves between boxes"),
 	row("root", "virtual_server", "free:IP_[PORT]_|_fwmark_N_|_group_NAME {virtual_server}", "", 'A', Works, "one balanced service"),
@@ -42,7 +42,7 @@ var rootRows = []Keyword{
 	row("root", "include", "word:FILE", "", 'B', Works, "read other files here; also includer, includem, includew, includeb, includea"),
 }
 
-var globalRows = []Keyword{
+var globalRows = []compact{
 	row("global_defs", "router_id", "word:NAME", "host name", 'A', Works, "name of this box in mail subjects"),
 	row("global_defs", "notification_email", "{list:word}", "none", 'A', Works, "who gets mail about state changes"),
 	row("global_defs", "notification_email_from", "word:ADDRESS", "keepalived@host", 'A', Works, "sender of that mail"),

@@ -6,7 +6,7 @@ const (
 	whyVRF   = "no block of the configuration makes a VRF, so the box has none: write an interface"
 )
 
-var instanceRows = []Keyword{
+var instanceRows = []compact{
 	row("vrrp_instance", "state", "enum:MASTER|BACKUP", "BACKUP", 'A', Works, "hint at the start state: MASTER cancels nopreempt and makes 255 the default priority"),
 	row("vrrp_instance", "interface", "word:IF", "", 'A', Works, "interface of the advertisements and addresses"),
 	row("vrrp_instance", "vrf", "word:IF", "none", 'C', NoEffect, "VRF of an instance without interface", whyVRF),
@@ -88,7 +88,7 @@ var instanceRows = []Keyword{
 	row("vrrp_instance", "smtp_alert", "bool?", "smtp_alert_vrrp, else off", 'B', Works, "mail on changes"),
 }
 
-var lineRows = []Keyword{
+var lineRows = []compact{
 	row("address-line", "(IPADDR)", "word:IP[/LEN]", "/32, /128", 'A', Works, "the address, first on the line"),
 	row("address-line", "brd,broadcast", "word:IP|+|-", "none", 'B', Works, "broadcast address"),
 	row("address-line", "dev", "word:IF", "the instance's interface", 'A', Works, "interface of the address"),
@@ -120,7 +120,7 @@ var lineRows = []Keyword{
 	row("rule-line", "fwmark,not,tos,dsfield,iif,dev,oif,uidrange,tunnel-id,l3mdev,ipproto,ip_proto,sport,dport,protocol,suppress_prefixlength,sup_pl,suppress_ifgroup,sup_group,inet,inet6,no_track,track_group", "free:…", "", 'C', Works, "further words of ip rule"),
 }
 
-var trackRows = []Keyword{
+var trackRows = []compact{
 	row("vrrp_sync_group", "group", "{list:word}", "", 'B', Works, "the members"),
 	row("vrrp_sync_group", "track_interface", "{list:track}", "", 'B', Works, "interfaces for all members"),
 	row("vrrp_sync_group", "track_script", "{list:track}", "", 'B', Works, "scripts for all members"),

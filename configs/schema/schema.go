@@ -8,6 +8,7 @@ package schema
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"ballast/configs/syntax"
 )
@@ -46,17 +47,31 @@ type Keyword struct {
 	Together bool // its names are keywords of their own that share the row
 }
 
-// row makes one Keyword from the compact form of the tables below.
+// row is one row of the tables below, in their compact form. Nothing is made of
+// it before somebody asks: most processes of a box never do.
 //
 // block is "manual part", or "manual part@context context" when the words that
 // may stand in front of it differ. names is "name,alias,…". args is the
 // argument grammar (see Arg), ending in {context} for a block. rest is the
 // reason and the release.
-func row(block, names, args, def string, class byte, status Status, help string, rest ...string) Keyword {
-	k := Keyword{Default: def, Class: class, Status: status, Help: help}
+func row(block, names, args, def string, class byte, status Status, help string, rest ...string) compact {
+	return compact{block, names, args, def, class, status, help, rest}
+}
+
+type compact struct {
+	block, names, args, def string
+	class                   byte
+	status                  Status
+	help                    string
+	rest                    []string
+}
+
+// keyword makes the Keyword.
+func (c *compact) keyword() Keyword {
+	k := Keyword{Default: c.def, Class: c.class, Status: c.status, Help: c.help}
 	var in string
 	var given bool
-	k.Block, in, given = strings.Cut(block, "@")
+	k.Block, in, given = strings.Cut(c.block, "@")
 	if !given {
 		in = k.Block
 	}
@@ -64,11 +79,12 @@ func row(block, names, args, def string, class byte, status Status, help string,
 	if in == "root" {
 		k.In = []string{""}
 	}
-	all := strings.Split(names, ",")
+	all := strings.Split(c.names, ",")
 	k.Name, k.Aliases = all[0], all[1:]
 	if strings.HasPrefix(k.Name, "(") {
 		k.In = nil
 	}
+	args := c.args
 	if i := strings.LastIndexByte(args, '{'); i >= 0 {
 		k.Opens = strings.Trim(args[i:], "{}")
 		args = args[:i]
@@ -76,51 +92,64 @@ func row(block, names, args, def string, class byte, status Status, help string,
 	for _, a := range strings.Fields(args) {
 		k.Args = append(k.Args, arg(a))
 	}
-	if len(rest) > 0 {
-		k.Reason = rest[0]
+	if len(c.rest) > 0 {
+		k.Reason = c.rest[0]
 	}
-	if len(rest) > 1 {
-		k.Since = rest[1]
+	if len(c.rest) > 1 {
+		k.Since = c.rest[1]
 	}
+	k.repeat()
 	return k
 }
 
-var (
-	table  []Keyword
-	lookup = map[string]map[string]*Keyword{} // context, word
-	names  = map[string][]string{}            // context: sorted words
-)
+// tables are the rows, and what is found in them.
+type tables struct {
+	rows   []Keyword
+	lookup map[string]map[string]*Keyword // context, word
+	names  map[string][]string            // context: sorted words
+}
 
-func init() {
-	table = slices.Concat(rootRows, globalRows, instanceRows, lineRows, trackRows, serverRows, checkRows, legacyRows, ownRows, pairRows, probeRows)
-	for i := range table {
-		k := &table[i]
-		k.repeat()
+var all = sync.OnceValue(func() *tables {
+	t := &tables{lookup: map[string]map[string]*Keyword{}, names: map[string][]string{}}
+	parts := [][]compact{rootRows, globalRows, instanceRows, lineRows, trackRows, serverRows, checkRows, legacyRows, ownRows, pairRows, firewallRows, probeRows}
+	n := 0
+	for _, rows := range parts {
+		n += len(rows)
+	}
+	t.rows = make([]Keyword, 0, n)
+	for _, rows := range parts {
+		for i := range rows {
+			t.rows = append(t.rows, rows[i].keyword())
+		}
+	}
+	for i := range t.rows {
+		k := &t.rows[i]
 		for _, in := range k.In {
-			if lookup[in] == nil {
-				lookup[in] = map[string]*Keyword{}
+			if t.lookup[in] == nil {
+				t.lookup[in] = map[string]*Keyword{}
 			}
 			for _, n := range append([]string{k.Name}, k.Aliases...) {
-				lookup[in][n] = k
-				names[in] = append(names[in], n)
+				t.lookup[in][n] = k
+				t.names[in] = append(t.names[in], n)
 			}
 		}
 	}
-	for in := range names {
-		slices.Sort(names[in])
+	for in := range t.names {
+		slices.Sort(t.names[in])
 	}
-}
+	return t
+})
 
 // Keywords are all rows, in the order of the manual. The caller must not
 // change them.
-func Keywords() []Keyword { return table }
+func Keywords() []Keyword { return all().rows }
 
 // Lookup finds the row of a word at the start of a line in a block; nil when
 // there is none. block is "" at top level.
-func Lookup(block, word string) *Keyword { return lookup[block][word] }
+func Lookup(block, word string) *Keyword { return all().lookup[block][word] }
 
 // Words are the keywords that a block takes, sorted.
-func Words(block string) []string { return names[block] }
+func Words(block string) []string { return all().names[block] }
 
 // Grammar is what syntax.Parse needs to know.
 type Grammar struct{}
@@ -159,7 +188,7 @@ var routeWords = []string{"default", "default6", "to", "src", "from", "unicast",
 
 // Nearest suggests the keyword of a block that a word was probably meant to
 // be; empty when none is near.
-func Nearest(block, word string) string { return nearest(word, names[block]) }
+func Nearest(block, word string) string { return nearest(word, Words(block)) }
 
 // NearestOf is Nearest for any list of names.
 func NearestOf(word string, among []string) string { return nearest(word, among) }

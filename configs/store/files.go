@@ -96,6 +96,9 @@ func (s *Store) used(files []FileRef) map[string]bool {
 
 // pruneBlobs removes contents that nothing names.
 func (s *Store) pruneBlobs() {
+	if s.keepsBlobs() {
+		return
+	}
 	used := s.used(nil)
 	names, err := s.fs.List(s.path("blobs"))
 	if err != nil {

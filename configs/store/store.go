@@ -78,6 +78,8 @@ type Meta struct {
 	// what happened, as people are told.
 	Reverted string `json:"reverted,omitempty"`
 	Txn      string `json:"txn,omitempty"` // the commit of a pair of boxes by which it came
+	// Firmware stored it, whoever wrote the text. Put sets it.
+	Firmware Firmware `json:"firmware,omitzero"`
 }
 
 // Generation is a whole generation.
@@ -103,13 +105,17 @@ type Store struct {
 	metas  map[uint64]Meta
 	notes  map[string][]byte // as far as they were read
 	faults []string
+
+	firmware     Firmware
+	newer        map[uint64]bool // generations of a form that is not known
+	newerPointer error           // "running" is of one; nil: it is not
 }
 
 // Open reads the store in dir and makes it where it is missing. A damaged
 // pointer or generation is not an error: see Faults. An error means that the
 // disk cannot be used at all.
 func Open(fs FS, dir string) (*Store, error) {
-	s := &Store{fs: fs, dir: dir, metas: map[uint64]Meta{}, notes: map[string][]byte{}}
+	s := &Store{fs: fs, dir: dir, metas: map[uint64]Meta{}, notes: map[string][]byte{}, newer: map[uint64]bool{}}
 	for _, d := range []string{dir, s.path("generations"), s.path("blobs")} {
 		if err := fs.MkdirAll(d); err != nil {
 			return nil, fmt.Errorf("configuration store: %w", err)
@@ -139,6 +145,11 @@ func Open(fs FS, dir string) (*Store, error) {
 		}
 		newest = max(newest, n)
 		m, err := s.header(n)
+		var later *newerError
+		if errors.As(err, &later) {
+			s.newer[n] = true
+			continue
+		}
 		if err != nil {
 			s.faults = append(s.faults, err.Error())
 			continue
@@ -179,6 +190,11 @@ func (s *Store) sweep(dir string) error {
 func (s *Store) readPointer(newest uint64) error {
 	b, err := readAll(s.fs, s.path("running"), maxHeader)
 	if err == nil {
+		first, _, _ := strings.Cut(string(b[:min(len(b), 64)]), "\n")
+		if f := formatOf(first, pointerMagic); f > Format {
+			s.newerPointer = &newerError{f}
+			return s.readOwnPointer(newest)
+		}
 		var body []byte
 		if body, err = unseal(b, pointerMagic); err == nil {
 			err = json.Unmarshal(body, &s.ptr)
@@ -197,6 +213,37 @@ func (s *Store) readPointer(newest uint64) error {
 		s.ptr.Files = m.Files
 	}
 	return fmt.Errorf("pointer to the running generation: %w", err)
+}
+
+// readOwnPointer is readPointer where "running" is that of a newer firmware. The
+// newest generation that can be read counts as running, unless this firmware has
+// stored something after that one did.
+func (s *Store) readOwnPointer(newest uint64) error {
+	var readable uint64
+	for n := range s.metas {
+		readable = max(readable, n)
+	}
+	b, err := readAll(s.fs, s.path(ownPointer), maxHeader)
+	var body []byte
+	if err == nil {
+		body, err = unseal(b, pointerMagic)
+	}
+	if err == nil && json.Unmarshal(body, &s.ptr) == nil && s.ptr.Next > newest {
+		return nil
+	}
+	s.ptr = pointer{Running: readable}
+	if m, ok := s.metas[readable]; ok {
+		s.ptr.Files = m.Files
+	}
+	return nil
+}
+
+// pointerPath is where the pointer of this firmware lies. Called with mu held.
+func (s *Store) pointerPath() string {
+	if s.newerPointer != nil {
+		return s.path(ownPointer)
+	}
+	return s.path("running")
 }
 
 // seal puts the magic line before body and its checksum after it.
@@ -255,6 +302,9 @@ func (s *Store) header(n uint64) (Meta, error) {
 	defer f.Close()
 	r := bufio.NewReader(f)
 	magic, err := r.ReadString('\n')
+	if later := formatOf(magic, headerMagic); err == nil && later > Format {
+		return Meta{}, fmt.Errorf("generation %d: %w", n, &newerError{later})
+	}
 	if err != nil || magic != headerMagic {
 		return Meta{}, fmt.Errorf("generation %d: %w: no header", n, ErrDamaged)
 	}
@@ -338,6 +388,10 @@ func (s *Store) Load(n uint64) (Generation, error) {
 		}
 		return Generation{}, fmt.Errorf("generation %d: %w", n, ErrNone)
 	}
+	line, _, _ := strings.Cut(string(b[:min(len(b), 64)]), "\n")
+	if later := formatOf(line, headerMagic); later > Format {
+		return Generation{}, fmt.Errorf("generation %d: %w", n, &newerError{later})
+	}
 	body, err := unseal(b, headerMagic)
 	if err != nil {
 		return Generation{}, fmt.Errorf("generation %d: %w", n, err)
@@ -366,7 +420,7 @@ func (s *Store) Put(g Generation) (uint64, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g.Generation, g.Length = s.ptr.Next, len(g.Text)
+	g.Generation, g.Length, g.Firmware = s.ptr.Next, len(g.Text), s.firmware
 	head, err := json.Marshal(g.Meta)
 	if err != nil {
 		return 0, fmt.Errorf("store generation: %w", err)
@@ -435,7 +489,7 @@ func (s *Store) Drop(n uint64) error {
 func (s *Store) writePointer(p pointer) error {
 	b, err := json.Marshal(p)
 	if err == nil {
-		err = s.write(s.path("running"), seal(pointerMagic, b), p.Files)
+		err = s.write(s.pointerPath(), seal(pointerMagic, b), p.Files)
 	}
 	if err != nil {
 		return fmt.Errorf("store pointer to generation %d: %w", p.Running, err)
@@ -473,6 +527,9 @@ func (s *Store) dropOldest(files []FileRef) bool {
 	}
 	gone := s.metas[oldest].Files
 	delete(s.metas, oldest)
+	if s.keepsBlobs() {
+		gone = nil
+	}
 	used := s.used(files)
 	for _, r := range gone {
 		if !used[r.Sum] {

@@ -615,10 +615,10 @@ func poweroff(ctx context.Context, c *call) (string, error) {
 }
 
 func (c *call) leave(ctx context.Context, verb, question, done string) (string, error) {
-	if c.s.Ask != nil && !c.s.Ask(ctx, question) {
-		return "", fmt.Errorf("not done: %s goes on only at the answer y", verb)
+	if err := c.consent(ctx, question); err != nil {
+		return "", err
 	}
-	if err := c.verb(ctx, "init", verb, nil, nil); err != nil {
+	if err := c.verb(ctx, "init", verb, status.Power{By: c.s.author()}, nil); err != nil {
 		return "", err
 	}
 	return done, nil

@@ -88,6 +88,9 @@ type Session struct {
 	Address  string     // where the user comes from: "192.0.2.7", "serial"
 	Local    netip.Addr // of this box, that the user talks to; not valid on the serial line
 	Role     Role
+	// Client and Server are the ends of the connection that carries this session;
+	// not valid on the serial line.
+	Client, Server netip.AddrPort
 	// OneShot is set when the session is a single command line: then commit,
 	// check and compare without a candidate read one from Data.
 	OneShot bool
@@ -96,6 +99,11 @@ type Session struct {
 	Data func(ctx context.Context, what string) (string, error)
 	// Ask puts a yes-or-no question. nil: the answer is yes, nobody is there.
 	Ask func(ctx context.Context, question string) bool
+	// AskWord puts a question that is answered with a word. nil: nobody is there.
+	AskWord func(ctx context.Context, question string) (string, error)
+	// Streams is for commands that talk while they work. nil: they say what they
+	// have to say in the end.
+	Streams *Streams
 	// FullScreen edits a text on the whole screen. nil: there is none.
 	FullScreen FullScreen
 	// Uploaded is the configuration that the user has sent by scp or sftp.
@@ -160,6 +168,7 @@ func (s *Session) Run(ctx context.Context, line string) Result {
 // call is one command being done.
 type call struct {
 	s    *Session
+	name string // of the command
 	args []string
 	json bool
 	set  bool   // "| display set"
@@ -219,8 +228,12 @@ func (s *Session) one(ctx context.Context, st statement) Result {
 
 // do runs a command of the table, if the session may and the form is there.
 func (c *call) do(ctx context.Context, cmd *command, args []string) (string, error) {
-	c.args = args
-	c.what = strings.Join(append(slices.Clone(cmd.words), args...), " ")
+	c.name, c.args = cmd.name(), args
+	words := slices.Clone(cmd.words)
+	for _, a := range args {
+		words = append(words, redacted(a))
+	}
+	c.what = strings.Join(words, " ")
 	switch {
 	case cmd.role > c.s.Role:
 		return "", fmt.Errorf("%s: permission denied: it needs role %s, %s has role %s; an administrator can give it (block users)", cmd.name(), cmd.role, shown(c.s.User), c.s.Role)
@@ -232,6 +245,14 @@ func (c *call) do(ctx context.Context, cmd *command, args []string) (string, err
 		return "", usagef("%s cannot be compared: leave \"compare\" out", cmd.name())
 	}
 	return cmd.run(ctx, c)
+}
+
+// consent asks the user, where there is one to ask.
+func (c *call) consent(ctx context.Context, question string) error {
+	if c.s.Ask != nil && !c.s.Ask(ctx, question) {
+		return fmt.Errorf("not done: %s goes on only at the answer y", c.name)
+	}
+	return nil
 }
 
 // reportError is a configuration with errors.

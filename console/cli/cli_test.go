@@ -126,7 +126,7 @@ func TestLines(t *testing.T) {
 		{View, `help "open`, Usage, "", "the quote at character 6 is not closed"},
 		{View, "show vrrp \u202eIV\x9b", Failed, "", `there is no instance "?IV?"; there are: VI_1, VI_2`},
 		{View, "show vrrp |", Usage, "", "after | comes one of"},
-		{View, "show", Usage, "", "show is incomplete; possible: audit, bfd, configuration, drift, fifos, files, health"},
+		{View, "show", Usage, "", "show is incomplete; possible: audit, bfd, configuration, crash, drift, fifos, files, firewall"},
 		{View, "show v", Usage, "", `"v" could be any of: version, vrrp`},
 		{View, "show vrrp a b", Usage, "", "one instance name at most"},
 		{View, "show ipvs everything", Usage, "", `show ipvs does not take "everything"; possible: connections, rates, stats`},
@@ -267,6 +267,33 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// The password of a URL is not in the log, whatever becomes of the command.
+func TestAuditOfURLs(t *testing.T) {
+	const user = "http://ann:hidden@192.0.2.1/fw"
+	for _, tc := range []struct {
+		role Role
+		line string
+		want string
+	}{
+		{Admin, "upgrade older " + user, "upgrade older http://ann:xxxxx@192.0.2.1/fw: verbs that stream"},
+		{Admin, "upgrade pair " + user, "upgrade pair http://ann:xxxxx@192.0.2.1/fw: verbs that stream"},
+		{Admin, "upgrade nonsense " + user, "upgrade nonsense http://ann:xxxxx@192.0.2.1/fw: upgrade does not take"},
+		{Admin, "upgrade usb " + user, "upgrade usb http://ann:xxxxx@192.0.2.1/fw: upgrade takes one source"},
+		{Admin, "upgrade http://ann:hidden%@192.0.2.1/fw", `upgrade http://xxxxx: upgrade does not take "http://xxxxx"`},
+		{Admin, "upgrade pair http://ann:hidden/@192.0.2.1/fw", `upgrade pair http://xxxxx: upgrade pair does not take "http://xxxxx"`},
+		{Operate, "install sda " + user, "install sda http://ann:xxxxx@192.0.2.1/fw: install: permission denied"},
+		{View, "upgrade http://192.0.2.1:8080/fw@1", "upgrade http://192.0.2.1:8080/fw@1: upgrade: permission denied"},
+	} {
+		s, _ := session(tc.role)
+		log := ""
+		s.Audit = func(e status.AuditEntry) { log += e.Command + ": " + e.Result }
+		r := s.Run(t.Context(), tc.line)
+		if !strings.HasPrefix(log, tc.want) || strings.Contains(log+r.Err, "hidden") {
+			t.Errorf("%s: %q, %+v; want %q", tc.line, log, r, tc.want)
+		}
+	}
+}
+
 func TestRunningMoved(t *testing.T) {
 	s, b := session(Admin)
 	s.Run(t.Context(), "load")
@@ -379,7 +406,7 @@ func FuzzRun(f *testing.F) {
 			}
 			if role == View {
 				for _, c := range b.calls {
-					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log", "peer-state", "peer-drift", "page", "service", "server", "orders"}, strings.Fields(c)[1]) {
+					if !slices.Contains([]string{"history", "text", "file-list", "log", "connections", "journal", "audit-log", "peer-state", "peer-drift", "page", "service", "server", "orders", "crash"}, strings.Fields(c)[1]) {
 						t.Errorf("%q: view did %s", line, c)
 					}
 				}

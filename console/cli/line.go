@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -165,6 +166,25 @@ func pick(word string, names []string) (string, error) {
 		return "", fmt.Errorf("is not known here; possible: %s", strings.Join(names, ", "))
 	}
 	return "", fmt.Errorf("could be any of: %s", strings.Join(found, ", "))
+}
+
+// link reports whether a word is a URL.
+func link(word string) bool {
+	u, err := url.Parse(word)
+	return err == nil && u.Scheme != "" && u.Host != ""
+}
+
+// redacted is a word without the password that a URL may hold. What is meant for
+// one and can be read as none may hold it anywhere.
+func redacted(word string) string {
+	u, err := url.Parse(word)
+	switch scheme, _, found := strings.Cut(word, "://"); {
+	case err == nil && u.User != nil:
+		return u.Redacted()
+	case err != nil && found:
+		return scheme + "://xxxxx"
+	}
+	return word
 }
 
 // shown makes what a user typed, or a service said, safe to show and to log.

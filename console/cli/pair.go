@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -106,8 +105,8 @@ func peerPull(ctx context.Context, c *call) (string, error) {
 	case in.From.Addr.IsValid() && (in.From.Key == "" || in.As == ""):
 		return "", usagef("key and as are missing: %s", pullForm)
 	}
-	if ask := c.s.Ask; ask != nil && !ask(ctx, "what runs on the peer replaces what runs here") {
-		return "", errors.New("not done: peer pull goes on only at the answer y")
+	if err := c.consent(ctx, "what runs on the peer replaces what runs here"); err != nil {
+		return "", err
 	}
 	var res status.CommitResult
 	if err := c.change(ctx, "peer-pull", in, &res); err != nil {

@@ -133,6 +133,7 @@ var (
 	showInterfaces = netView(show.Interfaces)
 	showRoutes     = netView(show.Routes)
 	showMarks      = netView(show.Marks)
+	showFirewall   = netView(show.Firewall)
 )
 
 func showLog(ctx context.Context, c *call) (string, error) {

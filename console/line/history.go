@@ -20,7 +20,9 @@ var secretWords = []string{"pass", "key", "community", "secret", "token", "auth"
 // session. In doubt it is one.
 func Secret(line string) bool {
 	lower := strings.ToLower(line)
-	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) }) || configs.Mask(line) != line
+	_, link, found := strings.Cut(lower, "://")
+	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) }) ||
+		found && strings.Contains(link, "@") || configs.Mask(line) != line
 }
 
 // SetHistory makes lines, oldest first, what the cursor keys bring back.

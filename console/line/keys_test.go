@@ -180,13 +180,13 @@ func TestHistoryIsBoundedAndHoldsNoSecrets(t *testing.T) {
 	}
 	e.SetHistory(nil)
 	for _, l := range []string{"set vrrp_instance VI_1 authentication auth_pass hunter2", "show vrrp", "set snmp community c0", "set system login ann key \"ssh-ed25519 AAAA\"",
-		"set smtp Password x"} {
+		"set smtp Password x", "upgrade http://ann:x@192.0.2.1/fw"} {
 		e.remember(l)
 	}
 	if h := e.History(); len(h) != 1 || h[0] != "show vrrp" {
 		t.Errorf("kept %q", h)
 	}
-	if len(e.history) != 5 {
+	if len(e.history) != 6 {
 		t.Error("the session itself has forgotten lines")
 	}
 }

@@ -47,7 +47,7 @@ func ExplainVRRP(st status.VRRP, name string, journal []status.Entry, now time.T
 	}
 	evidence(f, v, now)
 	f.say("Priority", "%s", sum(v))
-	f.say("Next", "%s", next(v))
+	f.say("Next", "%s", next(v, now))
 	if h := st.Heartbeat; h != nil {
 		for _, r := range h.Routers {
 			if h.Up && r.Instance == v.Name {
@@ -111,7 +111,7 @@ func sum(v status.VRRPInstance) string {
 }
 
 // next is what would change the state.
-func next(v status.VRRPInstance) string {
+func next(v status.VRRPInstance, now time.Time) string {
 	switch v.State {
 	case status.VRRPMaster:
 		if v.Effective == 255 {
@@ -119,6 +119,13 @@ func next(v status.VRRPInstance) string {
 		}
 		return fmt.Sprintf("gives way to an advertisement with a priority above %d, or of the same priority from a higher address", v.Effective)
 	case status.VRRPBackup:
+		if e := v.Evidence; e.PreemptAt.After(now) {
+			why := e.PreemptFor
+			if why == status.PreemptForSync {
+				why += ": until then it is told of the connections"
+			}
+			return fmt.Sprintf("takes over from %s, which has a lower priority, in %v (%s); at once when nobody is heard for %v", v.MasterAddr, e.PreemptAt.Sub(now).Round(time.Second), why, v.MasterDown.Round(time.Millisecond))
+		}
 		if v.MasterPriority > 0 && v.MasterAddr.IsValid() {
 			return fmt.Sprintf("goes master when %s is not heard for %v", v.MasterAddr, v.MasterDown.Round(time.Millisecond))
 		}

@@ -52,6 +52,9 @@ func Peer(st status.PairState, wire status.Peer, now time.Time) string {
 	default:
 		line("In step", "yes")
 	}
+	if st.Updating != "" {
+		line("Updating", "%s", printable.Line(st.Updating))
+	}
 	switch st.Doubt {
 	case "":
 	case "late":

@@ -183,6 +183,9 @@ func Version(in status.Init, c status.Conf, now time.Time) string {
 		{"Up", Age(in.Started, now)},
 		{"Watchdog", printable.Line(in.Watchdog)},
 	}
+	if in.Start.Why != "" {
+		rows = append(rows, []string{"Last start", printable.Line(in.Start.Why)})
+	}
 	if in.MemTotal > 0 {
 		rows = append(rows, []string{"Memory", bytesText(in.MemTotal-in.MemFree) + " used of " + bytesText(in.MemTotal)})
 	}
@@ -213,8 +216,11 @@ func Version(in status.Init, c status.Conf, now time.Time) string {
 func Processes(in status.Init, now time.Time) string {
 	rows := [][]string{{"Service", "PID", "State", "For", "Restarts", "RSS", "PSS", "CPU", "Last exit"}}
 	for _, p := range in.Services {
-		rows = append(rows, []string{printable.Line(p.Name), strconv.Itoa(p.PID), p.State, Age(p.Since, now), strconv.Itoa(p.Restarts),
-			bytesText(p.RSS), bytesText(p.PSS), p.CPU.Round(10 * time.Millisecond).String(), printable.Line(p.LastExit)})
+		pid, rss, pss, cpu := "-", "-", "-", "-"
+		if p.PID != 0 {
+			pid, rss, pss, cpu = strconv.Itoa(p.PID), bytesText(p.RSS), bytesText(p.PSS), p.CPU.Round(10*time.Millisecond).String()
+		}
+		rows = append(rows, []string{printable.Line(p.Name), pid, p.State, Age(p.Since, now), strconv.Itoa(p.Restarts), rss, pss, cpu, printable.Line(p.LastExit)})
 	}
 	var b strings.Builder
 	table(&b, "", rows)
@@ -312,6 +318,21 @@ func Marks(n status.Net) string {
 	}
 	var b strings.Builder
 	table(&b, "", rows)
+	return b.String()
+}
+
+// Firewall renders the input filter with its counters.
+func Firewall(n status.Net) string {
+	if n.Firewall == nil {
+		return "the filter is not set yet\n"
+	}
+	rows := [][]string{{"Rule", "Does", "Packets", "Bytes"}}
+	for _, r := range n.Firewall.Rules {
+		rows = append(rows, []string{printable.Line(r.Rule), r.Does, strconv.FormatUint(r.Packets, 10), strconv.FormatUint(r.Bytes, 10)})
+	}
+	var b strings.Builder
+	table(&b, "", rows)
+	b.WriteString("\nThe first rule that fits counts. What IPVS balances does not come here.\n")
 	return b.String()
 }
 

@@ -82,6 +82,7 @@ var netState = status.Net{
 	Routes:   []status.Route{{Dst: prefix("0.0.0.0/0"), Via: addr("10.0.0.1"), Interface: "eth0", Metric: 100, Origin: "dhcp"}, {Dst: prefix("10.0.0.0/24"), Interface: "eth0", Src: addr("10.0.0.11"), Origin: "kernel"}},
 	NoAccept: []status.NoAccept{{Addr: addr("10.0.0.100"), Packets: 12, Bytes: 1008}},
 	Missing:  []status.Missing{{Group: "G1", What: "route 10.9.0.0/16: network is unreachable"}},
+	Firewall: &status.Firewall{Default: "drop", Rules: []status.FirewallRule{{Rule: "SSH", Does: "accept", Packets: 3, Bytes: 180}, {Rule: "everything else", Does: "drop", Packets: 12, Bytes: 3456}}},
 	Marks:    []status.MarkCount{{Mark: 300, Rule: "tcp 192.168.100.111 8000-10000", Packets: 12, Bytes: 3456}},
 }
 
@@ -208,6 +209,7 @@ func TestGolden(t *testing.T) {
 		"interfaces": show.Interfaces(netState),
 		"routes":     show.Routes(netState),
 		"marks":      show.Marks(netState),
+		"firewall":   show.Firewall(netState),
 		"log": show.Log([]status.LogLine{{Time: ago(time.Second), Service: "vrrp", Priority: 5, Text: "VI_1: backup -> master: no advertisement from 10.0.0.12 for 3.61s"},
 			{Time: now, Service: "kernel", Priority: 3, Text: "eth0: gone\x1b]0;x"}}),
 		"version":          show.Version(initState, status.Conf{Generation: 8, Source: "last good", Author: "admin@10.0.0.9", Time: ago(time.Hour), Problems: problems}, now),
@@ -276,5 +278,25 @@ func TestAge(t *testing.T) {
 	}
 	if got := show.Age(time.Time{}, now); got != "-" {
 		t.Errorf("Age of no time: %q", got)
+	}
+}
+
+// A backup that lets a worse master go on says why, and for how long.
+func TestExplainPatience(t *testing.T) {
+	v := status.VRRPInstance{Name: "VI_1", State: status.VRRPBackup, Since: ago(time.Minute), Priority: 100, Effective: 100,
+		MasterAddr: addr("10.0.0.12"), MasterPriority: 99, MasterDown: 3609 * time.Millisecond}
+	for why, want := range map[string]string{
+		"lvs_sync_daemon": "in 9s (lvs_sync_daemon: until then it is told of the connections); at once when nobody is heard for 3.609s",
+		"preempt_delay":   "in 9s (preempt_delay); at once when nobody is heard for 3.609s",
+		"":                "goes master when 10.0.0.12 is not heard for 3.609s",
+	} {
+		v.Evidence = status.Evidence{PreemptFor: why, PreemptAt: now.Add(9 * time.Second)}
+		if why == "" {
+			v.Evidence.PreemptAt = ago(time.Second)
+		}
+		text, _ := show.ExplainVRRP(status.VRRP{Instances: []status.VRRPInstance{v}}, "VI_1", nil, now)
+		if got := strings.Join(strings.Fields(text), " "); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", why, text)
+		}
 	}
 }

@@ -26,6 +26,8 @@ func Alarms(c status.ConfNews, v status.VRRP, now time.Time) (out []string) {
 	switch c.Source {
 	case "factory":
 		say("no configuration yet: load and commit one")
+	case "older firmware":
+		say("this firmware is older than the configuration: generation %d is the newest that it can read", c.Generation)
 	case "last good":
 		say("the configuration that was to run cannot be loaded: generation %d runs in its place", c.Generation)
 	}
@@ -152,10 +154,13 @@ func Status(o Overview, now time.Time) string {
 func (o Overview) alarms(now time.Time) []string {
 	out := slices.Concat(Alarms(o.Conf, o.VRRP, now), o.Silent)
 	for _, p := range o.Init.Services {
-		if p.State != "ready" && p.State != "" {
+		switch p.State {
+		case "ready", "idle", "", "stopped": // stopped: one that the configuration does not ask for
+		default:
 			out = append(out, fmt.Sprintf("service %s is %s for %s", p.Name, p.State, Age(p.Since, now)))
 		}
 	}
+	out = append(out, o.Init.Alarms...)
 	if o.Init.Stateless {
 		out = append(out, "no data disk: commits do not outlive a reboot")
 	}

@@ -157,6 +157,18 @@ func Compress(b []byte) ([]byte, error) {
 	return e.EncodeAll(b, nil), nil
 }
 
+// CompressFrame is Compress for one file that the kernel decompresses by itself
+// (firmware): its frame tells how long the content is.
+func CompressFrame(b []byte) ([]byte, error) {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(8<<20), zstd.WithEncoderCRC(true), zstd.WithSingleSegment(true))
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	return e.EncodeAll(b, nil), nil
+}
+
 // pad fills up to four bytes: the kernel looks for a further archive at the
 // next multiple of four, and skips zeros before it.
 func pad(b []byte) []byte {

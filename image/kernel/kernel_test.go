@@ -1,14 +1,14 @@
 package kernel
 
 import (
-	"archive/tar"
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ballast/image/packages"
 )
 
 func TestParseLock(t *testing.T) {
@@ -60,8 +60,9 @@ func TestTreeRefusesAnotherBuild(t *testing.T) {
 	}
 	t.Setenv(EnvDeb, deb)
 	cache := t.TempDir()
+	t.Setenv(packages.EnvCache, cache)
 	l := Lock{"linux-image-6.12.1-amd64", "6.12.1-1", strings.Repeat("00", 32)}
-	_, err := tree(t.Context(), cache, l)
+	_, err := tree(t.Context(), l)
 	if err == nil || !strings.Contains(err.Error(), "make kernel-pin") {
 		t.Errorf("error %v, want one that names the way out", err)
 	}
@@ -79,68 +80,27 @@ func TestTreeDroppedVersion(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv(EnvDeb, "")
-	_, err := tree(t.Context(), t.TempDir(), Lock{"linux-image-6.12.1-amd64", "6.12.1-1", strings.Repeat("00", 32)})
-	for _, want := range []string{"was not found", "apt-get update", "make kernel-pin", EnvDeb} {
+	t.Setenv(packages.EnvCache, t.TempDir())
+	_, err := tree(t.Context(), Lock{"linux-image-6.12.1-amd64", "6.12.1-1", strings.Repeat("00", 32)})
+	for _, want := range []string{"was not found", "apt-get update", "make kernel-pin", packages.EnvDebs} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v lacks %q", err, want)
 		}
 	}
 }
 
-func TestUntar(t *testing.T) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range []tar.Header{
-		{Name: "./boot/vmlinuz-1", Typeflag: tar.TypeReg, Size: 1},
-		{Name: "./usr/lib/modules/1/a.ko", Typeflag: tar.TypeReg, Size: 1},
-		{Name: "./boot/../../../etc/cron.d/x", Typeflag: tar.TypeReg, Size: 1},
-		{Name: "./usr/share/doc/x", Typeflag: tar.TypeReg, Size: 1},
-		{Name: "./lib/modules/1/build", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
+func TestKeep(t *testing.T) {
+	for _, tt := range []struct {
+		name, to string
+		link, ok bool
+	}{
+		{"boot/vmlinuz-1", "boot/vmlinuz-1", false, true},
+		{"usr/lib/modules/1/a.ko", "lib/modules/1/a.ko", false, true},
+		{"usr/share/doc/x", "", false, false},
+		{"lib/modules/1/build", "", true, false},
 	} {
-		h.Mode = 0o4755
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			w.Write([]byte("x"))
+		if to, ok := keep(tt.name, tt.link); ok != tt.ok || ok && to != tt.to {
+			t.Errorf("%s: %s %v", tt.name, to, ok)
 		}
 	}
-	w.Close()
-	root := filepath.Join(t.TempDir(), "root")
-	if err := untar(&b, root); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	filepath.WalkDir(filepath.Dir(root), func(p string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			rel, _ := filepath.Rel(root, p)
-			got = append(got, rel)
-		}
-		return nil
-	})
-	if d := cmp.Diff([]string{"boot/vmlinuz-1", "lib/modules/1/a.ko"}, got); d != "" {
-		t.Errorf("files (-want +got):\n%s", d)
-	}
-}
-
-func FuzzUntar(f *testing.F) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: "./boot/a", Typeflag: tar.TypeReg, Size: 1, Mode: 0o644})
-	w.Write([]byte("x"))
-	w.Close()
-	f.Add(b.Bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 1<<16 {
-			return
-		}
-		dir := t.TempDir()
-		untar(bytes.NewReader(b), filepath.Join(dir, "root"))
-		es, _ := os.ReadDir(dir)
-		for _, e := range es {
-			if e.Name() != "root" {
-				t.Errorf("wrote outside: %s", e.Name())
-			}
-		}
-	})
 }

@@ -3,10 +3,11 @@ package kernel
 import (
 	"bufio"
 	_ "embed"
-	"encoding/hex"
 	"fmt"
 	"regexp"
 	"strings"
+
+	"ballast/image/packages"
 )
 
 //go:embed kernel.lock
@@ -25,12 +26,14 @@ func Pinned() (Lock, error) { return ParseLock(lockText) }
 // Release is what uname -r says when this kernel runs.
 func (l Lock) Release() string { return strings.TrimPrefix(l.Package, "linux-image-") }
 
-// These are Debian policy's characters of a package name and a version
-// (sections 5.6.1 and 5.6.12); both become parts of a command and of a path.
-var (
-	packageForm = regexp.MustCompile(`^linux-image-[a-z0-9][a-z0-9+.-]*$`)
-	versionForm = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]*$`)
-)
+// Pkg is the package that l pins.
+func (l Lock) Pkg() packages.Package {
+	return packages.Package{Name: l.Package, Version: l.Version, SHA256: l.SHA256}
+}
+
+// packageForm is that of a package with a kernel; what else is behind the name
+// package packages checks.
+var packageForm = regexp.MustCompile(`^linux-image-[a-z0-9]`)
 
 // ParseLock reads a lock file: lines "package NAME", "version VERSION" and
 // "sha256 HEX"; # begins a comment.
@@ -61,11 +64,8 @@ func ParseLock(text string) (Lock, error) {
 	if !packageForm.MatchString(l.Package) {
 		return Lock{}, fmt.Errorf("kernel.lock: package %q: want a name like linux-image-6.12.117+deb12-amd64", l.Package)
 	}
-	if !versionForm.MatchString(l.Version) {
-		return Lock{}, fmt.Errorf("kernel.lock: version %q: want a version like 6.12.117-1~deb12u1", l.Version)
-	}
-	if b, err := hex.DecodeString(l.SHA256); err != nil || len(b) != 32 || strings.ToLower(l.SHA256) != l.SHA256 {
-		return Lock{}, fmt.Errorf("kernel.lock: sha256 %q: want 64 lower-case hex digits", l.SHA256)
+	if err := l.Pkg().Check(); err != nil {
+		return Lock{}, fmt.Errorf("kernel.lock: %w", err)
 	}
 	return l, nil
 }

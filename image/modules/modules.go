@@ -12,6 +12,7 @@ package modules
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,6 +42,7 @@ type Index struct {
 	builtin map[string]bool
 	aliases []string        // "alias PATTERN NAME" of what is built in
 	infos   map[string]Info // by Path, read so far
+	memo    string          // file that keeps infos for the next build
 }
 
 // Name is the kernel's spelling of a module name: underscores for hyphens.
@@ -52,7 +54,9 @@ func Open(root, release string) (*Index, error) {
 	x := &Index{
 		dir: filepath.Join(root, "lib/modules", release), release: release,
 		byName: map[string]*Module{}, builtin: map[string]bool{}, infos: map[string]Info{},
+		memo: filepath.Join(root, memoName),
 	}
+	x.recall()
 	err := filepath.WalkDir(filepath.Join(x.dir, "kernel"), func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -183,10 +187,47 @@ func (x *Index) read(ms []*Module) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	fresh := 0
 	for _, m := range ms {
+		if _, ok := x.infos[m.Path]; !ok {
+			fresh++
+		}
 		x.infos[m.Path] = m.Info
 	}
+	if fresh > 0 {
+		x.remember()
+	}
 	return nil
+}
+
+// memoName is the file beside a kernel's tree that keeps what was read of its
+// modules: decompressing hundreds of them takes half a minute. The number
+// changes with Info.
+const memoName = "modinfo-1.json"
+
+// recall and remember are an optimisation only: no fault of theirs counts.
+func (x *Index) recall() {
+	if b, err := os.ReadFile(x.memo); err == nil {
+		if json.Unmarshal(b, &x.infos) != nil {
+			x.infos = map[string]Info{}
+		}
+	}
+}
+
+func (x *Index) remember() {
+	b, err := json.Marshal(x.infos)
+	if err != nil {
+		return
+	}
+	f, err := os.CreateTemp(filepath.Dir(x.memo), ".modinfo-")
+	if err != nil {
+		return
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(b)
+	if f.Close() == nil && err == nil {
+		os.Rename(f.Name(), x.memo)
+	}
 }
 
 // File returns the content of a module's file, as compressed as it is.

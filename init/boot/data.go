@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ballast/board"
+	"ballast/image/layout"
 )
 
 // Places of the data disk.
@@ -34,8 +35,18 @@ const (
 type Data struct {
 	Device    string // "/dev/vda"; empty: there is none
 	Stateless bool   // what is written is gone at the next boot
+	Fresh     bool   // its file system was made at this boot
 	Note      string // one line for the log
 	Warning   string // what a person must know, or ""
+	// Spare is room on the same disk beside the file system, for package spare;
+	// Device "": there is none.
+	Spare Place
+}
+
+// Place is a part of a block device.
+type Place struct {
+	Device string
+	Offset int64
 }
 
 // mounter is where MountData works. A test has places of its own.
@@ -44,14 +55,37 @@ type mounter struct {
 	dir      string // where the disk is mounted
 	run      string // in memory: what was saved of a disk waits here
 	template string // an empty file system
+	reserve  uint64 // bytes at the end of the disk that the file system leaves alone
 }
+
+// spareReserve is what the file system leaves of a disk that is the director's as a whole.
+const spareReserve = 1 << 20
 
 // MountData finds the data disk and mounts it on /data, after it has written
 // an empty file system to a blank one. A box without such a disk, or whose disk
 // cannot be used, gets a /data in memory: it works, and forgets. What could be
 // read of a disk that cannot be written is in it.
-func MountData(d board.Data) (Data, error) {
-	return mounter{"/sys/class/block", DataDir, "/run", dataTemplate}.mount(d)
+//
+// A box that booted from a slot (disk is not nil) has its data on the same disk,
+// in the partition that Fit made, and nowhere else.
+func MountData(d board.Data, disk *BootDisk) (Data, error) {
+	m := director
+	if disk == nil {
+		return m.mount(d)
+	}
+	r, err := m.mountAt(disk.Partition(layout.NumberData))
+	r.Spare = Place{disk.Device, layout.SpareOffset}
+	return r, err
+}
+
+var director = mounter{sys: "/sys/class/block", dir: DataDir, run: "/run", template: dataTemplate}
+
+// mountAt mounts a partition that is for a director and nothing else.
+func (m mounter) mountAt(dev string) (Data, error) {
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return Data{}, err
+	}
+	return m.use(dev, true)
 }
 
 func (m mounter) mount(d board.Data) (Data, error) {
@@ -66,6 +100,58 @@ func (m mounter) mount(d board.Data) (Data, error) {
 	if dev == "" {
 		return m.memory("no data disk: the configuration must come with the image and changes are lost at a reboot")
 	}
+	if !whole {
+		return m.use(dev, whole)
+	}
+	m.reserve = spareReserve
+	r, err := m.use(dev, whole)
+	r.Spare = m.tail(dev)
+	return r, err
+}
+
+// tail is the room behind the file system of a disk, where it leaves some.
+func (m mounter) tail(dev string) Place {
+	size := m.size(dev)
+	if fs, err := fileSystemSize(dev); err != nil || size < m.reserve || fs > size-m.reserve {
+		return Place{}
+	}
+	return Place{dev, int64(size - m.reserve)}
+}
+
+// size is that of a block device, in bytes.
+func (m mounter) size(dev string) uint64 {
+	return readNumber(filepath.Join(m.sys, filepath.Base(dev), "size")) * 512
+}
+
+// superblock reads that of an ext4.
+func superblock(dev string) ([]byte, error) {
+	f, err := os.Open(dev)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, 1024)
+	if _, err := f.ReadAt(b, 1024); err != nil {
+		return nil, err
+	}
+	if binary.LittleEndian.Uint16(b[0x38:]) != 0xef53 || binary.LittleEndian.Uint32(b[0x18:]) > 6 {
+		return nil, errors.New("no ext4")
+	}
+	return b, nil
+}
+
+// fileSystemSize is how many bytes an ext4 takes.
+func fileSystemSize(dev string) (uint64, error) {
+	b, err := superblock(dev)
+	if err != nil {
+		return 0, err
+	}
+	le := binary.LittleEndian
+	return (uint64(le.Uint32(b[4:])) | uint64(le.Uint32(b[0x150:]))<<32) << (10 + le.Uint32(b[0x18:])), nil
+}
+
+// use mounts a disk, or what can be read of it in memory.
+func (m mounter) use(dev string, whole bool) (Data, error) {
 	r, saved, err := m.device(dev, whole)
 	if saved != "" {
 		defer os.RemoveAll(saved)
@@ -123,12 +209,21 @@ func (m mounter) device(dev string, whole bool) (r Data, saved string, err error
 	r.Device = dev
 	switch kind {
 	case isExt4:
-		err := unix.Mount(dev, m.dir, "ext4", dataFlags, dataOptions)
+		err := m.attach(dev)
 		if err == nil {
 			m.grown(&r, "")
 			return r, "", nil
 		}
 		saved, serr := m.rescue(dev)
+		if errors.Is(err, errFaulty) && (serr != nil || !whole && !ours) {
+			// It works until the kernel comes upon the error again, and what cannot be
+			// copied or is not ours is not thrown away.
+			if merr := unix.Mount(dev, m.dir, "ext4", dataFlags, dataOptions); merr == nil {
+				r.Warning = fmt.Sprintf("the file system on %s is used, but %v", dev, err)
+				m.grown(&r, "")
+				return r, saved, nil
+			}
+		}
 		if !damaged(err) {
 			// A write-protected disk, a driver that is not there: what is on it is
 			// good, and nothing here may take it away.
@@ -153,6 +248,38 @@ func (m mounter) device(dev string, whole bool) (r Data, saved string, err error
 	return m.fresh(r, "")
 }
 
+// errFaulty is what attach says of a file system with errors, as the kernel does
+// of one that it cannot mount.
+var errFaulty = fmt.Errorf("the kernel met an error in it: %w", unix.EUCLEAN)
+
+// attach mounts a file system unless the kernel has met an error in it: it would
+// become read-only as soon as the kernel comes upon that again, at every boot, for
+// nothing here repairs it.
+func (m mounter) attach(dev string) error {
+	if err := unix.Mount(dev, m.dir, "ext4", dataFlags, dataOptions); err != nil {
+		return err
+	}
+	// Now that it is mounted it tells of an error in the journal too.
+	const state, hadErrors = 0x3a, 2 // s_state, EXT4_ERROR_FS
+	b, err := superblock(dev)
+	if err != nil || binary.LittleEndian.Uint16(b[state:])&hadErrors == 0 {
+		return nil
+	}
+	if err := unix.Unmount(m.dir, 0); err != nil {
+		return fmt.Errorf("%v, and it does not let go: %w", errFaulty, err)
+	}
+	return errFaulty
+}
+
+// Fault tells, in a line for whoever comes to the box, that the kernel met an error
+// in the data disk's file system: it makes it read-only then. "" is no error.
+func (d Data) Fault() string {
+	if d.Device == "" || readNumber(filepath.Join("/sys/fs/ext4", filepath.Base(d.Device), "errors_count")) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the file system on %s has an error, and the kernel may write nothing more there: \"show log kernel\" tells which; a reboot makes a new one with what can be read", d.Device)
+}
+
 // fresh makes and mounts a new file system with the saved files in it.
 func (m mounter) fresh(r Data, saved string) (Data, string, error) {
 	if err := m.format(r.Device); err != nil {
@@ -161,11 +288,13 @@ func (m mounter) fresh(r Data, saved string) (Data, string, error) {
 	if err := unix.Mount(r.Device, m.dir, "ext4", dataFlags, dataOptions); err != nil {
 		return Data{}, saved, fmt.Errorf("mount the new file system: %w", err)
 	}
+	r.Fresh = true
 	m.grown(&r, "new, ")
 	if saved != "" {
 		if err := copyTree(saved, m.dir); err != nil {
 			r.Warning += fmt.Sprintf("; putting them back: %v", err)
 		}
+		unix.Sync() // they are nowhere else
 	}
 	return r, saved, nil
 }
@@ -300,7 +429,7 @@ func fill(r io.Reader, b []byte) (n int, err error) {
 }
 
 // templateSize is how large the empty file system of the image is.
-const templateSize = 64 << 20
+const templateSize = layout.SizeData << 20
 
 // zeroOut has the first n bytes of a disk written with zeros by the kernel
 // (BLKZEROOUT).
@@ -330,7 +459,7 @@ func (m mounter) grow(dev string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("grow: size of %s: %w", dev, err)
 	}
-	want := sectors * 512 / uint64(st.Bsize)
+	want := (sectors*512 - min(m.reserve, sectors*512)) / uint64(st.Bsize)
 	size := fmt.Sprintf("%d MiB", sectors>>11)
 	// statfs counts without the file system's own tables; a tenth is more than
 	// they take.
@@ -349,7 +478,7 @@ func (m mounter) grow(dev string) (string, error) {
 }
 
 // maxRescue bounds what is copied of a damaged disk: configurations and keys
-// are small.
+// are small. A file for which there is no room is left out, the next ones are not.
 const maxRescue = 32 << 20
 
 // rescue copies what can be read of a file system that cannot be mounted for
@@ -398,9 +527,11 @@ func copyTree(from, to string) error {
 		case d.IsDir():
 			err = os.MkdirAll(dst, 0o700)
 		case st.Mode().IsRegular():
-			if total += st.Size(); total > maxRescue {
-				return fmt.Errorf("more than %d MiB", maxRescue>>20)
+			if st.Size() > maxRescue-total {
+				errs = append(errs, fmt.Errorf("%s: more than %d MiB", rel, maxRescue>>20))
+				return nil
 			}
+			total += st.Size()
 			var b []byte
 			if b, err = os.ReadFile(p); err == nil {
 				err = os.WriteFile(dst, b, 0o600)

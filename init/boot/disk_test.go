@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -145,13 +146,12 @@ func TestMountData(t *testing.T) {
 		// The configuration is what a director must not lose: where a disk
 		// cannot be written it is used from memory, and the disk stays as it is.
 		{"write-protected", true, func(t *testing.T) func(string) { return withConfig(t, 16) }, true, "generation 7", "cannot be used", false},
-		// The kernel refuses to resize a file system that had errors.
 		{"had errors, and the disk is larger", false, func(t *testing.T) func(string) {
 			return func(img string) {
 				withConfig(t, 8)(img)
 				run(t, "debugfs", "-w", "-R", "set_super_value state 2", img)
 			}
-		}, false, "generation 7", "stays smaller than its disk", true},
+		}, false, "generation 7", "the kernel met an error in it", true},
 		{"damaged", false, func(t *testing.T) func(string) {
 			return func(img string) {
 				withConfig(t, 16)(img)
@@ -187,6 +187,51 @@ func TestMountData(t *testing.T) {
 	}
 }
 
+// The kernel meets an error while the box runs: that is told of at once, and the
+// next boot begins with a file system that can be written.
+func TestFault(t *testing.T) {
+	d := newDisk(t, 16<<20, false, withConfig(t, 16))
+	got, err := d.mount(d.data)
+	if err != nil || got.Warning != "" || got.Fault() != "" {
+		t.Fatalf("%+v, %v, %q", got, err, got.Fault())
+	}
+	if err := os.WriteFile(filepath.Join("/sys/fs/ext4", filepath.Base(d.dev), "trigger_fs_error"), []byte("test"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.dir+"/new", []byte("x"), 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("written with an error: %v", err)
+	}
+	if f := got.Fault(); !strings.Contains(f, d.dev) {
+		t.Errorf("nothing tells of the error: %q", f)
+	}
+	if err := unix.Unmount(d.dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	got, err = d.mount(d.data)
+	if err != nil || !got.Fresh || got.Stateless || !strings.Contains(got.Warning, "was put back") || d.config() != "generation 7" || got.Fault() != "" {
+		t.Errorf("%+v, %v, configuration %q, %q", got, err, d.config(), got.Fault())
+	}
+	if err := os.WriteFile(d.dir+"/new", []byte("x"), 0o600); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file that is too large to be saved costs no other one.
+func TestRescueRoom(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	write(t, from+"/a/large", "")
+	if err := os.Truncate(from+"/a/large", maxRescue+1); err != nil {
+		t.Fatal(err)
+	}
+	write(t, from+"/conf/running", "generation 7")
+	if err := copyTree(from, to); err == nil || !strings.Contains(err.Error(), "a/large: more than 32 MiB") {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(to + "/conf/running"); string(b) != "generation 7" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 // "data" is a name that many give to a partition: what is on one that no
 // director made is not replaced.
 func TestPartitionOfOthers(t *testing.T) {
@@ -202,6 +247,11 @@ func TestPartitionOfOthers(t *testing.T) {
 			run(t, "dd", "conv=notrunc", "if="+img+"2", "of="+img)
 		}, "", "holds something else", false},
 		{"damaged, of others", func(t *testing.T, img string) { withConfig(t, 16)(img); zeroJournal(t, img) }, "generation 7", "no director made", false},
+		// The kernel refuses to resize a file system that had errors.
+		{"had errors, of others", func(t *testing.T, img string) {
+			withConfig(t, 2)(img)
+			run(t, "debugfs", "-w", "-R", "set_super_value state 2", img)
+		}, "generation 7", "is used, but the kernel met an error in it: structure needs cleaning; ", true},
 		{"damaged, ours", func(t *testing.T, img string) {
 			withConfig(t, 16)(img)
 			run(t, "tune2fs", "-U", board.DataUUID, img)

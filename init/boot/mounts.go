@@ -30,7 +30,7 @@ const careful = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 var mounts = []mount{
 	{"proc", "/proc", "proc", careful, "", false},
 	{"sysfs", "/sys", "sysfs", careful, "", false},
-	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755", false},
+	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0755", false},
 	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666", true},
 	{"tmpfs", "/dev/shm", "tmpfs", careful, "mode=1777,size=16m", true},
 	// The scripts' user (ipc.UIDScript) may make pipes and numbers in it, and
@@ -39,7 +39,6 @@ var mounts = []mount{
 	{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777,size=32m", false},
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", careful, "", false},
 	{"pstore", "/sys/fs/pstore", "pstore", careful, "", true},
-	{"efivarfs", "/sys/firmware/efi/efivars", "efivarfs", careful | unix.MS_RDONLY, "", true},
 }
 
 // Mounts mounts the kernel's file systems. All faults are returned; what could
@@ -116,11 +115,25 @@ var sysctl = [][2]string{
 	{"kernel/hung_task_timeout_secs", "60"},
 	{"kernel/panic_on_oops", "1"},  // with panic=10: a kernel that is not sound starts anew
 	{"kernel/kptr_restrict", "2"},  // no kernel addresses for services
-	{"kernel/dmesg_restrict", "0"}, // the console's users see the kernel's log through init only
+	{"kernel/dmesg_restrict", "1"}, // the console's users see the kernel's log through init only
+	{"kernel/sysrq", "0"},          // a break on the serial line is no command; /proc/sysrq-trigger is root's
+	{"kernel/kexec_load_disabled", "1"},
+	{"kernel/unprivileged_bpf_disabled", "1"},
+	{"net/core/bpf_jit_harden", "2"},
+	{"kernel/yama/ptrace_scope", "3"}, // nobody looks into another process, root neither
+	{"kernel/perf_event_paranoid", "3"},
+	{"kernel/io_uring_disabled", "2"},
+	{"vm/unprivileged_userfaultfd", "0"},
+	{"user/max_user_namespaces", "0"}, // where an unprivileged user could be root of his own
+	{"dev/tty/ldisc_autoload", "0"},
+	{"dev/tty/legacy_tiocsti", "0"},
+	{"fs/suid_dumpable", "0"},
 	{"fs/protected_symlinks", "1"}, // scripts write to /run and /tmp: nobody follows their links there
 	{"fs/protected_hardlinks", "1"},
-	{"fs/protected_regular", "1"},
-	{"fs/protected_fifos", "1"},
+	{"fs/protected_regular", "2"},
+	{"fs/protected_fifos", "2"},
+	{"net/ipv4/tcp_syncookies", "1"},
+	{"net/core/fb_tunnels_only_for_init_net", "2"}, // a module for tunnels makes no interface by itself
 	{"kernel/sched_rt_runtime_us", "980000"},
 	{"vm/panic_on_oom", "0"},
 	{"vm/swappiness", "0"},

@@ -32,7 +32,7 @@ const (
 // of. A test has places of its own.
 type beginnings struct {
 	sys, dev string // block devices
-	data     string // of conf, with the generations that are stored
+	data     string // disk, with the configuration that is stored
 	seed     string
 	mount    string // where a stick is mounted while it is read
 	nics     []string
@@ -44,7 +44,7 @@ type beginnings struct {
 // that has one: then no stick is even looked at. A stick's file takes the place
 // of the seed that the image brought. faults is what was left out of the words.
 func FirstConfiguration(c CmdLine) (what string, faults []error, err error) {
-	b := beginnings{sys: "/sys/class/block", dev: "/dev", data: filepath.Join(DataDir, "conf"), seed: SeedDir, mount: "/run/stick", nics: nics()}
+	b := beginnings{sys: "/sys/class/block", dev: "/dev", data: DataDir, seed: SeedDir, mount: "/run/stick", nics: nics()}
 	if list, _ := os.ReadDir("/sys/bus/usb/devices"); len(list) > 0 {
 		b.wait = stickWait
 	}
@@ -67,7 +67,7 @@ func nics() (names []string) {
 }
 
 func (b beginnings) collect(c CmdLine) (what string, faults []error, err error) {
-	if list, _ := filepath.Glob(filepath.Join(b.data, "configuration", "generations", "*")); len(list) > 0 {
+	if Stored(b.data) {
 		return "", nil, nil
 	}
 	var parts []string
@@ -132,20 +132,11 @@ func (b beginnings) find() (dev, kind string) {
 // read takes the file from a stick, which is mounted read-only meanwhile, with
 // nothing on it that could be run.
 func (b beginnings) read(dev, kind string) (text []byte, err error) {
-	if err := os.MkdirAll(b.mount, 0o700); err != nil {
+	unmount, err := mountStick(dev, b.mount, kind)
+	if err != nil {
 		return nil, err
 	}
-	options := ""
-	if kind == "ext4" {
-		options = "noload" // a journal would be written
-	}
-	if err := unix.Mount(dev, b.mount, kind, careful|unix.MS_RDONLY, options); err != nil {
-		return nil, fmt.Errorf("mount as %s: %w", kind, err)
-	}
-	defer func() {
-		err = errors.Join(err, unix.Unmount(b.mount, unix.MNT_DETACH))
-		os.Remove(b.mount)
-	}()
+	defer func() { err = errors.Join(err, unmount()) }()
 	root, err := os.OpenRoot(b.mount) // a link leads nowhere else
 	if err != nil {
 		return nil, err

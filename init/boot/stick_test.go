@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ballast/configs/store"
 )
 
 // fat is the beginning of a FAT file system as mkfs writes it, with a label in
@@ -133,7 +135,7 @@ func TestStick(t *testing.T) {
 	}
 	// A box that has a configuration looks at none.
 	os.RemoveAll(b.seed)
-	write(t, filepath.Join(b.data, "configuration/generations/3"), "x")
+	write(t, filepath.Join(b.data, "conf/configuration/generations/3"), "x")
 	if what, faults, err := b.collect("ballast.host=lb1"); what != "" || faults != nil || err != nil || b.seeded(t, "config")+b.seeded(t, "words") != "" {
 		t.Errorf("%q %v %v", what, faults, err)
 	}
@@ -142,6 +144,13 @@ func TestStick(t *testing.T) {
 func TestStickWithoutAFile(t *testing.T) {
 	b := newBeginnings(t, "BALLAST", nil)
 	if _, _, err := b.collect(""); err == nil || !strings.Contains(err.Error(), "ballast.conf") || b.seeded(t, "config") != "" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStickWithTooMuch(t *testing.T) {
+	b := newBeginnings(t, "BALLAST", map[string]string{"ballast.conf": strings.Repeat("\x00", store.MaxText+1)})
+	if _, _, err := b.collect(""); err == nil || !strings.Contains(err.Error(), "ballast.conf has more than") || b.seeded(t, "config") != "" {
 		t.Errorf("%v", err)
 	}
 }

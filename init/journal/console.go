@@ -3,9 +3,7 @@ package journal
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,14 +40,14 @@ func NewConsole(level int, out ...io.Writer) *Console {
 // SetLevel changes what is shown: smaller is more severe.
 func (c *Console) SetLevel(level int) { c.level.Store(int32(level)) }
 
-// Open finds the kernel's consoles in sysfs and writes to all of them from now
-// on. Without any it goes on as before.
-func (c *Console) Open() {
+// Open finds where somebody may look on, and writes to all of it from now on:
+// see Lines. Without any it goes on as before.
+func (c *Console) Open(more ...string) {
 	var out []io.Writer
-	for _, name := range Active() {
+	for _, l := range Lines(more) {
 		// O_NONBLOCK: neither the open (waiting for a modem's carrier) nor a write
 		// (flow control stops the line) may hang.
-		fd, err := unix.Open(filepath.Join("/dev", name), unix.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(filepath.Join("/dev", l.console), unix.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
 			continue
 		}
@@ -60,21 +58,12 @@ func (c *Console) Open() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, w := range c.out {
+		if t, ok := w.(*tty); ok {
+			unix.Close(t.fd)
+		}
+	}
 	c.out = out
-}
-
-// Active returns the names of the kernel's consoles ("ttyS0"), the one that is
-// /dev/console first.
-func Active() []string {
-	b, err := os.ReadFile("/sys/class/tty/console/active")
-	if err != nil {
-		return nil
-	}
-	names := strings.Fields(string(b))
-	for i, j := 0, len(names)-1; i < j; i, j = i+1, j-1 {
-		names[i], names[j] = names[j], names[i]
-	}
-	return names
 }
 
 // tty writes to a terminal without ever waiting longer than a second.

@@ -5,8 +5,7 @@
 package kmod
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +27,8 @@ type Loader struct {
 	paths   map[string]string   // name -> path below dir; "" is built in
 	deps    map[string][]string // path -> paths, what must be there first last
 	exact   map[string][]string // alias without wildcards -> names
-	globs   map[string][]alias  // by the part before the first ':', "": it holds a wildcard
+	globs   []alias             // with wildcards, sorted by what comes before the first one
+	fixed   []int               // the lengths of that which there are
 	soft    map[string]soft     // by name
 	params  map[string]string   // by name
 	denied  map[string]bool     // not by alias
@@ -36,13 +36,22 @@ type Loader struct {
 	mu      sync.Mutex
 	done    map[string]bool // by path: loaded, or about to be
 	counter int
+	closed  bool
 
 	// Trace, when set before the first load, is told of each module and how long
 	// the kernel took for it.
 	Trace func(name string, took time.Duration)
 }
 
-type alias struct{ pattern, prefix, name string }
+// alias is a pattern with wildcards. There are thousands, which stay in memory:
+// their strings are parts of the table's text.
+type alias struct {
+	pattern, name string
+	fixed         int32 // so many characters come before the first wildcard
+	order         int32 // in the tables
+}
+
+func (a alias) prefix() string { return a.pattern[:a.fixed] }
 
 type soft struct{ pre, post []string }
 
@@ -68,7 +77,7 @@ func Open(cmdline string) (*Loader, error) {
 func open(dir, cmdline string, insert func(file, params string) error) (*Loader, error) {
 	l := &Loader{
 		dir: dir, insert: insert,
-		paths: map[string]string{}, deps: map[string][]string{}, exact: map[string][]string{}, globs: map[string][]alias{},
+		paths: map[string]string{}, deps: map[string][]string{}, exact: map[string][]string{},
 		soft: map[string]soft{}, params: map[string]string{}, denied: map[string]bool{}, done: map[string]bool{},
 	}
 	l.readCmdLine(cmdline)
@@ -90,10 +99,19 @@ func open(dir, cmdline string, insert func(file, params string) error) (*Loader,
 			}
 			return nil, fmt.Errorf("kmod: %w", err)
 		}
-		for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
-			t.readLine(s.Text())
+		for line := range strings.Lines(string(b)) {
+			t.readLine(strings.TrimSuffix(line, "\n"))
 		}
 	}
+	slices.SortFunc(l.globs, func(a, b alias) int { return cmp.Or(strings.Compare(a.prefix(), b.prefix()), int(a.order-b.order)) })
+	seen := map[int]bool{}
+	for _, a := range l.globs {
+		if n := int(a.fixed); !seen[n] {
+			seen[n] = true
+			l.fixed = append(l.fixed, n)
+		}
+	}
+	slices.Sort(l.fixed)
 	return l, nil
 }
 
@@ -124,22 +142,19 @@ func (l *Loader) readDep(s string) {
 }
 
 func (l *Loader) readAlias(s string) {
-	w := strings.Fields(s)
-	if len(w) != 3 || w[0] != "alias" {
+	rest, ok := strings.CutPrefix(s, "alias ")
+	pattern, name, two := strings.Cut(rest, " ")
+	if !ok || !two || pattern == "" || name == "" || strings.Contains(name, " ") {
 		return
 	}
-	pattern, name := w[1], Name(w[2])
+	name = Name(name)
 	i := strings.IndexAny(pattern, "*?[")
 	if i < 0 {
 		// Hyphens and underscores are one in what the kernel asks for by name.
 		l.exact[Name(pattern)] = append(l.exact[Name(pattern)], name)
 		return
 	}
-	bus, _, _ := strings.Cut(pattern[:i], ":")
-	if !strings.Contains(pattern[:i], ":") {
-		bus = ""
-	}
-	l.globs[bus] = append(l.globs[bus], alias{pattern, pattern[:i], name})
+	l.globs = append(l.globs, alias{pattern, name, int32(i), int32(len(l.globs))})
 }
 
 func (l *Loader) readSoftdep(s string) {
@@ -162,6 +177,9 @@ func (l *Loader) readSoftdep(s string) {
 	l.soft[Name(w[1])] = d
 }
 
+// ErrClosed is the error for a module that is not loaded when no more may be.
+var ErrClosed = errors.New("module loading is closed until the next boot; ballast.modules=open on the kernel's command line keeps it open")
+
 // ErrUnknown is the error for a name that is neither a module nor an alias.
 var ErrUnknown = errors.New("no such module or alias")
 
@@ -174,13 +192,29 @@ func (l *Loader) Load(name string) error {
 	return l.load(name, 0)
 }
 
-// Match returns the names of the modules that serve a device or an alias.
+// Match returns the names of the modules that serve a device or an alias, in the
+// order of the tables.
 func (l *Loader) Match(modalias string) []string {
+	var fit []alias
+	for _, n := range l.fixed {
+		if n > len(modalias) {
+			break
+		}
+		// Those that begin as the device does, up to their first wildcard.
+		first, _ := slices.BinarySearchFunc(l.globs, modalias[:n], func(a alias, s string) int { return strings.Compare(a.prefix(), s) })
+		for _, a := range l.globs[first:] {
+			if a.prefix() != modalias[:n] {
+				break
+			}
+			if glob(a.pattern, modalias) {
+				fit = append(fit, a)
+			}
+		}
+	}
+	slices.SortFunc(fit, func(a, b alias) int { return int(a.order - b.order) })
 	out := slices.Clone(l.exact[Name(modalias)])
-	bus, _, _ := strings.Cut(modalias, ":")
-	// Patterns with a wildcard before the first colon fit any bus.
-	for _, a := range slices.Concat(l.globs[bus], l.globs[""]) {
-		if strings.HasPrefix(modalias, a.prefix) && !slices.Contains(out, a.name) && glob(a.pattern, modalias) {
+	for _, a := range fit {
+		if !slices.Contains(out, a.name) {
 			out = append(out, a.name)
 		}
 	}
@@ -236,6 +270,12 @@ func (l *Loader) loadNew(p string, depth int) error {
 			return fmt.Errorf("kmod: %s needs %s: %w", name, stem(d), err)
 		}
 	}
+	if l.closed {
+		if _, err := os.Stat("/sys/module/" + name); err == nil {
+			return nil // somebody else's loader was there
+		}
+		return fmt.Errorf("kmod: %s: %w", name, ErrClosed)
+	}
 	begin := time.Now()
 	if err := l.insert(filepath.Join(l.dir, p), l.params[name]); err != nil {
 		return fmt.Errorf("kmod: load %s: %w", name, err)
@@ -250,6 +290,44 @@ func (l *Loader) loadNew(p string, depth int) error {
 	return nil
 }
 
+// Named are the modules that patterns mean, sorted: names, or paths without
+// ".ko" that may hold wildcards. Those that are not there are left out.
+func (l *Loader) Named(patterns []string) []string {
+	var out []string
+	for name, p := range l.paths {
+		whole, _, _ := strings.Cut(p, ".ko")
+		if slices.ContainsFunc(patterns, func(x string) bool {
+			fits, err := path.Match(x, whole)
+			return p != "" && (Name(x) == name || err == nil && fits)
+		}) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Settings of the kernel that Close writes.
+const (
+	modulesDisabled = "/proc/sys/kernel/modules_disabled"
+	modprobePath    = "/proc/sys/kernel/modprobe"
+)
+
+// Close has the kernel load no more modules, until the next boot.
+func (l *Loader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// Nobody is to be started for what cannot be done.
+	if err := os.WriteFile(modprobePath, []byte("\n"), 0o644); err != nil {
+		return fmt.Errorf("kmod: %w", err)
+	}
+	if err := os.WriteFile(modulesDisabled, []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("kmod: %w", err)
+	}
+	l.closed = true
+	return nil
+}
+
 // Loaded is how many modules this loader has put into the kernel.
 func (l *Loader) Loaded() int {
 	l.mu.Lock()
@@ -257,41 +335,108 @@ func (l *Loader) Loaded() int {
 	return l.counter
 }
 
-// Coldplug loads the drivers of all devices that sysfs shows (dir is
-// "/sys/devices"), and of those that appear through them, until nothing new
-// comes. It returns what could not be loaded.
-func (l *Loader) Coldplug(dir string) []error {
+// Coldplug loads the drivers of all devices that sysfs (at sys) shows, NICs first,
+// and of those that appear through them, until nothing new comes. It returns what
+// could not be loaded.
+func (l *Loader) Coldplug(sys string) []error {
+	return l.coldplug(sys, l.Device)
+}
+
+// ColdplugOnly is Coldplug for some drivers, by their names: those whose device
+// is there are loaded, the others not.
+func (l *Loader) ColdplugOnly(sys string, names []string) []error {
+	wanted := map[string]bool{}
+	for _, n := range names {
+		wanted[Name(n)] = true
+	}
+	return l.coldplug(sys, func(modalias string) error {
+		return l.device(modalias, func(n string) bool { return wanted[n] })
+	})
+}
+
+func (l *Loader) coldplug(sys string, device func(modalias string) error) []error {
 	var errs []error
 	seen := map[string]bool{}
 	for range maxDepth {
-		fresh := 0
-		filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() != "modalias" || d.IsDir() {
-				return nil
+		var fresh []string
+		for _, d := range devices(sys) {
+			b, err := os.ReadFile(filepath.Join(d, "modalias"))
+			if m := strings.TrimSpace(string(b)); err == nil && m != "" && !seen[m] {
+				seen[m] = true
+				fresh = append(fresh, m)
 			}
-			b, err := os.ReadFile(p)
-			m := strings.TrimSpace(string(b))
-			if err != nil || m == "" || seen[m] {
-				return nil
-			}
-			seen[m] = true
-			fresh++
-			if err := l.Device(m); err != nil {
+		}
+		if len(fresh) == 0 {
+			break
+		}
+		// NICs first, in the order of the bus: what is plugged into USB, and the port
+		// that a server's management controller shows there, comes in the background
+		// when USB has a driver, and must not take the name of one that is built in.
+		slices.SortStableFunc(fresh, func(a, b string) int { return rank(a) - rank(b) })
+		for _, m := range fresh {
+			if err := device(m); err != nil {
 				errs = append(errs, err)
 			}
-			return nil
-		})
-		if fresh == 0 {
-			break
 		}
 	}
 	return errs
 }
 
+// devices are the folders of all devices that may want a driver, in the order of
+// their places: those of every bus, and of the classes that have drivers of their
+// own. To walk all of /sys/devices instead would take a second on a large server,
+// most of it below its processors.
+func devices(sys string) []string {
+	lists, _ := filepath.Glob(filepath.Join(sys, "bus/*/devices"))
+	for _, class := range []string{"input", "dmi"} {
+		lists = append(lists, filepath.Join(sys, "class", class))
+	}
+	out := []string{filepath.Join(sys, "devices/system/cpu")} // drivers for what the processors can do
+	for _, list := range lists {
+		entries, _ := os.ReadDir(list)
+		for _, e := range entries {
+			if to, err := os.Readlink(filepath.Join(list, e.Name())); err == nil {
+				out = append(out, filepath.Join(list, to))
+			}
+		}
+	}
+	// A folder before its neighbours whose names begin like its own.
+	slices.SortFunc(out, byPlace)
+	return slices.Compact(out)
+}
+
+// byPlace compares paths part by part.
+func byPlace(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			if a[i] == '/' || b[i] != '/' && a[i] < b[i] {
+				return -1
+			}
+			return 1
+		}
+	}
+	return len(a) - len(b)
+}
+
+// rank is 0 for a NIC and 1 for anything else.
+func rank(modalias string) int {
+	if strings.HasPrefix(modalias, "virtio:d00000001v") || strings.HasPrefix(modalias, "pci:") && strings.Contains(modalias, "bc02sc") {
+		return 0
+	}
+	return 1
+}
+
 // Device loads the drivers of a device by its modalias. No driver is no error.
 func (l *Loader) Device(modalias string) error {
+	return l.device(modalias, func(string) bool { return true })
+}
+
+func (l *Loader) device(modalias string, wanted func(name string) bool) error {
 	var errs []error
 	for _, n := range l.Match(modalias) {
+		if !wanted(n) {
+			continue
+		}
 		if err := l.Load(n); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, err)
 		}

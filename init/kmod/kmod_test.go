@@ -2,9 +2,11 @@ package kmod
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,18 +113,20 @@ func TestBlacklist(t *testing.T) {
 	}
 }
 
+// addDevice puts a device into a folder like /sys.
+func addDevice(t *testing.T, sys, name, modalias string) {
+	t.Helper()
+	dir, bus := filepath.Join(sys, "devices", name), filepath.Join(sys, "bus/pci/devices")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(bus, 0o755), os.WriteFile(filepath.Join(dir, "modalias"), []byte(modalias+"\n"), 0o644),
+		os.Symlink("../../../devices/"+name, filepath.Join(bus, strings.ReplaceAll(name, "/", "-")))); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A device that shows up while another one's driver loads is found too.
 func TestColdplug(t *testing.T) {
 	sys := t.TempDir()
-	device := func(name, modalias string) {
-		p := filepath.Join(sys, name)
-		if err := os.MkdirAll(p, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(p, "modalias"), []byte(modalias+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	device := func(name, modalias string) { addDevice(t, sys, name, modalias) }
 	device("pci0/dev", "pci:v00001AF4d00001002sv00sd00bc02sc00i00")
 	device("pci0/none", "pci:vFFFFd0")
 	device("pci0/bad", "bad")
@@ -143,6 +147,25 @@ func TestColdplug(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"net2", "c-d"}, got); d != "" {
 		t.Errorf("loaded (-want +got):\n%s", d)
+	}
+}
+
+// Of some drivers those are loaded whose device is there, with what they need.
+func TestColdplugOnly(t *testing.T) {
+	sys := t.TempDir()
+	addDevice(t, sys, "pci0/dev", "pci:v00001AF4d00001002sv00sd00bc02sc00i00")
+	for _, tt := range []struct {
+		names []string
+		want  int
+	}{{[]string{"c-d"}, 0}, {nil, 0}, {[]string{"c-d", "net2"}, 1}} {
+		n := 0
+		l, err := open(tables(t), "", func(string, string) error { n++; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs := l.ColdplugOnly(sys, tt.names); len(errs) > 0 || n != tt.want {
+			t.Errorf("%v: %d loaded, %v; want %d", tt.names, n, errs, tt.want)
+		}
 	}
 }
 
@@ -178,4 +201,108 @@ func FuzzTables(f *testing.F) {
 		l.Load(ask)
 		l.Device(ask)
 	})
+}
+
+// The names of NICs do not depend on what else is in the box: their drivers come
+// before that of USB, and in the order of the bus.
+func TestColdplugNICsFirst(t *testing.T) {
+	dir, sys := t.TempDir(), t.TempDir()
+	write := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(dir+"/modules.dep", "xhci.ko:\nigb.ko:\ntg3.ko:\nvnet.ko:\n")
+	write(dir+"/modules.alias", "alias pci:v*d*sv*sd*bc0Csc03i30* xhci\nalias pci:v00008086d* igb\nalias pci:v000014E4d* tg3\nalias virtio:d00000001v* vnet\n")
+	addDevice(t, sys, "pci0/0000:00:01.0/virtio0", "virtio:d00000001v00001AF4")
+	addDevice(t, sys, "pci0/0000:00:02.0", "pci:v00001B36d0000000Dsv0sd0bc0Csc03i30")
+	addDevice(t, sys, "pci0/0000:00:03.0", "pci:v000014E4d00001657sv0sd0bc02sc00i00")
+	addDevice(t, sys, "pci0/0000:00:04.0", "pci:v00008086d00001533sv0sd0bc02sc00i00")
+	var got []string
+	l, err := open(dir, "", func(file, _ string) error { got = append(got, path.Base(file)); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if errs := l.Coldplug(sys); len(errs) > 0 {
+		t.Error(errs)
+	}
+	if d := cmp.Diff([]string{"vnet.ko", "tg3.ko", "igb.ko", "xhci.ko"}, got); d != "" {
+		t.Errorf("loaded (-want +got):\n%s", d)
+	}
+}
+
+func TestNamed(t *testing.T) {
+	l, err := open(tables(t), "", func(string, string) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		patterns, want []string
+	}{
+		{[]string{"kernel/n*"}, []string{"needs_bad", "net", "net2"}},
+		{[]string{"c-d", "a", "nowhere", "inside"}, []string{"a", "c_d"}}, // what is built in needs no loading
+		{[]string{"c_d", "kernel/c*"}, []string{"c_d", "crc"}},
+		{[]string{"*"}, nil}, // a pattern is a whole path
+		{nil, nil},
+	} {
+		if got := l.Named(tt.patterns); !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, want %q", tt.patterns, got, tt.want)
+		}
+	}
+}
+
+// Once closed, what is loaded is there, and what is not says why it will not be.
+func TestClosed(t *testing.T) {
+	var inserted []string
+	l, err := open(tables(t), "", func(file, _ string) error { inserted = append(inserted, file); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Load("b"); err != nil {
+		t.Fatal(err)
+	}
+	n := len(inserted)
+	l.closed = true
+	if err := l.Load("b"); err != nil {
+		t.Errorf("what is loaded: %v", err)
+	}
+	for _, err := range []error{l.Load("a"), l.Device("pci:v00001AF4d00001001sv00sd00bc02sc00i00")} {
+		if !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "ballast.modules=open") {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(inserted) != n {
+		t.Errorf("%q were loaded", inserted[n:])
+	}
+}
+
+// The order is that of a walk through the folders.
+func TestByPlace(t *testing.T) {
+	want := []string{"/d/pci0", "/d/pci0/0000:00:01.0", "/d/pci0/0000:00:01.0/0000:01:00.0", "/d/pci0/0000:00:01.0-x", "/d/pci0/0000:00:02.0", "/d/pci0-1", "/d/platform"}
+	got := slices.Clone(want)
+	slices.Reverse(got)
+	slices.SortFunc(got, byPlace)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// On the machine of the test too every device with a driver to be is found.
+func TestDevicesOfThisMachine(t *testing.T) {
+	found := map[string]bool{}
+	for _, d := range devices("/sys") {
+		found[d] = true
+	}
+	filepath.WalkDir("/sys/devices", func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "modalias" && !found[filepath.Dir(p)] {
+			t.Errorf("%s was not found", p)
+		}
+		return nil
+	})
+	if len(found) == 0 {
+		t.Error("no device at all")
+	}
 }

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,6 +42,9 @@ func child(mode string) int {
 	case "crash":
 		env.Log.Warn("about to fail")
 		return 3
+	case "quit":
+		env.Ready()
+		return 0
 	case "crash-ready":
 		env.Ready()
 		time.Sleep(10 * time.Millisecond)
@@ -80,7 +84,7 @@ func child(mode string) int {
 			fmt.Fprintln(o, mode)
 		}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ipc.ErrIdle) {
 		return 1
 	}
 	return 0

@@ -33,7 +33,22 @@ func (v *service) run(started chan<- struct{}) {
 	defer close(v.ended)
 	lost := newAbsence(v)
 	defer lost.end()
+	rest := v.spec.Idle > 0
 	for fails := 0; ; {
+		if rest {
+			if started != nil {
+				close(started)
+				started = nil
+			}
+			if !v.awaitUse() {
+				v.set(func() { v.state = Stopped })
+				return
+			}
+		}
+		select {
+		case <-v.wake: // what it was for is met by this start
+		default:
+		}
 		begin := time.Now()
 		p, err := v.start()
 		if started != nil {
@@ -50,6 +65,11 @@ func (v *service) run(started chan<- struct{}) {
 			v.say(journal.Notice, "%s stopped: %v", v.spec.Name, err)
 			return
 		default:
+		}
+		if rest = p != nil && v.rested(p, begin, err); rest {
+			fails = 0
+			v.say(journal.Info, "%s has nothing to do and ends", v.spec.Name)
+			continue
 		}
 		if fails++; time.Since(begin) >= stable {
 			fails = 1
@@ -156,6 +176,9 @@ func (v *service) start() (*process, error) {
 	if v.data != "" {
 		env = append(env, ipc.EnvData+"="+v.data)
 	}
+	if v.spec.Idle > 0 {
+		env = append(env, ipc.EnvIdle+"="+v.spec.Idle.String())
+	}
 	files := map[string]*os.File{}
 	if v.spec.Files != nil {
 		got, err := v.spec.Files()
@@ -204,7 +227,13 @@ func (v *service) start() (*process, error) {
 	})
 	p.pipes.Go(func() {
 		w := cfg.Journal.Writer(v.spec.Name)
-		io.Copy(w, logR)
+		// io.Copy would hold 32 KiB for each service for ever.
+		for buf := make([]byte, 4<<10); ; {
+			n, err := logR.Read(buf)
+			if w.Write(buf[:n]); err != nil {
+				break
+			}
+		}
 		io.WriteString(w, "\n") // a last line that does not end is a line too
 	})
 	p.pipes.Go(func() { v.listenTo(p, notifyR) })
@@ -252,6 +281,9 @@ func (v *service) listenTo(p *process, r io.Reader) {
 	io.Copy(io.Discard, r)
 }
 
+// errOrderly is the end of a process that says that nothing is wrong.
+var errOrderly = errors.New("exit 0")
+
 // watch waits for the end of a process, and brings it about when the service
 // is stopped or hangs. The error says how it ended.
 func (v *service) watch(p *process, lost *absence) error {
@@ -263,8 +295,11 @@ func (v *service) watch(p *process, lost *absence) error {
 	for {
 		select {
 		case e := <-p.exit:
-			if why != "" {
+			switch {
+			case why != "":
 				return fmt.Errorf("%s, %s", why, e)
+			case e.Status.Exited() && e.Status.ExitStatus() == 0:
+				return errOrderly
 			}
 			return errors.New(e.String())
 		case <-ready:

@@ -38,6 +38,11 @@ type Spec struct {
 	// Optional makes a service that runs only while Want asks for it.
 	Optional bool
 
+	// Idle makes a service on demand: it is started when somebody connects to its
+	// socket, and ends by itself, with exit 0, when nobody has had a use for it for
+	// so long (see ipc.Env.OnDemand). 0: it always runs.
+	Idle time.Duration
+
 	// MaxBackoff bounds the pause between restarts; 0: 30 s.
 	MaxBackoff time.Duration
 	// StopTimeout is how long it may take to end after SIGTERM; 0: 3 s.

@@ -45,6 +45,7 @@ const (
 	Ready    = "ready"
 	Backoff  = "backoff"
 	Stopped  = "stopped"
+	Idle     = "idle" // does not run, and is started when somebody wants something
 )
 
 // stable is how long a service must have run for its next restart to count as
@@ -66,6 +67,8 @@ type service struct {
 	sup     *Supervisor
 	spec    Spec
 	listen  *os.File
+	knock   *knock        // of a service on demand
+	wake    chan struct{} // has a token when it is to start though nobody connects
 	data    string        // its own folder; empty: none
 	own     string        // its own folder in memory; empty: none
 	cgroup  cgroup        // of everything that it runs
@@ -143,12 +146,16 @@ func (s *Supervisor) Add(spec Spec) error {
 		return err
 	}
 	f, err := l.File() // the same open socket; it stays ours
+	var k *knock
+	if err == nil && spec.Idle > 0 {
+		k, err = newKnock(l)
+	}
 	l.Close()
 	if err != nil {
 		return fmt.Errorf("supervise: socket of %s: %w", spec.Name, err)
 	}
 	v := &service{
-		sup: s, spec: spec, listen: f, state: Stopped, since: time.Now(),
+		sup: s, spec: spec, listen: f, knock: k, wake: make(chan struct{}, 1), state: Stopped, since: time.Now(),
 		stop: make(chan struct{}), ended: make(chan struct{}), wanted: !spec.Optional,
 	}
 	if spec.Optional {
@@ -320,14 +327,14 @@ func (s *Supervisor) Names() []string {
 	return out
 }
 
-// WaitReady returns when all services are ready, or with the names of those
+// WaitReady returns when all services are ready, or idle, or with the names of those
 // that are not when ctx ends.
 func (s *Supervisor) WaitReady(ctx context.Context) (missing []string) {
 	for {
 		missing = nil
 		s.mu.Lock()
 		for _, v := range s.services {
-			if v.wanted && v.state != Ready {
+			if v.wanted && v.state != Ready && v.state != Idle {
 				missing = append(missing, v.spec.Name)
 			}
 		}
@@ -346,17 +353,23 @@ func (s *Supervisor) WaitReady(ctx context.Context) (missing []string) {
 
 // State tells of all services, in the order in which they were added.
 func (s *Supervisor) State() []status.Process {
+	out := s.Brief()
+	for i := range out {
+		out[i].RSS, out[i].PSS, out[i].CPU = Figures(out[i].PID)
+	}
+	return out
+}
+
+// Brief is State without figures, which the kernel has to add up page by page.
+func (s *Supervisor) Brief() []status.Process {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := make([]status.Process, 0, len(s.services))
 	for _, v := range s.services {
 		out = append(out, status.Process{
 			Name: v.spec.Name, PID: v.pid, State: v.state, Since: v.since,
 			Restarts: v.restarts, LastExit: v.lastExit, LastProgress: v.progress,
 		})
-	}
-	s.mu.Unlock()
-	for i := range out {
-		out[i].RSS, out[i].PSS, out[i].CPU = Figures(out[i].PID)
 	}
 	return out
 }

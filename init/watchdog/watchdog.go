@@ -22,7 +22,9 @@ import (
 type Device struct {
 	Identity string // "i6300ESB timer"
 	Timeout  time.Duration
+	Reset    bool // the hardware says that it, and nothing else, reset the box last time
 
+	node     string // "watchdog0"
 	mu       sync.Mutex
 	f        *os.File
 	disarmed bool
@@ -35,7 +37,7 @@ func Open(dev string, timeout time.Duration) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
 	}
-	d := &Device{f: f, Timeout: timeout, Identity: identity(filepath.Base(dev))}
+	d := &Device{f: f, Timeout: timeout, node: filepath.Base(dev), Identity: identity(filepath.Base(dev))}
 	// The argument is a pointer to an int of seconds, nothing else.
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(timeout/time.Second)); err != nil {
 		// Some have one fixed time only; feed it anyway.
@@ -44,10 +46,65 @@ func Open(dev string, timeout time.Duration) (*Device, error) {
 			return nil, fmt.Errorf("watchdog: set %s to %v: %w", dev, timeout, err)
 		}
 	}
+	if info, err := unix.IoctlGetWatchdogInfo(int(f.Fd())); err == nil && d.Identity == unknown {
+		d.Identity = strings.TrimSpace(unix.ByteSliceToString(info.Identity[:]))
+	}
 	if s, err := unix.IoctlGetInt(int(f.Fd()), unix.WDIOC_GETTIMEOUT); err == nil && s > 0 {
 		d.Timeout = time.Duration(s) * time.Second
 	}
+	if flags, err := unix.IoctlGetInt(int(f.Fd()), unix.WDIOC_GETBOOTSTATUS); err == nil {
+		d.Reset = flags&cardReset != 0
+	}
 	return d, nil
+}
+
+// cardReset is WDIOF_CARDRESET of linux/watchdog.h.
+const cardReset = 0x20
+
+// Pretimeout has the kernel panic so long before the hardware resets the box: a
+// panic leaves a record behind (pstore), a reset does not. It helps where the
+// kernel still runs its timers, which most hangs of programs leave alone. The module
+// pretimeout_panic must be loaded.
+func (d *Device) Pretimeout(before time.Duration) error {
+	dir := filepath.Join("/sys/class/watchdog", d.node)
+	// First the governor: the default one only writes a line.
+	if err := os.WriteFile(filepath.Join(dir, "pretimeout_governor"), []byte("panic"), 0o644); err != nil {
+		return fmt.Errorf("watchdog: what to do before the reset: %w", err)
+	}
+	if err := unix.IoctlSetPointerInt(int(d.f.Fd()), unix.WDIOC_SETPRETIMEOUT, int(before/time.Second)); err != nil {
+		return fmt.Errorf("watchdog: panic %v before the reset: %w", before, err)
+	}
+	return nil
+}
+
+// soft is how the kernel's own watchdog calls itself.
+const soft = "Software Watchdog"
+
+// Soft reports whether it is only a timer of the kernel, which ends with it.
+func (d *Device) Soft() bool { return d.Identity == soft }
+
+// Best is the device to open: one of hardware, where there is one besides the kernel's own timer;
+// "" when there is none.
+func Best() string { return best("/sys/class") }
+
+func best(sys string) string {
+	list, _ := filepath.Glob(filepath.Join(sys, "watchdog", "watchdog*"))
+	found := ""
+	for _, p := range list {
+		b, _ := os.ReadFile(filepath.Join(p, "identity"))
+		if hard := strings.TrimSpace(string(b)) != soft; hard {
+			return filepath.Join("/dev", filepath.Base(p))
+		}
+		found = filepath.Join("/dev", filepath.Base(p))
+	}
+	if found == "" {
+		// The management controller's (ipmi_watchdog) is a device of its own kind, and
+		// takes the old name, which is free only while there is no other.
+		if _, err := os.Stat(filepath.Join(sys, "misc", "watchdog")); err == nil {
+			return "/dev/watchdog"
+		}
+	}
+	return found
 }
 
 func identity(name string) string {
@@ -56,8 +113,11 @@ func identity(name string) string {
 			return strings.TrimSpace(string(b))
 		}
 	}
-	return "unknown"
+	return unknown
 }
+
+// unknown is the identity of a device that /sys does not tell of.
+const unknown = "unknown"
 
 // Feed starts the hardware's timer anew; after Disarm it does nothing.
 func (d *Device) Feed() error {
@@ -83,6 +143,9 @@ func (d *Device) Disarm() error {
 	}
 	return d.f.Close()
 }
+
+// Path is the device's node.
+func (d *Device) Path() string { return filepath.Join("/dev", d.node) }
 
 // Close leaves the timer running.
 func (d *Device) Close() error { return d.f.Close() }

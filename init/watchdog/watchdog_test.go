@@ -102,3 +102,30 @@ func TestFeedAfterDisarm(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 }
+
+// Hardware is better than a timer of the kernel, whichever was found first.
+func TestBest(t *testing.T) {
+	sys := t.TempDir()
+	if got := best(sys); got != "" {
+		t.Errorf("%q of none", got)
+	}
+	if err := os.MkdirAll(filepath.Join(sys, "misc", "watchdog"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := best(sys); got != "/dev/watchdog" {
+		t.Errorf("%q of one that is none of the kernel's watchdog class", got)
+	}
+	for _, tt := range []struct{ name, identity, want string }{
+		{"watchdog0", "Software Watchdog", "/dev/watchdog0"}, {"watchdog1", "iTCO_wdt", "/dev/watchdog1"}, {"watchdog2", "IPMI", "/dev/watchdog1"},
+	} {
+		if err := os.MkdirAll(filepath.Join(sys, "watchdog", tt.name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sys, "watchdog", tt.name, "identity"), []byte(tt.identity+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := best(sys); got != tt.want {
+			t.Errorf("with %s: %s, want %s", tt.identity, got, tt.want)
+		}
+	}
+}

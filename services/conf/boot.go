@@ -30,7 +30,13 @@ func (c *conf) boot() {
 		problems = append(problems, model.Problem{Severity: model.Warning, File: "configuration store", Text: f})
 	}
 	faulty := "" // the first text that would not load, for its reachable part
+	if newer := c.store.Newer(); newer != "" {
+		problems = append(problems, model.Problem{Severity: model.Warning, File: "configuration store", Text: newer, Fix: "upgrade again; what is committed here runs on this firmware only"})
+	}
 	r, ok := c.bootStored(&problems, &faulty)
+	if ok && c.store.Newer() != "" {
+		r.state.Source = sourceOlder
+	}
 	if !ok {
 		r, ok = c.bootSeed(&problems, &faulty)
 	}
@@ -77,6 +83,13 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 			*problems = append(*problems, model.Problem{Severity: model.Warning, File: generationName(want), Text: g.Reverted,
 				Fix: "commit it again, and confirm it in time"})
 			r = c.again(r, g, nil)
+		case n != want && c.store.IsNewer(want, c.Firmware):
+			// That firmware may come back, and then it runs again: the pointer to it
+			// stays, until somebody commits here.
+			r.state.Source = sourceOlder
+			*problems = append(*problems, model.Problem{Severity: model.Warning, File: generationName(want),
+				Text: fmt.Sprintf("it ran under a newer firmware, and this one (%s) cannot read it: %s runs, the newest one that it can", c.Firmware.Version, generationName(n)),
+				Fix:  "upgrade again and it runs again; what is committed here takes its place"})
 		case n != want:
 			g.Source, g.Comment = "last good", fmt.Sprintf("%s could not be loaded at boot", generationName(want))
 			r = c.again(r, g, nil)
@@ -113,6 +126,10 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 	}
 	return r, ok
 }
+
+// sourceOlder is the source of a configuration that runs because the firmware is
+// older than the one that ran last.
+const sourceOlder = "older firmware"
 
 // good is the first of some generations that is intact and loads. What is wrong
 // with those before it goes to problems, the text of the first that does not

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ type Options struct {
 	// server brought: "config" and "files/…". Default: $BALLAST_SEED, else
 	// "seed" in the data folder.
 	Seed string
+	// Firmware is the one that runs. Default: $BALLAST_FIRMWARE, "VERSION BUILD".
+	Firmware store.Firmware
 	// Services are asked to prepare and awaited at commit, in this order.
 	Services []string
 	// PrepareBound and ApplyBound are how long one service may take; default 10 s and 20 s.
@@ -69,6 +72,11 @@ func (o Options) withDefaults(data string) Options {
 	}
 	if o.Seed == "" {
 		o.Seed = os.Getenv("BALLAST_SEED")
+	}
+	if o.Firmware == (store.Firmware{}) {
+		version, build, _ := strings.Cut(os.Getenv("BALLAST_FIRMWARE"), " ")
+		o.Firmware.Version = version
+		o.Firmware.Build, _ = strconv.ParseInt(build, 10, 64) // else it is not known
 	}
 	if o.Seed == "" && data != "" {
 		o.Seed = filepath.Join(data, "seed")
@@ -117,6 +125,7 @@ func RunWith(ctx context.Context, env *ipc.Env, o Options) error {
 	defer cancel()
 	c.wg.Go(func() { c.followPeer(ctx) })
 	c.wg.Go(func() { c.followNICs(ctx) })
+	c.wg.Go(func() { c.recoverFromPeer(ctx) })
 	c.wg.Go(func() { c.watchWindow(ctx) })
 	err := c.server.Serve(ctx, env.Listener)
 	cancel() // a socket that fails ends the service, so that init starts it anew
@@ -151,7 +160,8 @@ type conf struct {
 	moved   chan struct{} // told when pending changes
 	note    string        // what is wrong with the pair, for every session
 
-	pair partner
+	pair    partner
+	netboot allowances
 
 	clients map[string]*ipc.Client
 
@@ -175,6 +185,7 @@ func (c *conf) openStore() {
 	for _, f := range s.Faults() {
 		c.env.Log.Error("configuration store: " + f)
 	}
+	s.SetFirmware(c.Firmware)
 	c.store = s
 }
 
@@ -216,6 +227,15 @@ func (c *conf) verbs(run context.Context) {
 	handleFor(c, ipc.GroupView, "file-list", func(context.Context, struct{}) (any, error) { return c.fileList(), nil })
 	handle(c, "file-get", c.fileGet)
 	handle(c, "file-delete", changing(c, run, c.fileDelete))
+	handle(c, "netboot-may", c.netbootAllow)
+	c.server.Handle("netboot-seed", func(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+		var q status.NetbootQuery
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, fmt.Errorf("conf netboot-seed: argument: %w", err)
+		}
+		return c.netbootSeed(ctx, q)
+	}, ipc.UIDNetboot)
+	handleFor(c, ipc.UIDRoot, "spare", c.spare)
 	c.server.Handle("history", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return c.history(), nil }, ipc.AnyUID)
 }
 

@@ -19,6 +19,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/test/locked"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -183,27 +184,10 @@ type box struct {
 	dir  ipc.Dir
 	data string
 	root string
-	log  *syncBuffer
+	log  *locked.Buffer
 	opts conf.Options
 	svcs map[string]*service
 	stop func()
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // newBox makes a box whose conf does not run yet.
@@ -214,7 +198,7 @@ func newBox(t testing.TB, services ...string) *box {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &box{t: t, dir: ipc.Dir(dir), data: filepath.Join(dir, "data"), root: filepath.Join(dir, "root"), log: &syncBuffer{}, svcs: map[string]*service{}}
+	b := &box{t: t, dir: ipc.Dir(dir), data: filepath.Join(dir, "data"), root: filepath.Join(dir, "root"), log: &locked.Buffer{}, svcs: map[string]*service{}}
 	for _, d := range []string{b.data, b.root} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)

@@ -58,7 +58,7 @@ func (c *conf) ownState() pair.State {
 	c.pair.look.Unlock()
 	return pair.State{Box: c.Host(), Generation: now.state.Generation, Content: c.pair.contents.of(now), Source: now.state.Source,
 		Author: clip(now.state.Author), Time: now.state.Time, Phase: phase, Paired: now.state.Config.Pair != nil,
-		Pending: now.state.Pending != nil}
+		Pending: now.state.Pending != nil, Release: pair.Release}
 }
 
 // clip keeps what a user chose within what the other box takes.
@@ -185,6 +185,9 @@ func (c *conf) pairState() status.PairState {
 	st.Reachable, st.Error, st.Since = p.lost == "" && !p.seenAt.IsZero(), p.lost, p.since
 	st.Peer, st.Seen = side(p.seen), p.seenAt
 	st.Drift = !p.seenAt.IsZero() && st.Own.Content != st.Peer.Content
+	if r := p.seen.Release; r != 0 && r != pair.Release {
+		st.Updating = fmt.Sprintf("%s speaks release %d of the pair's protocol and this box release %d: a commit is refused until both run the same firmware", peerName(st), r, pair.Release)
+	}
 	return st
 }
 
@@ -207,8 +210,12 @@ func (c *conf) tellSessions(held bool) {
 		note = fmt.Sprintf("a commit of %s is in doubt: it runs here as soon as that box answers and has kept it; see \"show peer\"", peerName(st))
 	case st.Doubt != "":
 		return // in the middle of a commit
+	case c.recovering():
+		note = fmt.Sprintf("the data disk was lost: the configuration comes from %s as soon as that box answers", peerName(st))
 	case st.Drift:
 		note = fmt.Sprintf("%s and %s run different configurations: see \"show drift\"", st.Own.Box, peerName(st))
+	case st.Updating != "":
+		note = st.Updating
 	case st.Error != "":
 		note = fmt.Sprintf("the peer %s does not answer: a commit is refused, \"commit local\" is for this box only; see \"show peer\"", peerName(st))
 	}

@@ -345,13 +345,15 @@ type PairTimes struct {
 	Ask   time.Duration // of silence before the coordinator is asked; pair.AskAfter
 	Bound time.Duration // of silence before a participant goes back; pair.Bound
 	Turn  time.Duration // a participant waits for a commit of its own to end; 10 s
+	// Recover is between attempts to fetch a configuration that was lost; 5 s.
+	Recover time.Duration
 }
 
 func (t PairTimes) withDefaults() PairTimes {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&t.Hello, 5 * time.Second}, {&t.Tick, time.Second}, {&t.Ask, pair.AskAfter}, {&t.Bound, pair.Bound}, {&t.Turn, 10 * time.Second}} {
+	}{{&t.Hello, 5 * time.Second}, {&t.Tick, time.Second}, {&t.Ask, pair.AskAfter}, {&t.Bound, pair.Bound}, {&t.Turn, 10 * time.Second}, {&t.Recover, 5 * time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -371,7 +373,7 @@ func (c *conf) pairVerbs(run context.Context) {
 		out, err := a.Encode()
 		return status.PeerMessage{Body: out}, err
 	}, ipc.UIDPeer)
-	handleFor(c, ipc.GroupView, "peer-state", func(context.Context, struct{}) (any, error) { return c.pairState(), nil })
+	c.server.Handle("peer-state", func(context.Context, ipc.Peer, json.RawMessage) (any, error) { return c.pairState(), nil }, ipc.GroupView, ipc.UIDFirmware)
 	handleFor(c, ipc.GroupView, "peer-drift", func(ctx context.Context, _ struct{}) (any, error) { return c.drift(ctx) })
 	handle(c, "peer-push", changing(c, run, c.push))
 	handle(c, "peer-pull", changing(c, run, c.pull))

@@ -85,31 +85,15 @@ const (
 //	meta nfproto ipv6 meta l4proto ipv6-icmp icmpv6 type 135-136 counter accept
 //	meta nfproto ipv4 ip daddr A counter drop
 func acceptExprs(r Rule, n Count) []expr.Any {
-	count := &expr.Counter{Packets: n.Packets, Bytes: n.Bytes}
+	ms, verdict := []Match{destination(r.Dst.Addr())}, expr.VerdictDrop
 	if r.Do == Neighbours {
-		return []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV6}},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
-			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{neighbourSolicitation}},
-			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{neighbourAdvertisement}},
-			count, &expr.Verdict{Kind: expr.VerdictAccept},
-		}
+		ms, verdict = []Match{family(true), proto(unix.IPPROTO_ICMPV6), icmpType(neighbourSolicitation, neighbourAdvertisement)}, expr.VerdictAccept
 	}
-	family, offset := byte(unix.NFPROTO_IPV4), uint32(16)
-	if r.Dst.Addr().Is6() {
-		family, offset = unix.NFPROTO_IPV6, 24
+	var out []expr.Any
+	for _, m := range ms {
+		out = append(out, m.exprs()...)
 	}
-	addr := r.Dst.Addr().AsSlice()
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr},
-		count, &expr.Verdict{Kind: expr.VerdictDrop},
-	}
+	return append(out, &expr.Counter{Packets: n.Packets, Bytes: n.Bytes}, &expr.Verdict{Kind: verdict})
 }
 
 // parseAccept is the inverse of acceptExprs.

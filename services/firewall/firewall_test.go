@@ -86,6 +86,14 @@ func TestCheckReportsEveryFault(t *testing.T) {
 	if err := Check(append(ftp, wide...)); err != nil {
 		t.Error(err)
 	}
+	many := []model.Mark{{Mark: 1, Rules: []model.MarkRule{{Protocol: model.TCP, Dst: netip.MustParsePrefix("10.0.0.1/32"), Ports: make([]model.PortRange, maxRules)}}}}
+	if err := Check(many); err != nil {
+		t.Error(err)
+	}
+	many[0].Rules = append(many[0].Rules, many[0].Rules[0])
+	if err := Check(many); err == nil || !strings.Contains(err.Error(), "2048 mark rules; at most 1024") {
+		t.Errorf("too many: %v", err)
+	}
 }
 
 // What exprs writes, parseRule reads, and anything that was changed is noticed.

@@ -1,5 +1,5 @@
 // Package firewall owns the nftables table "ballast": the marks that IPVS
-// services of a firewall mark select by, and room for the packet filter. It runs
+// services of a firewall mark select by, and what may reach the box. It runs
 // inside the net process, which is the only writer of nftables; it is a library
 // of that service, not a service of its own.
 //
@@ -24,7 +24,7 @@ const TableName = "ballast"
 // Hook is where a chain sees packets.
 type Hook string
 
-// Hooks. The filter's chains will be at Input and Forward.
+// Hooks.
 const (
 	Prerouting Hook = "prerouting" // from the network, before routing
 	Input      Hook = "input"
@@ -32,15 +32,15 @@ const (
 	Output     Hook = "output" // from the director itself
 )
 
-// Priorities of chains (linux/netfilter_ipv4.h). IPVS looks at packets in input
-// and output at -99 and later: marks must be set before.
-const (
-	PriorityMangle = -150
-	PriorityFilter = 0
-)
+// PriorityMangle is that of the chains of marks (linux/netfilter_ipv4.h). IPVS
+// looks at packets in input and output at -99 and later: marks must be set before.
+const PriorityMangle = -150
 
 // Ruleset is the content of the table. No chains: no table.
-type Ruleset struct{ Chains []Chain }
+type Ruleset struct {
+	Chains []Chain
+	Sets   []Set
+}
 
 // Chain is one base chain of type filter.
 type Chain struct {
@@ -49,6 +49,7 @@ type Chain struct {
 	Priority int
 	Drop     bool // policy; otherwise accept
 	Rules    []Rule
+	Entries  []Entry // of the filter, in place of Rules
 }
 
 // Rule matches packets by destination and marks or drops them. The first rule

@@ -1,12 +1,14 @@
 package firewall
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -41,6 +43,8 @@ type Held struct {
 	Ruleset
 	Counts  map[string]map[Rule]Count // by chain
 	Foreign string
+
+	entryCounts []Count // of the filter's entries
 }
 
 // Marks sums the counters of each mark rule over the chains.
@@ -68,8 +72,13 @@ func (h Held) Marks() []status.MarkCount {
 
 var ours = &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
 
-// Dump reads the table. A table that is not there is an empty ruleset.
-func (t *Table) Dump() (Held, error) {
+// Dump reads the table. A table that is not there is an empty ruleset. Of the
+// filter's rules it tells names and counters only.
+func (t *Table) Dump() (Held, error) { return t.dump(Ruleset{}) }
+
+// dump is Dump, in which rules of the filter that are as want has them are
+// equal to those.
+func (t *Table) dump(want Ruleset) (Held, error) {
 	h := Held{Counts: map[string]map[Rule]Count{}}
 	tables, err := t.c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -99,6 +108,11 @@ func (t *Table) Dump() (Held, error) {
 		if err != nil {
 			return h, fmt.Errorf("firewall: list chain %s: %w", nc.Name, err)
 		}
+		if c.Name == filterChain {
+			c.Entries, h.entryCounts = entriesOf(rules, want)
+			h.Chains = append(h.Chains, c)
+			continue
+		}
 		counts := map[Rule]Count{}
 		for i, nr := range rules {
 			r, n, ok := parseRule(nr.Exprs)
@@ -115,7 +129,83 @@ func (t *Table) Dump() (Held, error) {
 	if len(h.Chains) == 0 && h.Foreign == "" {
 		h.Foreign = "an empty table"
 	}
-	return h, nil
+	return h, t.dumpSets(&h, want)
+}
+
+// dumpSets reads the sets, those first that want has, in its order.
+func (t *Table) dumpSets(h *Held, want Ruleset) error {
+	sets, err := t.c.GetSets(ours)
+	if err != nil {
+		return fmt.Errorf("firewall: list sets: %w", err)
+	}
+	place := func(name string) int {
+		i := slices.IndexFunc(want.Sets, func(s Set) bool { return s.Name == name })
+		if i < 0 {
+			i = len(want.Sets)
+		}
+		return i
+	}
+	for _, n := range sets {
+		es, err := t.c.GetSetElements(n)
+		if err != nil {
+			return fmt.Errorf("firewall: list set %s: %w", n.Name, err)
+		}
+		s, ok := parseSet(n, es)
+		if !ok {
+			h.Foreign = "set " + n.Name
+			continue
+		}
+		slices.SortFunc(s.Addrs, netip.Addr.Compare)
+		slices.Sort(s.Interfaces)
+		h.Sets = append(h.Sets, s)
+	}
+	slices.SortStableFunc(h.Sets, func(a, b Set) int { return cmp.Compare(place(a.Name), place(b.Name)) })
+	return nil
+}
+
+// entriesOf names the rules of the filter's chain. One that want has is told by
+// its name, and is equal to it when the kernel has it as it should be.
+func entriesOf(rules []*nftables.Rule, want Ruleset) (out []Entry, counts []Count) {
+	wanted := map[string]Entry{}
+	for _, c := range want.Chains {
+		for _, e := range c.Entries {
+			wanted[e.Name] = e
+		}
+	}
+	for _, r := range rules {
+		var n Count
+		does := Logs
+		for _, e := range r.Exprs {
+			switch e := e.(type) {
+			case *expr.Counter:
+				n = Count{e.Packets, e.Bytes}
+			case *expr.Verdict:
+				does = Drops
+				if e.Kind == expr.VerdictAccept {
+					does = Accepts
+				}
+			}
+		}
+		name, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+		e, ok := wanted[name]
+		if !ok || !sameExprs(r.Exprs, e.exprs(n)) {
+			e = Entry{Name: name, Does: does}
+		}
+		out, counts = append(out, e), append(counts, n)
+	}
+	return out, counts
+}
+
+// entryCount is what the rule of a name has counted.
+func (h Held) entryCount(name string) Count {
+	for _, c := range h.Chains {
+		for i, e := range c.Entries {
+			if e.Name == name {
+				return h.entryCounts[i]
+			}
+		}
+	}
+	return Count{}
 }
 
 var hooks = map[Hook]*nftables.ChainHook{
@@ -146,7 +236,7 @@ func chainOf(nc *nftables.Chain) (Chain, string) {
 // counting. It writes nothing when nothing differs, and tells what it did and
 // what the kernel holds then.
 func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
-	have, err = t.Dump()
+	have, err = t.dump(want)
 	if err != nil {
 		if len(want.Chains) == 0 {
 			return Held{}, nil, nil // no nf_tables in this kernel, and none needed
@@ -161,6 +251,14 @@ func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
 	t.c.DelTable(ours)
 	if len(want.Chains) > 0 {
 		table := t.c.AddTable(&nftables.Table{Name: TableName, Family: nftables.TableFamilyINet})
+		ids := map[string]uint32{}
+		for _, s := range want.Sets {
+			ns, es := s.kernel(table)
+			if err := t.c.AddSet(ns, es); err != nil {
+				return have, nil, fmt.Errorf("firewall: set %s: %w", s.Name, err)
+			}
+			ids[s.Name] = ns.ID
+		}
 		for _, c := range want.Chains {
 			policy := nftables.ChainPolicyAccept
 			if c.Drop {
@@ -172,6 +270,15 @@ func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
 				t.c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: exprs(r, have.Counts[c.Name][r]),
 					UserData: userdata.AppendString(nil, userdata.TypeComment, r.comment())})
 			}
+			for _, e := range c.Entries {
+				es := e.exprs(have.entryCount(e.Name))
+				for _, x := range es {
+					if l, is := x.(*expr.Lookup); is {
+						l.SetID = ids[l.SetName] // made in the same transaction
+					}
+				}
+				t.c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: es, UserData: userdata.AppendString(nil, userdata.TypeComment, e.Name)})
+			}
 		}
 	}
 	if err := t.c.Flush(); err != nil {
@@ -180,7 +287,7 @@ func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
 		}
 		return have, nil, fmt.Errorf("firewall: write table %s: %w", TableName, err)
 	}
-	have, err = t.Dump()
+	have, err = t.dump(want)
 	return have, ops, err
 }
 
@@ -201,11 +308,13 @@ func Diff(have Held, want Ruleset) (ops []string) {
 		}
 		switch {
 		case h == nil:
-			ops = append(ops, fmt.Sprintf("add chain %s with %d rules", w.Name, len(w.Rules)))
+			ops = append(ops, fmt.Sprintf("add chain %s with %d rules", w.Name, len(w.Rules)+len(w.Entries)))
 		case h.Hook != w.Hook || h.Priority != w.Priority || h.Drop != w.Drop:
 			ops = append(ops, "change chain "+w.Name)
 		case !reflect.DeepEqual(h.Rules, w.Rules):
-			ops = append(ops, ruleDiff(w.Name, h.Rules, w.Rules)...)
+			ops = append(ops, ruleDiff(w.Name, h.Rules, w.Rules, Rule.comment)...)
+		case !reflect.DeepEqual(h.Entries, w.Entries):
+			ops = append(ops, entryDiff(w.Name, h.Entries, w.Entries)...)
 		}
 	}
 	for _, h := range have.Chains {
@@ -213,26 +322,45 @@ func Diff(have Held, want Ruleset) (ops []string) {
 			ops = append(ops, "delete chain "+h.Name)
 		}
 	}
-	return ops
+	return append(ops, setDiff(have.Sets, want.Sets)...)
 }
 
-func ruleDiff(chain string, have, want []Rule) (ops []string) {
-	in := func(list []Rule, r Rule) bool {
-		for _, x := range list {
-			if x == r {
-				return true
-			}
-		}
-		return false
-	}
+func setDiff(have, want []Set) (ops []string) {
 	for _, w := range want {
-		if !in(have, w) {
-			ops = append(ops, fmt.Sprintf("%s: add %s", chain, w.comment()))
+		i := slices.IndexFunc(have, func(h Set) bool { return h.Name == w.Name })
+		if i < 0 || !slices.Equal(have[i].Addrs, w.Addrs) || !slices.Equal(have[i].Interfaces, w.Interfaces) {
+			ops = append(ops, "set "+w.String())
 		}
 	}
 	for _, h := range have {
-		if !in(want, h) {
-			ops = append(ops, fmt.Sprintf("%s: delete %s", chain, h.comment()))
+		if !slices.ContainsFunc(want, func(w Set) bool { return h.Name == w.Name }) {
+			ops = append(ops, "delete set "+h.Name)
+		}
+	}
+	return ops
+}
+
+// entryDiff compares rules of the filter, which is Entries with their matches.
+func entryDiff(chain string, have, want []Entry) []string {
+	type text struct{ does, name, match string }
+	texts := func(es []Entry) (out []text) {
+		for _, e := range es {
+			out = append(out, text{string(e.Does), e.Name, fmt.Sprint(e.Match, e.Second)})
+		}
+		return out
+	}
+	return ruleDiff(chain, texts(have), texts(want), func(x text) string { return x.does + " " + x.name })
+}
+
+func ruleDiff[T comparable](chain string, have, want []T, name func(T) string) (ops []string) {
+	for _, w := range want {
+		if !slices.Contains(have, w) {
+			ops = append(ops, fmt.Sprintf("%s: add %s", chain, name(w)))
+		}
+	}
+	for _, h := range have {
+		if !slices.Contains(want, h) {
+			ops = append(ops, fmt.Sprintf("%s: delete %s", chain, name(h)))
 		}
 	}
 	if len(ops) == 0 {
@@ -250,36 +378,9 @@ func exprs(r Rule, n Count) []expr.Any {
 	if r.Do != Mark {
 		return acceptExprs(r, n)
 	}
-	family, offset := byte(unix.NFPROTO_IPV4), uint32(16) // of daddr in the IP header
-	if r.Dst.Addr().Is6() {
-		family, offset = unix.NFPROTO_IPV6, 24
-	}
-	out := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{byte(r.Protocol)}},
-	}
-	if bits := r.Dst.Bits(); bits > 0 {
-		addr := r.Dst.Addr().AsSlice()
-		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))})
-		if !r.Dst.IsSingleIP() {
-			mask := make([]byte, len(addr))
-			for i := range bits {
-				mask[i/8] |= 0x80 >> (i % 8)
-			}
-			out = append(out, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(addr)), Mask: mask, Xor: make([]byte, len(addr))})
-		}
-		out = append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr})
-	}
+	out := slices.Concat(familyOf(r.Dst.Addr().Is6()), proto(uint8(r.Protocol)).exprs(), address(r.Dst, destination4, destination6))
 	if r.Ports != anyPort {
-		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
-		from, to := binaryutil.BigEndian.PutUint16(r.Ports.From), binaryutil.BigEndian.PutUint16(r.Ports.To)
-		if r.Ports.From == r.Ports.To {
-			out = append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: from})
-		} else {
-			out = append(out, &expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: from}, &expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: to})
-		}
+		out = append(out, port(r.Ports.From, r.Ports.To).exprs()...)
 	}
 	return append(out,
 		&expr.Counter{Packets: n.Packets, Bytes: n.Bytes},
@@ -371,10 +472,19 @@ func parseRule(es []expr.Any) (r Rule, n Count, ok bool) {
 }
 
 func sameExprs(a, b []expr.Any) bool {
+	// The library leaves socket expressions out when it reads rules.
+	asks := func(e expr.Any) bool { _, is := e.(*expr.Socket); return is }
+	a, b = slices.DeleteFunc(slices.Clone(a), asks), slices.DeleteFunc(slices.Clone(b), asks)
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
+		if x, is := a[i].(*expr.Lookup); is {
+			if y, is := b[i].(*expr.Lookup); is && x.SetName == y.SetName && x.SourceRegister == y.SourceRegister && !x.Invert && !x.IsDestRegSet {
+				continue // the number that the set had in its transaction is no matter
+			}
+			return false
+		}
 		if reflect.TypeOf(a[i]) != reflect.TypeOf(b[i]) || !strings.EqualFold(fmt.Sprintf("%+v", a[i]), fmt.Sprintf("%+v", b[i])) {
 			return false
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Env is what init hands to each service process, and what a test hands to a
@@ -37,6 +38,7 @@ const (
 	EnvData  = "BALLAST_DATA"  // Data
 	EnvOwn   = "BALLAST_OWN"   // Run
 	EnvFiles = "BALLAST_FILES" // "name:fd name:fd"
+	EnvIdle  = "BALLAST_IDLE"  // after how long without use it ends; only of a service on demand
 )
 
 // NewEnv makes an Env for a test, without an init behind it. Its Run is dir.
@@ -76,6 +78,9 @@ func FromInit() (*Env, error) {
 		Files:    map[string]*os.File{},
 		notify:   os.NewFile(4, "notify"),
 		Log:      slog.New(NewLogHandler(os.Stderr)),
+	}
+	if idle, err := time.ParseDuration(os.Getenv(EnvIdle)); err == nil && idle > 0 {
+		e.OnDemand(idle)
 	}
 	for name, fd := range files {
 		e.Files[name] = os.NewFile(fd, name)

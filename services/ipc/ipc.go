@@ -7,6 +7,7 @@
 //	GET  /state?brief   the same without the transitions, which are most of it
 //	GET  /state?have=X  what is new to a reader that has X, of the state of conf (package follow)
 //	POST /verb/NAME     do NAME; the body is its argument
+//	POST /stream/NAME   do NAME, with bytes both ways while it works
 //
 // States are always whole: a reader that missed ten of them loses nothing. Who
 // is calling comes from SO_PEERCRED, never from the message.
@@ -81,11 +82,14 @@ type Server struct {
 	seen    any           // of a Reserved state, whose JSON cache is
 	changed chan struct{} // closed at the next Publish
 	verbs   map[string]verb
+
+	use use
 }
 
 type verb struct {
-	fn    VerbFunc
-	allow []uint32
+	fn     VerbFunc
+	stream StreamFunc // of a verb that streams, which has no fn
+	allow  []uint32
 }
 
 // NewServer returns a server with no verbs and a null state.
@@ -139,7 +143,7 @@ func (s *Server) Publish(state any) {
 func (s *Server) Handle(name string, fn VerbFunc, allow ...uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.verbs[name] = verb{fn, allow}
+	s.verbs[name] = verb{fn: fn, allow: allow}
 }
 
 // AnyUID lets every caller use a verb.
@@ -210,7 +214,8 @@ func (s *Server) brief(peer Peer, after uint64) (raw []byte, last, gen uint64, c
 	return raw, last, gen, changed, err
 }
 
-// Serve answers on l until ctx ends. It closes l.
+// Serve answers on l until ctx ends, or returns ErrIdle (see Env.OnDemand). It
+// closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
@@ -225,11 +230,21 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			return context.WithValue(ctx, peerKey{}, p)
 		},
 	}
+	if d, ok := l.(demandListener); ok {
+		l = s.use.begin(d.Listener, d.idle)
+		srv.ConnState = s.use.state
+		// A request on a connection that is kept open could meet the end of the
+		// service; one on a new connection finds the next process.
+		srv.SetKeepAlivesEnabled(false)
+	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
 	err := srv.Serve(l)
 	if ctx.Err() != nil {
 		return nil
+	}
+	if s.use.over() {
+		return ErrIdle
 	}
 	return fmt.Errorf("%s: serve %s: %w", s.name, l.Addr(), err)
 }
@@ -268,7 +283,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet && r.URL.Path == "/state":
 		s.serveState(w, r)
 	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/verb/"):
-		s.serveVerb(w, r, strings.TrimPrefix(r.URL.Path, "/verb/"))
+		s.serveVerb(w, r, strings.TrimPrefix(r.URL.Path, "/verb/"), false)
+	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/stream/"):
+		s.serveVerb(w, r, strings.TrimPrefix(r.URL.Path, "/stream/"), true)
 	default:
 		http.Error(w, "want GET /state or POST /verb/NAME", http.StatusNotFound)
 	}
@@ -362,17 +379,21 @@ func fail(w http.ResponseWriter, err error) {
 	http.Error(w, err.Error(), code)
 }
 
-func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string) {
+func (s *Server) serveVerb(w http.ResponseWriter, r *http.Request, name string, stream bool) {
 	s.mu.Lock()
 	v, ok := s.verbs[name]
 	s.mu.Unlock()
-	if !ok {
+	if !ok || stream != (v.stream != nil) {
 		http.Error(w, fmt.Sprintf("%s has no verb %q", s.name, name), http.StatusNotFound)
 		return
 	}
 	p, ok := r.Context().Value(peerKey{}).(Peer)
 	if !ok || !v.allows(p) {
 		http.Error(w, v.refusal(s.name, name, p), http.StatusForbidden)
+		return
+	}
+	if stream {
+		s.serveStream(w, r, p, v.stream)
 		return
 	}
 	var body []byte

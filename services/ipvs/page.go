@@ -95,6 +95,9 @@ func (v view) ids(places []int) (ids []model.ServiceID) {
 // page is the page that q selects, and the places of its rows in the plan.
 func (v view) page(q status.PageQuery) (*status.Page, []int) {
 	p := &status.Page{Rows: []status.PageRow{}}
+	if v.have != nil {
+		p.Daemons = v.have.daemons()
+	}
 	type match struct {
 		at  int
 		key uint64 // higher ones come first

@@ -17,6 +17,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/support"
 	"ballast/services/ipc/verdicts"
 	"ballast/services/ipvs/ipvsnl"
 )
@@ -59,8 +60,9 @@ func run(ctx context.Context, env *ipc.Env, kernel, reader Kernel, connTab strin
 	}, ipc.GroupView)
 	l.srv.Handle("order", l.order, ipc.GroupOperate)
 	l.srv.Handle("service", l.service, ipc.GroupView)
-	l.srv.Handle("page", l.page, ipc.GroupView)
+	l.srv.Handle("page", l.page, ipc.GroupView, ipc.UIDFirmware)
 	l.srv.Handle("orders", l.orders, ipc.GroupView)
+	l.srv.HandleStream("support", support.Tell(supportTables), ipc.GroupAdmin)
 	l.publish()
 
 	var wg sync.WaitGroup

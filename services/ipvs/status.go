@@ -35,6 +35,14 @@ func (r *reconciler) snapshot() *snapshot {
 	}}
 }
 
+// daemons are those of connection synchronisation.
+func (s *State) daemons() (out []status.Daemon) {
+	for _, d := range s.Daemons {
+		out = append(out, status.Daemon{Role: d.Role.String(), Interface: d.Interface, ID: uint8(d.ID)})
+	}
+	return out
+}
+
 // State renders the state for ipc.
 func (s *snapshot) State() any { return s.status() }
 
@@ -50,9 +58,7 @@ func (s *snapshot) status() *status.IPVS {
 	if s.have == nil {
 		return &out
 	}
-	for _, d := range s.have.Daemons {
-		out.Daemons = append(out.Daemons, status.Daemon{Role: d.Role.String(), Interface: d.Interface, ID: uint8(d.ID)})
-	}
+	out.Daemons = s.have.daemons()
 	out.Services = make([]status.Service, 0, len(s.have.Services))
 	for _, h := range s.have.Services {
 		out.Services = append(out.Services, s.service(h))

@@ -127,3 +127,14 @@ func Renames(links []Link, names []Naming) []Rename {
 	}
 	return out
 }
+
+// kernelName is what the kernel calls an interface that somebody may call by an
+// alternative name.
+func (f Facts) kernelName(name string) string {
+	for _, l := range f.Links {
+		if slices.Contains(l.AltNames, name) {
+			return l.Name
+		}
+	}
+	return name
+}

@@ -101,6 +101,9 @@ func Prepare(c model.Config, f Facts) error {
 	if err := firewall.Check(c.Marks); err != nil {
 		faults = append(faults, err.Error())
 	}
+	if err := firewall.CheckFilter(&c); err != nil {
+		faults = append(faults, err.Error())
+	}
 	if len(faults) == 0 {
 		return nil
 	}

@@ -33,6 +33,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/services/ipc/support"
 )
 
 const (
@@ -76,6 +77,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	conf := follow.New(env.Dir.Client("conf"), follow.Slim).Lean()
 	s.srv.Handle("prepare", conf.Prepare(s.prepare), ipc.UIDConf)
 	s.srv.Handle("renew", s.renew, ipc.GroupOperate)
+	s.srv.HandleStream("support", support.Tell(s.support), ipc.GroupAdmin)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.srv.Serve(ctx, env.Listener) })
@@ -116,6 +118,7 @@ type service struct {
 	marks []status.MarkCount
 
 	noAccept []status.NoAccept
+	filter   *status.Firewall
 	missing  []status.Missing
 	foreign  Foreign           // set with a protocol of its own, by this process
 	why      map[string]string // why an op failed in the last round, by its text
@@ -246,6 +249,13 @@ func (s *service) pass(ctx context.Context) error {
 	var waiting, failed []string
 	var before string
 	var want World
+	if s.filter == nil {
+		// The first pass: no interface comes up before the filter is there.
+		if err := s.observe(); err != nil {
+			return err
+		}
+		s.applyFirewall(c) // below it is done again, and its faults are told
+	}
 	for range maxRounds {
 		if ctx.Err() != nil {
 			return nil
@@ -300,17 +310,18 @@ func (s *service) apply(ctx context.Context, ops []Op, f Facts) (faults []string
 	return faults
 }
 
-// applyFirewall writes marks and no_accept if they differ and reads their
-// counters.
+// applyFirewall writes marks, no_accept and the filter if they differ and reads
+// their counters.
 func (s *service) applyFirewall(c model.Config) (faults []string) {
-	held, ops, err := s.fw.Apply(firewall.NoAccept(firewall.Desired(c.Marks), c.Instances))
+	want := firewall.NoAccept(firewall.Desired(c.Marks), c.Instances)
+	held, ops, err := s.fw.Apply(firewall.Filter(want, &c, s.facts.kernelName))
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, o := range ops {
 		s.env.Log.Info("apply: " + o)
 	}
-	s.marks, s.noAccept = held.Marks(), held.NoAccepts()
+	s.marks, s.noAccept, s.filter = held.Marks(), held.NoAccepts(), held.Filter()
 	return nil
 }
 

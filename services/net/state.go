@@ -13,7 +13,7 @@ func (s *service) publish() {
 	s.watchCarrier()
 	st := State(s.facts)
 	st.Applied, st.Marks, st.DNS = s.applied, s.marks, s.dns()
-	st.NoAccept, st.Missing = s.noAccept, s.missing
+	st.NoAccept, st.Missing, st.Firewall = s.noAccept, s.missing, s.filter
 	st.Transitions = slices.Clone(s.ring)
 	if s.conf != nil {
 		named := map[string]bool{}

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"ballast/configs/printable"
 	"ballast/services/ipc/status"
 )
 
@@ -192,6 +193,21 @@ func (j *journal) take(service string, ring []status.Transition) (added int, mis
 	}
 	j.marks[service] = markOf(list[len(list)-1])
 	return len(list), missed
+}
+
+// note adds one transition of a service that has no ring.
+func (j *journal) note(service string, t status.Transition) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if t.Time.IsZero() || t.Time.Year() > 9999 {
+		t.Time = time.Now()
+	}
+	r := record{Boot: j.boot, Entry: status.Entry{Service: service, Transition: t}}
+	for _, w := range []*string{&r.Object, &r.Kind, &r.From, &r.To} {
+		*w = printable.Line(oneLine(*w, 300))
+	}
+	r.Reason = printable.Line(oneLine(r.Reason, 1000)) // it may hold words of the other box
+	j.add(r)
 }
 
 // add has a record written soon. Called with mu held.

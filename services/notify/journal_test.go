@@ -278,6 +278,24 @@ func TestJournalOfTheService(t *testing.T) {
 	if len(list) != 7 {
 		t.Errorf("%s", seqs(list))
 	}
+	// What a service tells that nobody watches.
+	note := status.Transition{Object: "pair", Kind: "upgrade", From: "switchover", To: "stopped", Reason: "lb2\x1b does not answer"}
+	if err := b.dir.Client("notify").Call(b.ctx, "note", note, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.dir.Client("notify").Call(b.ctx, "note", status.Transition{}, nil); err == nil {
+		t.Error("nothing is noted")
+	}
+	b.stop()
+	b.start()
+	await(t, "the note, over a restart", func() bool {
+		list = nil
+		err := b.dir.Client("notify").Call(b.ctx, "journal", status.JournalQuery{Object: "pair"}, &list)
+		return err == nil && len(list) == 1
+	})
+	if e := list[0]; e.Service != "firmware" || e.To != "stopped" || strings.Contains(e.Reason, "\x1b") || e.Time.IsZero() {
+		t.Errorf("%+v", e)
+	}
 	b.stop()
 }
 

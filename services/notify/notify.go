@@ -168,7 +168,8 @@ func (s *service) serve(ctx context.Context) error {
 	s.srv.Handle("mail", s.verbMail, ipc.GroupOperate)
 	s.srv.Handle("track-file", s.verbTrackFile, ipc.GroupOperate)
 	s.srv.Handle("journal", s.verbJournal, ipc.GroupView)
-	s.srv.Handle("audit", s.verbAudit, ipc.GroupView) // of what users of every role do
+	s.srv.Handle("note", s.verbNote, ipc.UIDFirmware)
+	s.srv.Handle("audit", s.verbAudit, ipc.GroupView, ipc.UIDFirmware) // of what users of every role do, and what came of it
 	s.srv.Handle("audit-log", s.verbAuditLog, ipc.GroupView)
 
 	var wg sync.WaitGroup

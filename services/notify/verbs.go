@@ -58,6 +58,20 @@ func (s *service) verbTrackFile(_ context.Context, _ ipc.Peer, body json.RawMess
 	return nil, s.files.set(v.Name, v.Value)
 }
 
+// verbNote keeps a transition of a service that comes and goes, and has no ring
+// that somebody could watch.
+func (s *service) verbNote(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var t status.Transition
+	if err := json.Unmarshal(body, &t); err != nil {
+		return nil, err
+	}
+	if t.Object == "" || t.Kind == "" {
+		return nil, errors.New("note: want a transition with object and kind")
+	}
+	s.journal.note("firmware", t)
+	return nil, nil
+}
+
 // verbJournal answers with transitions of all services.
 func (s *service) verbJournal(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 	var q status.JournalQuery

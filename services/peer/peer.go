@@ -3,7 +3,8 @@
 // message and owns nothing but its key: what the other box sends goes to conf as
 // it is, and what conf has to say goes to the other box. It listens only while
 // the configuration has a peer block, talks only to the address named there, and
-// closes every other connection before a byte of cryptography.
+// closes every other connection before a byte of cryptography. A second service
+// of both boxes, firmware, talks to its like in the same way over a channel.
 package peer
 
 import (
@@ -45,6 +46,7 @@ type service struct {
 	cert   tls.Certificate
 	server *ipc.Server
 	conf   *ipc.Client
+	others map[string]*ipc.Client // by channel
 
 	mu    sync.Mutex
 	state status.Peer
@@ -67,11 +69,14 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	if err != nil {
 		return fmt.Errorf("peer: certificate: %w", err)
 	}
-	s := &service{env: env, key: key, cert: cert, server: ipc.NewServer("peer"), conf: env.Dir.Client("conf"), done: &sync.WaitGroup{}}
+	s := &service{env: env, key: key, cert: cert, server: ipc.NewServer("peer"), conf: env.Dir.Client("conf"), others: map[string]*ipc.Client{}, done: &sync.WaitGroup{}}
+	for name := range channels {
+		s.others[name] = env.Dir.Client(name)
+	}
 	s.state.PublicKey = publicLine(key.Public().(ed25519.PublicKey))
 	s.calls.cert = cert
 	s.change(func(*status.Peer) {})
-	s.server.Handle("send", s.send, ipc.UIDConf)
+	s.server.Handle("send", s.send, ipc.UIDConf, ipc.UIDFirmware)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var tasks sync.WaitGroup
@@ -272,27 +277,33 @@ func (s *service) serve(life, ctx context.Context, raw net.Conn, how *tls.Config
 		}
 		s.change(func(st *status.Peer) { st.LastHeard = time.Now() })
 		answered, cancel := context.WithTimeout(life, answering)
-		var out status.PeerMessage
-		err = s.conf.Call(answered, "pair", json.RawMessage(in), &out)
+		out, err := s.answer(answered, in)
 		cancel()
 		if err != nil {
 			// conf answers whatever it can read: it is not there, for now. The
 			// connection stays: a handshake for each question would use up what is
 			// allowed of them.
-			out.Body = nil
+			out = nil
 		}
 		raw.SetDeadline(time.Now().Add(sending))
-		if writeFrame(c, out.Body) != nil || !work(false) {
+		if writeFrame(c, out) != nil || !work(false) {
 			return
 		}
 	}
 }
 
-// send takes a message of conf to the other box, and brings its answer.
-func (s *service) send(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+// send takes a message of conf, or of a service with a channel, to the other box
+// and brings its answer.
+func (s *service) send(ctx context.Context, caller ipc.Peer, body json.RawMessage) (any, error) {
 	head, message, ok := bytes.Cut(body, []byte{0})
 	var t status.PeerTarget
-	if !ok || json.Unmarshal(head, &t) != nil || !t.Addr.IsValid() || t.Port == 0 || len(message) == 0 {
+	if !ok || json.Unmarshal(head, &t) != nil || len(message) == 0 {
+		return nil, errors.New("peer: send: want a target and a message")
+	}
+	if t.Channel != "" {
+		return s.sendTo(ctx, caller, t.Channel, message)
+	}
+	if caller.UID == ipc.UIDFirmware || !t.Addr.IsValid() || t.Port == 0 || message[0] == addressed {
 		return nil, errors.New("peer: send: want a target and a message")
 	}
 	out, err := s.calls.ask(ctx, t, message)

@@ -25,6 +25,9 @@ func (s *service) apply(gen uint64, c *model.Config, servers int) {
 	s.gen, s.dirty = gen, true
 	s.startup = s.startupEnd(c.Global.StartupDelay, c.Global.DelayAfterBoot)
 	s.unknownVRIDs, s.trackGroups, s.delays = c.Global.LogUnknownVRIDs, c.TrackGroups, c.LinkDelays
+	if s.learn = 0; c.Global.SyncDaemon != nil {
+		s.learn = learnTime
+	}
 	s.settleLinks()
 	if !s.applied {
 		s.closeGate(gen, servers, &c.Global)
@@ -106,7 +109,7 @@ func (s *service) startRouter(r *router) {
 	r.trust = adopt
 	faults, effective := r.examine()
 	r.faults = faults
-	c := coreConfig(&r.cfg, r.src, r.group != nil)
+	c := r.coreConfig()
 	r.core = c
 	held := s.heldBy(r.cfg.Name) != ""
 	if adopt && (held || len(faults) > 0) {

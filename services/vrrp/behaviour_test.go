@@ -16,6 +16,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/test/locked"
 )
 
 // quick is what the tests between our own routers run.
@@ -384,7 +385,7 @@ func TestWaitsForItsConfiguration(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t)
 	l.host("a", 1)
-	d := &director{l: l, host: "a", dir: ipc.Dir(t.TempDir()), out: &syncBuffer{}}
+	d := &director{l: l, host: "a", dir: ipc.Dir(t.TempDir()), out: &locked.Buffer{}}
 	d.start()
 	d.await(quick.down(), "a state", func(v status.VRRP) bool { return v.Config == 0 })
 	cmd := d.cmd

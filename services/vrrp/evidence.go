@@ -95,6 +95,12 @@ func (r *router) explain() status.Evidence {
 	if e.from.IsValid() {
 		v.At = r.s.loop.Time(e.at)
 	}
+	if at, learns := r.st.Patience(); at > r.s.now && !r.st.Held {
+		v.PreemptAt, v.PreemptFor = r.s.loop.Time(at), status.PreemptForDelay
+		if learns {
+			v.PreemptFor = status.PreemptForSync
+		}
+	}
 	if e.rejected != "" {
 		v.RejectedAt = r.s.loop.Time(e.rejectedAt)
 	}

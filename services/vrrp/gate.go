@@ -24,6 +24,12 @@ const (
 	// scriptMargin is for notify: it has to start, and to tell.
 	scriptMargin = 5 * time.Second
 	gateStep     = 20 * time.Millisecond // how long a due take-over is put off at a time
+	// learnTime is core.Config.Learn where connections are synchronised. The master
+	// tells of each again with a packet 10 s after the last time
+	// (sync_refresh_period, which net sets), its kernel collects for up to 3 s, our
+	// own daemon starts 1 or 2 s after this process, and clients pause between
+	// packets.
+	learnTime = 18 * time.Second
 )
 
 // gate is closed until ipvs is ready and startup_script is over.

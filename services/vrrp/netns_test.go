@@ -1,7 +1,6 @@
 package vrrp_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -15,7 +14,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -28,6 +26,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp"
+	"ballast/test/locked"
 )
 
 // childEnv makes the test binary a router process: the folder of its sockets.
@@ -135,7 +134,7 @@ func (l *lan) captureOn(host, link string) {
 	// In immediate mode a slot of the buffer has the size of the longest frame
 	// that is captured: with tcpdump's own length the buffer has eight of them.
 	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-s", "1600", "-B", fmt.Sprint(max(l.buffer, 2048)), "--immediate-mode", "-w", l.pcap)
-	var errs syncBuffer
+	var errs locked.Buffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
 		l.t.Fatal(err)
@@ -209,7 +208,7 @@ type director struct {
 	notify *ipc.Server
 	gen    uint64
 	cmd    *exec.Cmd
-	out    *syncBuffer
+	out    *locked.Buffer
 }
 
 func (l *lan) director(host string, c model.Config) *director {
@@ -219,7 +218,7 @@ func (l *lan) director(host string, c model.Config) *director {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { os.RemoveAll(dir) })
-	d := &director{l: l, host: host, dir: ipc.Dir(dir), out: &syncBuffer{}}
+	d := &director{l: l, host: host, dir: ipc.Dir(dir), out: &locked.Buffer{}}
 	d.conf, d.notify = ipc.NewServer("conf"), ipc.NewServer("notify")
 	for name, s := range map[string]*ipc.Server{"conf": d.conf, "notify": d.notify} {
 		s.Publish(nil)
@@ -307,12 +306,12 @@ type keepalived struct {
 	host string
 	dir  string
 	cmd  *exec.Cmd
-	out  *syncBuffer
+	out  *locked.Buffer
 }
 
 func (l *lan) keepalived(host, conf string) *keepalived {
 	l.t.Helper()
-	k := &keepalived{l: l, host: host, dir: l.t.TempDir(), out: &syncBuffer{}}
+	k := &keepalived{l: l, host: host, dir: l.t.TempDir(), out: &locked.Buffer{}}
 	if err := os.WriteFile(filepath.Join(k.dir, "k.conf"), []byte(conf), 0o644); err != nil {
 		l.t.Fatal(err)
 	}
@@ -365,27 +364,10 @@ func (k *keepalived) stop() {
 	k.cmd = nil
 }
 
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 // watchAddrs records changes of addresses until the returned function is called.
 func (l *lan) watchAddrs(host string) func() string {
 	l.t.Helper()
-	out := &syncBuffer{}
+	out := &locked.Buffer{}
 	cmd := exec.Command("ip", "netns", "exec", l.ns(host), "ip", "monitor", "address")
 	cmd.Stdout = out
 	if err := cmd.Start(); err != nil {

@@ -87,15 +87,16 @@ func (r *router) configure(c *model.Instance) {
 	if need := packet.IPv4HeaderLen + packet.AHLen + 16 + len(r.addrs) + packet.TrailerLen; cap(r.buf) < need {
 		r.buf = make([]byte, 0, need)
 	}
-	r.core = coreConfig(c, r.src, r.group != nil)
+	r.core = r.coreConfig()
 }
 
 // coreConfig is what the machine needs of an instance.
-func coreConfig(c *model.Instance, src netip.Addr, grouped bool) core.Config {
+func (r *router) coreConfig() core.Config {
+	c := &r.cfg
 	return core.Config{
-		Version: c.Version, Addr: src, Priority: c.Priority, AdvertInt: max(c.AdvertInt, 10*time.Millisecond),
-		DownAdverts: max(c.DownTimerAdverts, 1), NoPreempt: c.NoPreempt, PreemptDelay: c.PreemptDelay,
-		Unicast: c.Unicast, Grouped: grouped,
+		Version: c.Version, Addr: r.src, Priority: c.Priority, AdvertInt: max(c.AdvertInt, 10*time.Millisecond),
+		DownAdverts: max(c.DownTimerAdverts, 1), NoPreempt: c.NoPreempt, PreemptDelay: c.PreemptDelay, Learn: r.s.learn,
+		Unicast: c.Unicast, Grouped: r.group != nil,
 		GARPDelay: c.GARPMasterDelay, GARPRepeat: c.GARPMasterRepeat,
 		GARPRefresh: c.GARPMasterRefresh, GARPRefreshRepeat: max(c.GARPMasterRefreshRepeat, 1),
 		GARPLowerPrioDelay: c.GARPLowerPrioDelay, GARPLowerPrioRepeat: c.GARPLowerPrioRepeat,
@@ -195,6 +196,9 @@ func (r *router) changed(before core.Phase, why core.Reason) {
 
 // remark logs what changed no state, not more than once in ten seconds.
 func (r *router) remark(why core.Reason) {
+	if why.Code == core.PreemptWait || why.Code == core.PreemptLearn || why.Code == core.PreemptStop {
+		r.s.dirty = true // "explain vrrp" tells of it
+	}
 	if r.lastLog != 0 && r.s.now-r.lastLog < 10*time.Second {
 		return
 	}

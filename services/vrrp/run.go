@@ -310,6 +310,6 @@ func (s *service) verbs(srv *ipc.Server, env *ipc.Env, conf *follow.Follower) {
 			return nil, nil
 		}
 	}
-	srv.Handle("resign", hold("resign"), ipc.GroupOperate, ipc.UIDScript, ipc.UIDNotify)
-	srv.Handle("resume", hold("resume"), ipc.GroupOperate, ipc.UIDScript, ipc.UIDNotify)
+	srv.Handle("resign", hold("resign"), ipc.GroupOperate, ipc.UIDScript, ipc.UIDNotify, ipc.UIDFirmware)
+	srv.Handle("resume", hold("resume"), ipc.GroupOperate, ipc.UIDScript, ipc.UIDNotify, ipc.UIDFirmware)
 }

@@ -59,6 +59,7 @@ type service struct {
 	applied bool
 	startup time.Duration // when vrrp_startup_delay and vrrp_delay_after_boot are over
 	gate    gate          // closed: no router goes master yet
+	learn   time.Duration // core.Config.Learn
 	routers []*router     // in the order of the configuration
 	queue   queue         // of those routers, by their timers
 	packets int           // advertisements that this turn has read

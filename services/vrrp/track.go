@@ -89,7 +89,7 @@ func moved(before, now []status.Tracker) string {
 // reconfigure tells the machine its configuration anew. It gets a copy: the
 // old one belongs to its old state.
 func (r *router) reconfigure(addrs bool) {
-	c := coreConfig(&r.cfg, r.src, r.group != nil)
+	c := r.coreConfig()
 	r.core = c
 	r.step(core.Event{Kind: core.Configure, Cfg: &c, Addrs: addrs})
 }

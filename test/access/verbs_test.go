@@ -19,60 +19,85 @@ import (
 // matrix is the lowest role that a user of the console needs for a verb; None:
 // no user may call it, only another service.
 var matrix = map[string]ipc.Role{
-	"conf check":        ipc.Admin, // its answer holds secrets
-	"conf commit":       ipc.Admin,
-	"conf compare":      ipc.View, // without secrets
-	"conf confirm":      ipc.Admin,
-	"conf file-delete":  ipc.Admin,
-	"conf file-get":     ipc.Admin, // scripts may hold secrets
-	"conf file-list":    ipc.View,
-	"conf file-put":     ipc.Admin,
-	"conf history":      ipc.View,
-	"conf pair":         ipc.None,
-	"conf peer-drift":   ipc.View, // without secrets
-	"conf peer-pull":    ipc.Admin,
-	"conf peer-push":    ipc.Admin,
-	"conf peer-state":   ipc.View,
-	"conf rollback":     ipc.Admin,
-	"conf text":         ipc.View, // without secrets below Admin
-	"console kick":      ipc.Admin,
-	"health prepare":    ipc.None,
-	"health server":     ipc.View,
-	"init log":          ipc.View,
-	"init poweroff":     ipc.Admin,
-	"init reboot":       ipc.Admin,
-	"init restart":      ipc.Operate,
-	"ipvs connections":  ipc.View,
-	"ipvs order":        ipc.Operate,
-	"ipvs orders":       ipc.View,
-	"ipvs page":         ipc.View,
-	"ipvs prepare":      ipc.None,
-	"ipvs service":      ipc.View,
-	"net prepare":       ipc.None,
-	"net renew":         ipc.Operate,
-	"notify audit":      ipc.View, // what users of every role do is kept
-	"notify audit-log":  ipc.View,
-	"notify journal":    ipc.View,
-	"notify mail":       ipc.Operate,
-	"notify prepare":    ipc.None,
-	"notify run":        ipc.None,
-	"notify track-file": ipc.Operate,
-	"peer send":         ipc.None,
-	"script keepalived": ipc.None,
-	"script mail":       ipc.None,
-	"script resign":     ipc.None,
-	"script resume":     ipc.None,
-	"snmp prepare":      ipc.None,
-	"vrrp prepare":      ipc.None,
-	"vrrp resign":       ipc.Operate,
-	"vrrp resume":       ipc.Operate,
+	"conf check":                ipc.Admin, // its answer holds secrets
+	"conf commit":               ipc.Admin,
+	"conf compare":              ipc.View, // without secrets
+	"conf confirm":              ipc.Admin,
+	"conf file-delete":          ipc.Admin,
+	"conf file-get":             ipc.Admin, // scripts may hold secrets
+	"conf file-list":            ipc.View,
+	"conf file-put":             ipc.Admin,
+	"conf history":              ipc.View,
+	"conf netboot-may":          ipc.Admin,
+	"conf netboot-seed":         ipc.None, // the whole text, for the one service that hands it on
+	"conf pair":                 ipc.None,
+	"conf peer-drift":           ipc.View, // without secrets
+	"conf peer-pull":            ipc.Admin,
+	"conf peer-push":            ipc.Admin,
+	"conf peer-state":           ipc.View,
+	"conf rollback":             ipc.Admin,
+	"conf text":                 ipc.View, // without secrets below Admin
+	"console kick":              ipc.Admin,
+	"firmware confirm":          ipc.Admin,
+	"firmware install":          ipc.Admin,
+	"firmware pair":             ipc.None,
+	"firmware upgrade-pair":     ipc.Admin,
+	"firmware upgrade-pair-ask": ipc.Admin,
+	"firmware rollback":         ipc.Admin,
+	"firmware upgrade":          ipc.Admin,
+	"health prepare":            ipc.None,
+	"health server":             ipc.View,
+	"init disk-give":            ipc.None,
+	"init disk-take":            ipc.None,
+	"init disks":                ipc.Admin,
+	"init log":                  ipc.View,
+	"init poweroff":             ipc.Admin,
+	"init reboot":               ipc.Admin,
+	"init restart":              ipc.Operate,
+	"init stick":                ipc.None,
+	"ipvs connections":          ipc.View,
+	"ipvs order":                ipc.Operate,
+	"ipvs orders":               ipc.View,
+	"ipvs page":                 ipc.View,
+	"ipvs prepare":              ipc.None,
+	"ipvs service":              ipc.View,
+	"net prepare":               ipc.None,
+	"net renew":                 ipc.Operate,
+	"netboot forget":            ipc.Admin,
+	"netboot serve":             ipc.Admin,
+	"netboot stop":              ipc.Admin,
+	"notify audit":              ipc.View, // what users of every role do is kept
+	"notify audit-log":          ipc.View,
+	"notify journal":            ipc.View,
+	"notify mail":               ipc.Operate,
+	"notify note":               ipc.None,
+	"notify prepare":            ipc.None,
+	"notify run":                ipc.None,
+	"notify track-file":         ipc.Operate,
+	"peer send":                 ipc.None,
+	"script keepalived":         ipc.None,
+	"script mail":               ipc.None,
+	"script resign":             ipc.None,
+	"script resume":             ipc.None,
+	"snmp prepare":              ipc.None,
+	"vrrp prepare":              ipc.None,
+	"vrrp resign":               ipc.Operate,
+	"vrrp resume":               ipc.Operate,
+	"capture capture":           ipc.Admin, // packets hold passwords
+	"ipvs support":              ipc.Admin,
+	"net support":               ipc.Admin,
+
+	"conf spare":         ipc.None,
+	"init crash":         ipc.View, // the kernel's log is for everybody too
+	"init factory-reset": ipc.Admin,
 }
 
 // groups are the words of package ipc by which a verb names its callers.
 var groups = map[string]uint32{
 	"GroupView": ipc.GroupView, "GroupOperate": ipc.GroupOperate, "GroupAdmin": ipc.GroupAdmin, "AnyUID": ipc.AnyUID, "UIDRoot": ipc.UIDRoot,
 	"UIDConf": ipc.UIDConf, "UIDNet": ipc.UIDNet, "UIDVRRP": ipc.UIDVRRP, "UIDIPVS": ipc.UIDIPVS, "UIDHealth": ipc.UIDHealth,
-	"UIDConsole": ipc.UIDConsole, "UIDNotify": ipc.UIDNotify, "UIDSNMP": ipc.UIDSNMP, "UIDPacer": ipc.UIDPacer, "UIDPeer": ipc.UIDPeer, "UIDScript": ipc.UIDScript,
+	"UIDConsole": ipc.UIDConsole, "UIDNotify": ipc.UIDNotify, "UIDSNMP": ipc.UIDSNMP, "UIDPacer": ipc.UIDPacer, "UIDPeer": ipc.UIDPeer,
+	"UIDFirmware": ipc.UIDFirmware, "UIDNetboot": ipc.UIDNetboot, "UIDCapture": ipc.UIDCapture, "UIDScript": ipc.UIDScript,
 }
 
 // declared reads from the source whom each verb of each service names:
@@ -126,7 +151,7 @@ func handled(t *testing.T, path string, call *ast.CallExpr) (verb string, ids []
 	}
 	args := call.Args
 	switch {
-	case name == "Handle" && len(args) >= 2: // verb, function, ids …
+	case (name == "Handle" || name == "HandleStream") && len(args) >= 2: // verb, function, ids …
 		args = slices.Concat(args[:1], args[2:])
 	case name == "handle" && len(args) == 3: // conf, verb, function
 		args, ids = args[1:2], []uint32{ipc.GroupAdmin}

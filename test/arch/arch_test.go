@@ -69,14 +69,22 @@ var rules = []rule{
 	{"services/ipc", []string{"configs/model", "services/ipc"}, false},
 	// firewall has no process of its own: net is the only writer of nftables.
 	{"services/net", []string{"configs", "services/ipc", "services/firewall", "."}, false},
+	// What a bundle and a disk look like is known to those who build them and to
+	// those who install them.
+	{"services/firmware", []string{"configs", "services/ipc", "image/layout", "image/bootenv", "image/bundle", "image/disk", "."}, false},
+	{"services/netboot", []string{"configs", "services/ipc", "image/layout", "image/bundle", "image/disk", "."}, false},
 	{"services", []string{"configs", "services/ipc", "."}, false},
 	{"console", []string{"configs", "services/ipc", "console"}, false},
 	// The names that the one binary answers to become links of the image; a room
 	// of its own says that they are data only.
 	{"init/applet/names", nil, true},
+	{"image/layout", nil, true},
+	{"image/bootenv", []string{"image/layout"}, true},
+	{"image/bundle", []string{"image/layout"}, false},
+	{"image/disk", []string{"image/layout", "image/bootenv", "image/bundle", "image/disk"}, false},
 	{"image", []string{"board", "image", "init/applet/names"}, false},
 	{"board", []string{"board"}, true},
-	{"init", []string{"init", "configs", "services", "console", "board"}, false},
+	{"init", []string{"init", "configs", "services", "console", "board", "image/layout", "image/bootenv", "image/bundle", "image/disk"}, false},
 	{"test", []string{""}, false},
 }
 

@@ -117,7 +117,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		o.Runs = 1
 	}
 	r := &run{Options: o, report: &Report{
-		Date: time.Now().UTC().Truncate(time.Second), Machine: machine(), Runs: o.Runs,
+		Date: time.Now().UTC().Truncate(time.Second), Machine: processors(), Runs: o.Runs,
 		Ballast:    firstLine(ctx, o.Binary, "version"),
 		Keepalived: keepalivedVersion(ctx),
 		QEMU:       firstLine(ctx, vm.Binary, "--version"),
@@ -175,7 +175,7 @@ func keepalivedVersion(ctx context.Context) string {
 	return strings.TrimPrefix(versionWord.FindString(firstLine(ctx, "keepalived", "--version")), "v")
 }
 
-func machine() string {
+func processors() string {
 	model := "unknown processor"
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(b)) {

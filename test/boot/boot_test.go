@@ -59,19 +59,8 @@ func start(t *testing.T, extra *archive.Archive, disks ...vm.Disk) *box {
 func startWith(t *testing.T, extra *archive.Archive, words string, disks ...vm.Disk) *box {
 	t.Helper()
 	dir := t.TempDir()
-	b, err := os.ReadFile(filepath.Join(built, image.InitramfsFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if extra != nil {
-		more, err := extra.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b = append(b, more...)
-	}
 	initrd := filepath.Join(dir, "initrd")
-	if err := os.WriteFile(initrd, b, 0o644); err != nil {
+	if err := writeInitrd(initrd, built, extra); err != nil {
 		t.Fatal(err)
 	}
 	v, err := vm.Start(vm.Config{
@@ -82,17 +71,7 @@ func startWith(t *testing.T, extra *archive.Archive, words string, disks ...vm.D
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &box{VM: v, t: t, dir: dir}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(x.Console())
-		}
-		if x.conn != nil {
-			x.conn.Close()
-		}
-		v.Kill()
-	})
-	return x
+	return newBox(t, v, dir)
 }
 
 // expect waits until the console shows the texts, in this order.
@@ -147,12 +126,8 @@ func (x *box) dial() {
 func (x *box) await(line, pattern string) {
 	x.t.Helper()
 	re := regexp.MustCompile(pattern)
-	for end := time.Now().Add(30 * time.Second); ; {
-		x.pos = len(x.Console())
-		from := x.pos
-		x.ask(line)
-		x.expect(60*time.Second, line+"\n", "> ")
-		if re.MatchString(x.Console()[from:]) {
+	for end := time.Now().Add(40 * time.Second); ; {
+		if re.MatchString(x.answer(line)) {
 			return
 		}
 		if time.Now().After(end) {
@@ -267,7 +242,7 @@ func TestDataDisk(t *testing.T) {
 		x.ask("poweroff")
 		x.expect(20*time.Second, "[y/N]")
 		x.ask("y")
-		x.expect(30*time.Second, "power off, asked by user 106")
+		x.expect(30*time.Second, "power off, asked by serial")
 		x.ended(20 * time.Second)
 	})
 	t.Run("broken", func(t *testing.T) {

@@ -30,6 +30,8 @@ type Director struct {
 	Index   int
 	SSHPort int
 	Ports   []*ether.Port // by segment
+	// BootFrom is how it comes to its kernel, from the next boot on.
+	BootFrom BootFrom
 
 	lab    *Lab
 	initrd string
@@ -44,13 +46,27 @@ type Director struct {
 	client  *ssh.Client
 }
 
-// diskSize is that of a director's data disk. The file is sparse.
-const diskSize = 64 << 20
+// BootFrom is a way from power on to the kernel.
+type BootFrom string
+
+// Ways from power on to the kernel.
+const (
+	Direct BootFrom = "" // QEMU loads kernel and initramfs; the disk is for data only
+	BIOS   BootFrom = "BIOS"
+	UEFI   BootFrom = "UEFI"
+)
+
+// diskSize is that of a director's data disk. The file is sparse. There is room
+// behind the smallest file system.
+const diskSize = 80 << 20
 
 func newDirector(l *Lab, i int) (*Director, error) {
 	d := &Director{Index: i, lab: l}
 	d.initrd = filepath.Join(l.Dir, d.file()+".initrd")
 	d.disk = filepath.Join(l.Dir, d.file()+".disk")
+	if l.opts.Disk != nil {
+		d.BootFrom = BIOS
+	}
 	for _, s := range l.Switches {
 		p, err := s.Port(d.file())
 		if err != nil {
@@ -81,6 +97,22 @@ func (d *Director) Wipe() error {
 	return nil
 }
 
+// LoseData takes the file system from the box's disk, as a disk does that fails:
+// only its last MiB stays. It must have no power.
+func (d *Director) LoseData() error {
+	f, err := os.OpenFile(d.disk, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, diskSize-1<<20), 0)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	return nil
+}
+
 // file is the name of the box in file names, which host names do not change.
 func (d *Director) file() string { return plan.Names[d.Index] }
 
@@ -96,7 +128,7 @@ func freeTCPPort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Seed writes the initramfs of the next boots: the image's, and behind it what a
+// Seed writes the initramfs of the next boots (Options.Disk makes a disk in its place): the image's, and behind it what a
 // netboot server would send along. A box with a configuration of its own on its
 // disk does not look at it.
 func (d *Director) Seed(config []byte, files map[string][]byte) error {
@@ -120,6 +152,9 @@ func (d *Director) Seed(config []byte, files map[string][]byte) error {
 	return nil
 }
 
+// DiskFile is the box's disk. What writes there makes it one for another BootFrom.
+func (d *Director) DiskFile() string { return d.disk }
+
 // VM is the box's machine; nil before its first boot.
 func (d *Director) VM() *vm.VM {
 	d.mu.Lock()
@@ -140,12 +175,19 @@ func (d *Director) Boot(ctx context.Context) error {
 	if d.vm != nil && d.vm.Running() {
 		return fmt.Errorf("lab: %s runs already", d.file())
 	}
-	c := vm.Config{
-		Name: d.file(), Dir: d.lab.Dir, Memory: d.lab.opts.Memory,
-		Kernel: filepath.Join(d.lab.opts.Image, "vmlinuz"), Initrd: d.initrd,
-		Append:   board.QEMU.KernelCmdLine(),
-		Disks:    []vm.Disk{{File: d.disk, Serial: board.QEMU.Data.Serial}},
-		Watchdog: true,
+	c := vm.Config{Name: d.file(), Dir: d.lab.Dir, Memory: d.lab.opts.Memory, Watchdog: true}
+	switch d.BootFrom {
+	case UEFI:
+		var err error
+		if c.UEFI, err = d.uefi(); err != nil {
+			return err
+		}
+		fallthrough
+	case BIOS:
+		c.Disks = []vm.Disk{{File: d.disk, Serial: "boot", BootIndex: 1, Cache: "unsafe"}}
+	default:
+		c.Kernel, c.Initrd, c.Append = filepath.Join(d.lab.opts.Image, "vmlinuz"), d.initrd, board.QEMU.KernelCmdLine()
+		c.Disks = []vm.Disk{{File: d.disk, Serial: board.QEMU.Data.Serial}}
 	}
 	for i, p := range d.Ports {
 		c.NICs = append(c.NICs, vm.NIC{Netdev: p.Netdev(), MAC: plan.SegmentMAC(i, d.Index)})
@@ -160,6 +202,22 @@ func (d *Director) Boot(ctx context.Context) error {
 	}
 	d.vm, d.booted = v, v.Started
 	return nil
+}
+
+// uefi is its firmware, with the variables of its last boot.
+func (d *Director) uefi() (*vm.UEFI, error) {
+	u := &vm.UEFI{Vars: filepath.Join(d.lab.Dir, d.file()+".vars")}
+	if _, err := os.Stat(u.Vars); err == nil {
+		return u, nil
+	}
+	b, err := os.ReadFile(vm.OVMFVars)
+	if err == nil {
+		err = os.WriteFile(u.Vars, b, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w: make test-tools installs it", err)
+	}
+	return u, nil
 }
 
 // Kill pulls the power cord.

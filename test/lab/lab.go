@@ -36,6 +36,10 @@ type Options struct {
 	Seeds [2][]byte
 	// Solo boots the first director only.
 	Solo bool
+	// Disk has directors boot from disks of their own, as hardware does, and makes
+	// such a disk: of director i, whose first configuration is seed. nil: QEMU loads
+	// kernel and initramfs, and the disk is for data only.
+	Disk func(ctx context.Context, i int, file string, seed []byte) error
 }
 
 // DefaultImage is where the build leaves the image of QEMU's board, seen from
@@ -155,6 +159,9 @@ func Start(ctx context.Context, o Options) (l *Lab, err error) {
 		return nil, err
 	}
 	for _, f := range []string{"vmlinuz", "initramfs.zst"} {
+		if o.Disk != nil {
+			break
+		}
 		if _, err := os.Stat(filepath.Join(o.Image, f)); err != nil {
 			return nil, fmt.Errorf("lab: no image: %w: make image builds it", err)
 		}
@@ -222,7 +229,13 @@ func (l *Lab) bootDirector(ctx context.Context, i int, texts [2][]byte) error {
 		seed = l.Text(i, texts[i])
 	}
 	d := l.Directors[i]
-	if err := d.Seed(seed, l.opts.Files); err != nil {
+	err := error(nil)
+	if l.opts.Disk != nil {
+		err = l.opts.Disk(ctx, i, d.disk, seed)
+	} else {
+		err = d.Seed(seed, l.opts.Files)
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.Boot(ctx); err != nil {

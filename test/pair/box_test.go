@@ -118,7 +118,7 @@ func runConf(dir string) error {
 		Root: filepath.Join(dir, "root"), Seed: filepath.Join(dir, "seed"), Services: services,
 		ApplyBound: 3 * time.Second, PrepareBound: 3 * time.Second, SettleBound: 200 * time.Millisecond,
 		NICs: func() []string { return nil }, Host: func() string { return filepath.Base(dir) },
-		Pair: conf.PairTimes{Hello: 100 * time.Millisecond, Tick: 30 * time.Millisecond, Ask: 200 * time.Millisecond, Bound: 1500 * time.Millisecond, Turn: 2 * time.Second},
+		Pair: conf.PairTimes{Hello: 100 * time.Millisecond, Tick: 30 * time.Millisecond, Ask: 200 * time.Millisecond, Bound: 1500 * time.Millisecond, Turn: 2 * time.Second, Recover: 50 * time.Millisecond},
 		Step: func(step string) {
 			path := filepath.Join(dir, killAt)
 			if want, err := os.ReadFile(path); err == nil && string(want) == step {

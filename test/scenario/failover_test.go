@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,40 @@ func TestConnectionsSurvive(t *testing.T) {
 		t.Errorf("the slowest answer took %v: was there a failover?", r.Slowest)
 	}
 	s.settle()
+}
+
+// TestConnectionsComeBack: the box that should be master was away, hears again and
+// takes back its place; connections that the other one began meanwhile go on.
+func TestConnectionsComeBack(t *testing.T) {
+	s := begin(t, lab.Options{Config: web()}, 51)
+	s.settle()
+	s.must(s.Directors[a].Unplug(s.ctx, true))
+	s.waitMaster(51, b)
+	s.answers(site, 10*time.Second, anybody)
+	// The kernel tells of a connection every 10 s: these are told at different times.
+	var probes []*lab.Probe
+	for range 6 {
+		p, err := s.Node.Probe(wire.Probe{Kind: "held", Target: site, Every: 500 * time.Millisecond, Timeout: 15 * time.Second, Conns: 3}, nil)
+		s.must(err)
+		s.must(p.Answered(s.ctx))
+		probes = append(probes, p)
+		time.Sleep(2 * time.Second)
+	}
+	s.must(s.Directors[a].Unplug(s.ctx, false))
+	s.until("director-a says what it waits for", 10*time.Second, func() (bool, string) {
+		out, err := s.Directors[a].Console(s.ctx, "explain vrrp outside", nil)
+		s.must(err)
+		return strings.Contains(strings.Join(strings.Fields(out), " "), "(lvs_sync_daemon: until then it is told of the connections)"), out
+	})
+	s.settle()
+	time.Sleep(2 * time.Second) // each connection has sent something over director-a
+	for i, p := range probes {
+		r, err := p.Stop(s.ctx)
+		s.must(err)
+		if r.Failed() > 0 {
+			t.Errorf("%d of 3 connections that were %d s old broke: %s", r.Failed(), 12-2*i, r)
+		}
+	}
 }
 
 // TestProcessKilled: a process that is killed comes back without anybody

@@ -40,7 +40,7 @@ var lead = map[string]string{
 
 // exampleOf names the example of blocks that share one.
 var exampleOf = map[string]string{
-	"": "top-level", "authentication": "vrrp_instance", "url": "HTTP_GET", "smtp_host": "SMTP_CHECK", "login": "system",
+	"": "top-level", "authentication": "vrrp_instance", "url": "HTTP_GET", "smtp_host": "SMTP_CHECK", "login": "system", "box": "netboot",
 }
 
 // Page is the name of a block's page, without its ending.

@@ -33,7 +33,11 @@ const (
 	Confirm Kind = "confirm" // keep what was committed for a while only
 )
 
-// Release is that of the protocol.
+// Release is that of the protocol. Boxes of different releases still say hello, so
+// that both know what the other one runs while a pair is upgraded, and answer each
+// other; all else is refused until they are of one release. What is new in a
+// message without being new in its meaning needs no other release in an Answer or
+// in a hello: what is not known there is passed over.
 const Release = 1
 
 // Bounds of what comes from the other box.
@@ -92,6 +96,7 @@ type State struct {
 	Time       time.Time `json:"time,omitzero"`
 	Phase      Phase     `json:"phase,omitempty"`
 	Pending    bool      `json:"pending,omitempty"` // it waits to be confirmed
+	Release    int       `json:"release,omitempty"` // of the protocol that it speaks
 	Paired     bool      `json:"paired,omitempty"`  // its running configuration names the box that asks
 }
 
@@ -115,17 +120,28 @@ func encode(head any, payload []byte) ([]byte, error) {
 	return append(append(b, 0), payload...), nil
 }
 
-// decode reads head, and nothing that it does not know.
-func decode(b []byte, head any) (payload []byte, err error) {
+// parts are the head of a message, in JSON, and its payload.
+func parts(b []byte) (head, payload []byte, err error) {
 	if len(b) > MaxFrame {
-		return nil, errors.New("the message is too long")
+		return nil, nil, errors.New("the message is too long")
 	}
-	text, payload, ok := bytes.Cut(b, []byte{0})
-	if !ok || len(text) > MaxHead {
-		return nil, errors.New("the message has no proper head")
+	head, payload, ok := bytes.Cut(b, []byte{0})
+	if !ok || len(head) > MaxHead {
+		return nil, nil, errors.New("the message has no proper head")
+	}
+	return head, payload, nil
+}
+
+// decode reads head; strict: and nothing that it does not know.
+func decode(b []byte, head any, strict bool) (payload []byte, err error) {
+	text, payload, err := parts(b)
+	if err != nil {
+		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
+	if strict {
+		d.DisallowUnknownFields()
+	}
 	if err := d.Decode(head); err != nil {
 		return nil, errors.New("the message cannot be read: does the other box run another release?")
 	}
@@ -137,7 +153,19 @@ func decode(b []byte, head any) (payload []byte, err error) {
 
 // DecodeMessage reads what the other box sent.
 func DecodeMessage(b []byte) (m Message, err error) {
-	if m.Payload, err = decode(b, &m); err != nil {
+	text, _, err := parts(b)
+	if err != nil {
+		return Message{}, err
+	}
+	// A box of another release says so before anything else of it is read.
+	var first struct {
+		Release int  `json:"release"`
+		Kind    Kind `json:"kind"`
+	}
+	if err := json.Unmarshal(text, &first); err == nil && first.Release != Release && first.Kind != Hello {
+		return Message{}, fmt.Errorf("the other box speaks release %d of the protocol, this one %d: commit when both run the same firmware", first.Release, Release)
+	}
+	if m.Payload, err = decode(b, &m, first.Kind != Hello); err != nil {
 		return Message{}, err
 	}
 	if err := m.check(); err != nil {
@@ -152,7 +180,7 @@ func DecodeMessage(b []byte) (m Message, err error) {
 
 // DecodeAnswer reads what the other box answered.
 func DecodeAnswer(b []byte) (a Answer, err error) {
-	if a.Payload, err = decode(b, &a); err != nil {
+	if a.Payload, err = decode(b, &a, false); err != nil {
 		return Answer{}, err
 	}
 	if err := checkFiles(a.Files); err != nil {
@@ -205,8 +233,8 @@ func validSum(s string) bool {
 }
 
 func (m *Message) check() error {
-	if m.Release != Release {
-		return fmt.Errorf("the other box speaks release %d of the protocol, this one %d: run the same image on both", m.Release, Release)
+	if m.Release != Release && m.Kind != Hello {
+		return fmt.Errorf("the message is of release %d of the protocol", m.Release)
 	}
 	if err := names(m.Box, m.Sees, m.Author, m.Comment, m.Source); err != nil {
 		return err

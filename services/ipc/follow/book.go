@@ -188,8 +188,8 @@ func (p *Published) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
 		return nil, &ipc.Refused{Status: http.StatusBadRequest, Text: "need is one of whole, bare, slim, head"}
 	}
 	ask := question{need: need}
-	if q.Get("form") == form {
-		ask.form = form
+	if q.Get("form") == form() {
+		ask.form = form()
 	}
 	return want.patch(base, ask, peer.UID, uint32(os.Getuid()))
 }
@@ -202,6 +202,7 @@ func (p *page) patch(base *page, ask question, uid, own uint32) ([]byte, error) 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var packed []byte
 	h := header{ConfNews: p.news, Base: ask.have, Need: ask.need, Form: ask.form, Servers: len(p.config.VirtualServers)}
 	h.Token = p.token
 	if concerned(uid, own) {
@@ -210,7 +211,13 @@ func (p *page) patch(base *page, ask question, uid, own uint32) ([]byte, error) 
 	if base == nil || !sameRest(base.config, p.config) {
 		rest := redact(*p.config, due(uid, own))
 		rest.VirtualServers = nil
-		h.Rest = &rest
+		var err error
+		if ask.form != "" {
+			packed = packRest(&rest)
+			h.Packed = len(packed)
+		} else if h.Rest, err = json.Marshal(&rest); err != nil {
+			return nil, err
+		}
 	}
 	body, err := p.body(base, ask)
 	if err != nil {
@@ -221,8 +228,7 @@ func (p *page) patch(base *page, ask question, uid, own uint32) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(line)+1+len(body.b))
-	return append(append(append(out, line...), '\n'), body.b...), nil
+	return slices.Concat(line, []byte{'\n'}, packed, body.b), nil
 }
 
 // body is what follows the header of an answer. Called with mu held.

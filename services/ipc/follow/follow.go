@@ -184,7 +184,7 @@ func (f *Follower) drop() {
 // fetch asks conf for a patch on what base has; base may be nil. want is the
 // token to go to, empty: the running one.
 func (f *Follower) fetch(ctx context.Context, base *held, want string) (*held, error) {
-	q := url.Values{"have": {""}, "need": {string(f.need)}, "form": {form}}
+	q := url.Values{"have": {""}, "need": {string(f.need)}, "form": {form()}}
 	if base != nil {
 		q.Set("have", base.token)
 	}

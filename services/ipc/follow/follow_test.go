@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
+	"ballast/test/locked"
 )
 
 func server(i, weight int) model.VirtualServer {
@@ -76,30 +76,6 @@ func (p *place) start() {
 func (p *place) publish(c model.Config, token string) {
 	p.gen++
 	p.srv.Publish(p.book.Publish(status.Conf{Generation: p.gen, Config: c, Source: "commit", Author: "me", Text: "auth_pass pass"}, token))
-}
-
-// syncBuffer is a log.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *syncBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.b.Reset()
 }
 
 // reader is a service that follows.
@@ -392,7 +368,7 @@ func (s senseless) Patch(peer ipc.Peer, q url.Values) ([]byte, error) {
 // TestSenselessPatch: a reader that cannot make sense of a patch says so once
 // and asks for the whole, at a prepare as well.
 func TestSenselessPatch(t *testing.T) {
-	var said syncBuffer
+	var said locked.Buffer
 	was := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
 	t.Cleanup(func() { slog.SetDefault(was) })

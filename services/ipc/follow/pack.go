@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"ballast/configs/model"
@@ -225,25 +226,58 @@ var (
 	}
 )
 
+// compiler makes codecs. One of a type that is met again, alone or in another,
+// is the same: they are in the memory of every process.
+type compiler struct {
+	without []string  // fields "Type.Field" that are never sent
+	base    *compiler // of whose codecs those without such a field are
+	made    map[reflect.Type]*codec
+}
+
 // compile makes the codec of a type; nil: it holds a type that there is none
-// for. Fields "Type.Field" of without are never sent.
-func compile(t reflect.Type, without ...string) *codec {
+// for.
+func (m *compiler) compile(t reflect.Type) *codec {
 	if c := addresses[t]; c != nil {
 		return c
 	}
+	if c, ok := m.made[t]; ok {
+		return c
+	}
+	if m.base != nil && !m.lacks(t) {
+		return m.base.compile(t)
+	}
+	var c *codec
 	switch t.Kind() {
 	case reflect.Struct:
-		return compileStruct(t, without)
+		c = m.compileStruct(t)
 	case reflect.Slice:
-		return compileSlice(t, without)
+		c = m.compileSlice(t)
 	case reflect.Pointer:
-		return compilePointer(t, without)
+		c = m.compilePointer(t)
+	default:
+		return leaves[t.Kind()]
 	}
-	return leaves[t.Kind()]
+	m.made[t] = c
+	return c
 }
 
-func compilePointer(t reflect.Type, without []string) *codec {
-	e := compile(t.Elem(), without...)
+// lacks reports whether t holds a field that is never sent.
+func (m *compiler) lacks(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Slice, reflect.Pointer:
+		return m.lacks(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); slices.Contains(m.without, t.Name()+"."+f.Name) || m.lacks(f.Type) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m *compiler) compilePointer(t reflect.Type) *codec {
+	e := m.compile(t.Elem())
 	if e == nil {
 		return nil
 	}
@@ -273,9 +307,9 @@ type slice struct {
 	len, cap int
 }
 
-func compileSlice(t reflect.Type, without []string) *codec {
+func (m *compiler) compileSlice(t reflect.Type) *codec {
 	elem := t.Elem()
-	e := compile(elem, without...)
+	e := m.compile(elem)
 	if e == nil || elem.Size() == 0 {
 		return nil
 	}
@@ -327,22 +361,22 @@ func compileSlice(t reflect.Type, without []string) *codec {
 	}
 }
 
-func compileStruct(t reflect.Type, without []string) *codec {
+func (m *compiler) compileStruct(t reflect.Type) *codec {
 	type field struct {
 		*codec
 		at   uintptr
 		kept bool
 	}
-	var fields []field
+	fields := make([]field, 0, t.NumField())
 	var form strings.Builder
 	form.WriteByte('{')
 	for i := range t.NumField() {
 		f := t.Field(i)
-		c := compile(f.Type, without...)
+		c := m.compile(f.Type)
 		if c == nil || !f.IsExported() {
 			return nil
 		}
-		fields = append(fields, field{c, f.Offset, !slices.Contains(without, t.Name()+"."+f.Name)})
+		fields = append(fields, field{c, f.Offset, !slices.Contains(m.without, t.Name()+"."+f.Name)})
 		form.WriteString(f.Name + ":" + c.form + ";")
 	}
 	form.WriteByte('}')
@@ -389,43 +423,79 @@ func compileStruct(t reflect.Type, without []string) *codec {
 	}
 }
 
-// The codecs that are used. A test says that there is one for each.
-var (
-	serverCodec = compile(reflect.TypeFor[model.VirtualServer]())
-	configCodec = compile(reflect.TypeFor[model.Config]())
-	bareCodec   = compile(reflect.TypeFor[model.VirtualServer](), "RealServer.Checks")
-	slimCodec   = compile(reflect.TypeFor[model.VirtualServer](), "VirtualServer.Real")
-)
+// codecs are those that are used. A test says that there is one for each.
+type codecs struct {
+	server, config *codec
+	bare, slim     *codec // of a virtual server
+	form           string // names the form in which this program packs
+}
 
-// form names the form in which this program packs virtual servers.
-var form = func() string {
-	sum := sha256.Sum256([]byte(serverCodec.form))
-	return hex.EncodeToString(sum[:8])
-}()
+var all = sync.OnceValue(func() *codecs {
+	whole := &compiler{made: map[reflect.Type]*codec{}}
+	server := reflect.TypeFor[model.VirtualServer]()
+	but := func(field string) *codec {
+		m := &compiler{without: []string{field}, base: whole, made: map[reflect.Type]*codec{}}
+		return m.compile(server)
+	}
+	c := &codecs{
+		server: whole.compile(server), config: whole.compile(reflect.TypeFor[model.Config]()),
+		bare: but("RealServer.Checks"), slim: but("VirtualServer.Real"),
+	}
+	sum := sha256.New()
+	sum.Write([]byte(c.server.form))
+	if c.config != nil {
+		sum.Write([]byte(c.config.form))
+	}
+	c.form = hex.EncodeToString(sum.Sum(nil)[:8])
+	for _, made := range whole.made {
+		if made != nil {
+			made.form = "" // kilobytes, which have said what they are for
+		}
+	}
+	return c
+})
+
+// form names the form in which this program packs.
+func form() string { return all().form }
 
 // pack packs v as somebody with this need sees it (Need.of), without a copy.
 func (n Need) pack(out []byte, v *model.VirtualServer) []byte {
-	c := serverCodec
+	c := all().server
 	switch n {
 	case Bare:
-		c = bareCodec
+		c = all().bare
 	case Slim:
-		c = slimCodec
+		c = all().slim
 	}
 	return c.encode(out, unsafe.Pointer(v))
 }
 
 func unpackServer(in *input, v *model.VirtualServer) error {
-	serverCodec.decode(in, unsafe.Pointer(v))
+	all().server.decode(in, unsafe.Pointer(v))
 	if in.err != nil {
 		return fmt.Errorf("configuration: %w", in.err)
 	}
 	return nil
 }
 
+// packRest packs a configuration, which has no virtual servers here.
+func packRest(c *model.Config) []byte { return all().config.encode(nil, unsafe.Pointer(c)) }
+
+func unpackRest(b []byte) (*model.Config, error) {
+	in, c := &input{b: b}, &model.Config{}
+	all().config.decode(in, unsafe.Pointer(c))
+	if in.err == nil && len(in.b) > 0 {
+		in.fail()
+	}
+	if in.err != nil {
+		return nil, fmt.Errorf("configuration: %w", in.err)
+	}
+	return c, nil
+}
+
 func sameServer(a, b *model.VirtualServer) bool {
 	// Those that were not read anew share all that they point to.
-	return image(a) == image(b) || serverCodec.equal(unsafe.Pointer(a), unsafe.Pointer(b))
+	return image(a) == image(b) || all().server.equal(unsafe.Pointer(a), unsafe.Pointer(b))
 }
 
 // image is what a virtual server looks like in memory. Equal images are equal
@@ -438,5 +508,5 @@ func image(v *model.VirtualServer) string {
 func sameRest(a, b *model.Config) bool {
 	x, y := *a, *b
 	x.VirtualServers, y.VirtualServers = nil, nil
-	return configCodec.equal(unsafe.Pointer(&x), unsafe.Pointer(&y))
+	return all().config.equal(unsafe.Pointer(&x), unsafe.Pointer(&y))
 }

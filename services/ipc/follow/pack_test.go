@@ -80,7 +80,7 @@ func each(v reflect.Value, f func(reflect.Value)) {
 // TestEveryField: whatever a virtual server says arrives, and every difference
 // of two is seen.
 func TestEveryField(t *testing.T) {
-	if configCodec == nil {
+	if all().config == nil {
 		t.Fatal("model.Config holds a type that there is no codec for")
 	}
 	var v model.VirtualServer
@@ -103,6 +103,25 @@ func TestEveryField(t *testing.T) {
 		if got, want := need.pack(nil, &v), Whole.pack(nil, &seen); !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes that are not those of what it may see, %d", need, len(got), len(want))
 		}
+	}
+	var whole model.Config
+	n = 0
+	fill(reflect.ValueOf(&whole).Elem(), &n)
+	whole.VirtualServers = nil
+	b := packRest(&whole)
+	switch got, err := unpackRest(b); {
+	case err != nil || !reflect.DeepEqual(*got, whole):
+		t.Errorf("%v\n%+v\nwant\n%+v", err, got, whole)
+	case !sameRest(got, &whole):
+		t.Error("two configurations that are the same count as different")
+	}
+	for i := range b {
+		if _, err := unpackRest(b[:i]); err == nil {
+			t.Fatalf("%d of %d bytes are a configuration", i, len(b))
+		}
+	}
+	if _, err := unpackRest(append(b, 0)); err == nil {
+		t.Error("a byte too many is none")
 	}
 	var empty model.VirtualServer
 	in = &input{b: Whole.pack(nil, &model.VirtualServer{Services: []model.ServiceID{}})}
@@ -165,8 +184,8 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func FuzzPatch(f *testing.F) {
-	line, _ := json.Marshal(header{Need: Whole, Form: form, Rest: &model.Config{}, Servers: 2, Runs: [][2]int{{0, 1}, {-1, 1}}})
-	f.Add(append(append(line, '\n'), 1, 1, 'x', 0))
+	line, _ := json.Marshal(header{Need: Whole, Form: form(), Packed: 1, Servers: 2, Runs: [][2]int{{0, 1}, {-1, 1}}})
+	f.Add(append(append(line, '\n'), 0, 1, 1, 'x', 0))
 	f.Add([]byte("{\"token\":\"a\",\"base\":\"b\",\"need\":\"whole\",\"servers\":3,\"runs\":[[0,2],[-1,1]]}\n{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		base := &held{token: "b"}

@@ -18,8 +18,12 @@ type header struct {
 	Base string `json:"base,omitempty"` // token of what it is a patch on; empty: on nothing
 	Need Need   `json:"need"`
 	Form string `json:"form,omitempty"` // in which virtual servers are packed; empty: JSON
-	// Rest is the configuration without its virtual servers; nil: as in the base.
-	Rest *model.Config `json:"rest,omitempty"`
+	// Rest is the configuration without its virtual servers, in JSON, Packed the
+	// size of the same packed, right behind the header. Neither: as in the base.
+	// What JSON needs to know of all types of a configuration is some hundred
+	// kilobytes in each process that reads one.
+	Rest   json.RawMessage `json:"rest,omitempty"`
+	Packed int             `json:"packed,omitempty"`
 	// Runs make up the list: so many virtual servers from this place of the
 	// base on, or from place -1 so many of those behind the header.
 	Runs    [][2]int `json:"runs,omitempty"`
@@ -45,12 +49,16 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 		return nil, fmt.Errorf("configuration: a patch on %q, which is not here", h.Base)
 	case h.Base != "":
 		old, c = base.list, base.conf.Config
-	case h.Rest == nil:
+	case h.Rest == nil && h.Packed == 0:
 		return nil, errors.New("configuration: a patch on nothing lacks a part")
 	}
 	out := &held{token: h.Token, servers: h.Servers}
-	if h.Rest != nil {
-		c = *h.Rest
+	rest, body, err := h.rest(body)
+	if err != nil {
+		return nil, err
+	}
+	if rest != nil {
+		c = *rest
 	}
 	c.VirtualServers = nil
 	if need == Head {
@@ -109,10 +117,30 @@ func patched(base *held, b []byte, need Need) (*held, error) {
 	return out, nil
 }
 
+// rest reads the configuration without virtual servers, nil when there is none,
+// and returns what of the body is left.
+func (h *header) rest(body []byte) (*model.Config, []byte, error) {
+	switch {
+	case h.Packed != 0:
+		if h.Packed < 0 || h.Packed > len(body) || h.Form != form() {
+			return nil, nil, errors.New("configuration: the answer is in a form of another release")
+		}
+		c, err := unpackRest(body[:h.Packed])
+		return c, body[h.Packed:], err
+	case h.Rest != nil:
+		c := &model.Config{}
+		if err := json.Unmarshal(h.Rest, c); err != nil {
+			return nil, nil, fmt.Errorf("configuration: %w", err)
+		}
+		return c, body, nil
+	}
+	return nil, body, nil
+}
+
 // reader reads the virtual servers behind the header.
 func (h *header) reader(body []byte) (func(*model.VirtualServer) error, error) {
 	switch h.Form {
-	case form:
+	case form():
 		in := &input{b: body}
 		return func(v *model.VirtualServer) error { return unpackServer(in, v) }, nil
 	case "":

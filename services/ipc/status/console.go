@@ -15,7 +15,7 @@ type ConsoleSession struct {
 	Address string    `json:"address"`
 	Role    string    `json:"role"`          // that the user has now
 	Key     string    `json:"key,omitempty"` // fingerprint of the key that the user proved; empty: the serial line
-	Kind    string    `json:"kind"`          // "terminal", "command", "script", "sftp", "serial"
+	Kind    string    `json:"kind"`          // "terminal", "command", "script", "sftp", "serial", "screen"
 	Since   time.Time `json:"since"`
 	Last    time.Time `json:"last"` // when its last command began
 }

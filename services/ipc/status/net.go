@@ -12,6 +12,7 @@ type Net struct {
 	Marks       []MarkCount  `json:"marks,omitempty"`
 	NoAccept    []NoAccept   `json:"noAccept,omitempty"` // virtual addresses that the box itself does not answer on
 	Missing     []Missing    `json:"missing,omitempty"`  // static addresses, routes and rules with a track_group that are not in the kernel
+	Firewall    *Firewall    `json:"firewall,omitempty"` // nil: not known yet
 	DNS         []netip.Addr `json:"dns,omitempty"`
 	Transitions []Transition `json:"transitions,omitempty"`
 }
@@ -70,6 +71,21 @@ type Missing struct {
 type MarkCount struct {
 	Mark    uint32 `json:"mark"`
 	Rule    string `json:"rule"` // "tcp 192.168.100.111 8000-10000"
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Firewall is what may reach the box itself, rule by rule: the first that fits
+// a packet counts.
+type Firewall struct {
+	Default string         `json:"default"` // "accept", "drop"
+	Rules   []FirewallRule `json:"rules"`
+}
+
+// FirewallRule is one rule with what it counted.
+type FirewallRule struct {
+	Rule    string `json:"rule"`
+	Does    string `json:"does"` // "accept", "drop", "log"
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
 }

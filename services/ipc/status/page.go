@@ -24,6 +24,7 @@ type Page struct {
 	Matched int       `json:"matched"` // virtual servers that the filter lets through
 	Offset  int       `json:"offset"`  // of the first row
 	Rows    []PageRow `json:"rows"`
+	Daemons []Daemon  `json:"daemons,omitempty"` // of connection synchronisation
 }
 
 // Sum is over the virtual servers of the configuration. Of a large table the

@@ -15,16 +15,23 @@ type Peer struct {
 	LastHeard time.Time `json:"lastHeard,omitzero"`  // a message of the other box
 }
 
+// ChannelFirmware is the channel on which the firmware services of both boxes talk.
+const ChannelFirmware = "firmware"
+
 // PeerTarget is the box that conf wants to talk to. The body of the verb "send"
-// of peer is it in JSON, a zero byte, and the message.
+// of peer is it in JSON, a zero byte, and the message. With a channel it is the
+// box of the peer block, whatever else is said, and the service of that name there.
 type PeerTarget struct {
 	Addr netip.Addr `json:"addr"`
 	Port uint16     `json:"port"`
 	From netip.Addr `json:"from,omitzero"`
 	Key  string     `json:"key"` // as model.Pair.Key
+
+	Channel string `json:"channel,omitempty"`
 }
 
-// PeerMessage is the answer of "send" of peer, and of "pair" of conf.
+// PeerMessage is the answer of "send" of peer, and of "pair" of conf and of the
+// service of a channel.
 type PeerMessage struct {
 	Body []byte `json:"body"`
 }
@@ -48,10 +55,11 @@ type PairState struct {
 	Error      string     `json:"error,omitempty"` // why it is not
 	Since      time.Time  `json:"since,omitzero"`  // that it is reachable, or is not
 	Own        PairSide   `json:"own"`
-	Peer       PairSide   `json:"peer"`            // as it was seen last
-	Seen       time.Time  `json:"seen,omitzero"`   // zero: not since this box started
-	Drift      bool       `json:"drift"`           // both ran different configurations when they last spoke
-	Doubt      string     `json:"doubt,omitempty"` // a commit whose outcome this box does not know: "prepared", "applied", "late"
+	Peer       PairSide   `json:"peer"`               // as it was seen last
+	Seen       time.Time  `json:"seen,omitzero"`      // zero: not since this box started
+	Drift      bool       `json:"drift"`              // both ran different configurations when they last spoke
+	Updating   string     `json:"updating,omitempty"` // why both cannot commit: their firmwares speak different releases
+	Doubt      string     `json:"doubt,omitempty"`    // a commit whose outcome this box does not know: "prepared", "applied", "late"
 }
 
 // Drift is the answer of "peer-drift".

@@ -32,7 +32,7 @@ type Conf struct {
 	Generation uint64       `json:"generation"` // grows with each commit and rollback
 	Config     model.Config `json:"config"`
 	Text       string       `json:"text,omitempty"` // as committed; secrets included, so conf strips it for readers other than console
-	Source     string       `json:"source"`         // "commit", "seed", "last good", "factory", "rollback"
+	Source     string       `json:"source"`         // "commit", "seed", "last good", "factory", "rollback", "older firmware"
 	Author     string       `json:"author,omitempty"`
 	Time       time.Time    `json:"time"`
 	Problems   []Problem    `json:"problems,omitempty"` // what was found when it was loaded at boot

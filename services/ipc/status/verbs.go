@@ -25,12 +25,13 @@ import (
 //	  file-list    -              []File           without contents
 //	  file-delete  File           -
 //	  pair         the message  PeerMessage      for peer: what the other box says, and what is answered
+//	  spare        -            Spare            for init: what of the running configuration is about the box itself
 //	  peer-state   -            PairState        this box and its peer
 //	  peer-drift   -            Drift            in what both configurations differ
 //	  peer-push    PairChange   CommitResult     what runs here runs on both
 //	  peer-pull    PairChange   CommitResult     what runs there runs here
 //	peer
-//	  send         PeerTarget   PeerMessage      for conf: a message, and the other box's answer
+//	  send         PeerTarget   PeerMessage      for conf, and firmware over its channel: a message, and the other box's answer
 //	vrrp
 //	  resign       Resign         -                give up mastership (priority 0) and stay backup until resume
 //	  resume       -              -
@@ -47,10 +48,22 @@ import (
 //	  mail         Mail           -                queue a message for smtp_server
 //	  track-file   TrackValue     -                write the number of a track_file
 //	  journal      JournalQuery   []Entry          transitions of all services, kept over a reboot; oldest first
+//	  note         Transition     -                for firmware, which nobody watches: a transition for the journal
 //	  audit        []AuditEntry   -                keep these
 //	  audit-log    AuditQuery     []AuditEntry     oldest first
+//	net, ipvs
+//	  support      -              parts            streams: the tables of the kernel that it owns, for a support bundle (package support)
+//	capture
+//	  capture      CaptureRequest bytes            streams: packets, until the input ends
 //	console
 //	  kick         Kick           -                end a session
+//	firmware
+//	  upgrade      FirmwareUpgrade []FirmwareProgress  streams: a bundle comes, how far it is goes back
+//	  rollback     FirmwareOrder  FirmwareAnswer   start the other slot on trial; in a trial: end it
+//	  confirm      FirmwareOrder  FirmwareAnswer   keep what runs
+//	  pair              the message         PeerMessage  for peer: what the firmware of the other box says, and what is answered
+//	  upgrade-pair      FirmwareUpgrade     streams      a bundle for both boxes of the pair; rows of FirmwarePairProgress come back
+//	  upgrade-pair-ask  FirmwarePairAsk     -            go on with an upgrade of the pair that has stopped, or end one
 //	script (served by notify on an abstract socket, for programs that users run)
 //	  mail         Mail           -
 //	  resign       Resign         -                what "killall keepalived" means here
@@ -59,8 +72,19 @@ import (
 //	init
 //	  log          LogQuery       []LogLine        oldest first
 //	  restart      Restart        -                signal a service; supervision starts it again
-//	  reboot       -              -                orderly: vrrp resigns, services stop, sync
-//	  poweroff     -              -
+//	  reboot       Power          -                orderly: vrrp resigns, services stop, sync
+//	  poweroff     Power          -
+//	  factory-reset  FactoryReset  -             reboot, and wipe the data before anything is started
+//	  crash        CrashQuery     CrashAnswer      records of crashes; one that is asked for by its number counts as seen
+//	  stick        -              bytes            streams: for firmware, the bundle on a USB stick
+
+// Spare is the part of the running configuration that is about the box and not
+// about its work: host name, users, interfaces, routes, peer. It holds secrets.
+type Spare struct {
+	Generation uint64 `json:"generation"`
+	Text       string `json:"text"`
+	Peer       bool   `json:"peer"` // it names the other box of a pair
+}
 
 // Prepare is the argument of "prepare".
 type Prepare struct {

@@ -130,9 +130,17 @@ type Evidence struct {
 	Rejected     string        `json:"rejected,omitempty"` // why the last one that did not count did not
 	RejectedFrom netip.Addr    `json:"rejectedFrom,omitzero"`
 	RejectedAt   time.Time     `json:"rejectedAt,omitzero"`
-	Takeover     string        `json:"takeover,omitempty"`  // what made it master last: "master down timer", "heartbeat lost", "peer's link down", "handover", "priority 0", "preempt", "owner"
-	FirstGARP    time.Duration `json:"firstGARP,omitempty"` // from that decision to the first gratuitous ARP
+	Takeover     string        `json:"takeover,omitempty"`   // what made it master last: "master down timer", "heartbeat lost", "peer's link down", "handover", "priority 0", "preempt", "owner"
+	FirstGARP    time.Duration `json:"firstGARP,omitempty"`  // from that decision to the first gratuitous ARP
+	PreemptAt    time.Time     `json:"preemptAt,omitzero"`   // backup of a master with a lower priority: until then it lets that one go on
+	PreemptFor   string        `json:"preemptFor,omitempty"` // why: PreemptForDelay, PreemptForSync
 }
+
+// What Evidence.PreemptFor may be.
+const (
+	PreemptForDelay = "preempt_delay"
+	PreemptForSync  = "lvs_sync_daemon" // it is told of connections
+)
 
 // Tracker is one tracked interface, script, file, process or BFD session.
 type Tracker struct {

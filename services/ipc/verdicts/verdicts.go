@@ -232,6 +232,12 @@ func Follow(ctx context.Context, c *ipc.Client, fn func(Update)) error {
 	})
 }
 
+// Read is all verdicts as they are now.
+func Read(ctx context.Context, c *ipc.Client) (Update, error) {
+	u, _, err := fetch(ctx, c, status.HealthNews{}, "")
+	return u, err
+}
+
 func fetch(ctx context.Context, c *ipc.Client, n status.HealthNews, have string) (Update, string, error) {
 	if n.Verdicts == have && have != "" {
 		return Update{Config: n.Config}, have, nil // the same verdicts

@@ -39,8 +39,12 @@ type Config struct {
 	DownAdverts  int           // down_timer_adverts, >= 1
 	NoPreempt    bool
 	PreemptDelay time.Duration
-	Unicast      bool
-	Grouped      bool // member of a sync group: mastership is asked for, not taken
+	// Learn is how long it listens, after a start or a fault, before it preempts a
+	// master that serves: until the kernel has been told of the connections. 0: none
+	// are synchronised.
+	Learn   time.Duration
+	Unicast bool
+	Grouped bool // member of a sync group: mastership is asked for, not taken
 
 	GARPDelay           time.Duration // to the second burst; 0: none
 	GARPRepeat          int
@@ -81,6 +85,7 @@ type State struct {
 	Heard          bool          // LastAdvert is valid
 	PreemptAt      time.Duration // end of preempt_delay
 	Preempting     bool          // PreemptAt is valid
+	LearnUntil     time.Duration // end of Learn
 	Since          time.Duration // of the phase
 	Lenient        bool          // the last down timer was late and got one interval more
 
@@ -197,6 +202,7 @@ const (
 	OwnTimerLate
 	LateListens
 	PreemptWait
+	PreemptLearn
 	PreemptStop
 	Stopped
 	PeerDead
@@ -258,6 +264,8 @@ func (r Reason) String() string {
 		return fmt.Sprintf("own timer %s late, listening one interval more before taking over", round(r.After))
 	case PreemptWait:
 		return fmt.Sprintf("%s has lower priority %d, ours %d; preempting after %s", r.From, r.Priority, r.Ours, round(r.After))
+	case PreemptLearn:
+		return fmt.Sprintf("%s has lower priority %d, ours %d; preempting after %s, when connections are synchronised", r.From, r.Priority, r.Ours, round(r.After))
 	case PreemptStop:
 		return fmt.Sprintf("%s has priority %d, ours %d; not preempting", r.From, r.Priority, r.Ours)
 	case Stopped:
@@ -289,6 +297,21 @@ func Skew(version int, priority uint8, masterAdvert time.Duration) time.Duration
 		masterAdvert = time.Second
 	}
 	return time.Duration(256-int(priority)) * masterAdvert / 256
+}
+
+// Patience is until when a backup lets a master of a lower priority go on; 0: there
+// is no such master. learns: because it does not know the connections yet.
+func (s State) Patience() (until time.Duration, learns bool) {
+	if s.Phase != Backup || !s.Preempting {
+		return 0, false
+	}
+	if s.Cfg.PreemptDelay > 0 {
+		until = s.PreemptAt
+	}
+	if s.Cfg.Learn > 0 && s.LearnUntil > until && s.Cfg.Priority != 255 { // the owner waits for nobody
+		return s.LearnUntil, true
+	}
+	return until, false
 }
 
 // MasterDown is the current master-down interval.

@@ -228,12 +228,13 @@ func newWorld(t *testing.T, seed uint64, version int) *world {
 	if !noPreempt && rng.IntN(4) == 0 {
 		delay = time.Duration(1+rng.IntN(20)) * w.adv
 	}
+	learn := time.Duration(rng.IntN(2)*rng.IntN(20)) * w.adv
 	owner := rng.IntN(6) == 0
 	for i := range count {
 		n := &node{w: w, id: i, clock: w.Clock(0)}
 		n.cfg = Config{
 			Version: version, Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), Priority: uint8(1 + rng.IntN(254)),
-			AdvertInt: w.adv, DownAdverts: 3, NoPreempt: noPreempt, PreemptDelay: delay,
+			AdvertInt: w.adv, DownAdverts: 3, NoPreempt: noPreempt, PreemptDelay: delay, Learn: learn,
 			GARPDelay: 5 * w.adv, GARPRepeat: 5, GARPRefresh: time.Duration(rng.IntN(2)) * 7 * w.adv, GARPRefreshRepeat: 1,
 			GARPLowerPrioDelay: 5 * w.adv, GARPLowerPrioRepeat: 5,
 			LowerPrioNoAdvert: rng.IntN(4) == 0, HigherPrioSendAdvert: rng.IntN(4) == 0,
@@ -292,7 +293,7 @@ func (w *world) calm() {
 		// A timer that was armed at a lower priority keeps that one's skew.
 		bound = max(bound, n.st.MasterDown()-n.st.skew()+Skew(n.cfg.Version, n.lowest, n.st.MasterAdvert))
 		slowest = max(slowest, n.st.MasterAdvert)
-		preempt = max(preempt, n.cfg.PreemptDelay)
+		preempt = max(preempt, n.cfg.PreemptDelay, n.cfg.Learn)
 	}
 	// What was on its way in troubled times arrives first, and after one
 	// interval everybody has heard the master, if there is one.

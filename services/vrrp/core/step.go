@@ -100,7 +100,7 @@ func (m *machine) listen(until time.Duration) {
 // start: "state MASTER" does not count, as with keepalived: only the address
 // owner starts as master, and a process that died as one.
 func (m *machine) start(ev Event) Reason {
-	m.State = State{Cfg: ev.Cfg, Effective: ev.Priority, Held: ev.Held, MasterAdvert: ev.Cfg.AdvertInt}
+	m.State = State{Cfg: ev.Cfg, Effective: ev.Priority, Held: ev.Held, MasterAdvert: ev.Cfg.AdvertInt, LearnUntil: m.now + ev.Cfg.Learn}
 	switch {
 	case ev.Faulty:
 		m.enter(Fault)
@@ -175,6 +175,8 @@ func (m *machine) leaveMaster(resign bool) {
 }
 
 // heardAsBackup is RFC 9568 section 6.4.2 (400) with nopreempt and preempt_delay.
+// Who knows none of the connections that the master serves lets it go on until it
+// does: it would end them.
 func (m *machine) heardAsBackup(ev Event) Reason {
 	// The time of the kernel counts: our lateness is not the master's death.
 	rx := min(ev.RxAt, m.now)
@@ -190,16 +192,22 @@ func (m *machine) heardAsBackup(ev Event) Reason {
 	}
 	lower := ev.Priority < m.Effective
 	if lower && !m.Cfg.NoPreempt {
-		waiting := m.Cfg.PreemptDelay > 0 && (!m.Preempting || m.now < m.PreemptAt)
-		if !waiting {
+		first := !m.Preempting
+		if first {
+			m.Preempting, m.PreemptAt = true, m.now+m.Cfg.PreemptDelay
+		}
+		until, learns := m.Patience()
+		if until <= m.now {
 			// Discarded: the down timer that runs already makes us master.
+			m.Preempting = !first
 			m.MasterAddr, m.MasterPriority = ev.From, ev.Priority
 			return Reason{}
 		}
-		if !m.Preempting {
-			m.Preempting, m.PreemptAt = true, m.now+m.Cfg.PreemptDelay
+		if first {
 			why = m.reason(PreemptWait, ev)
-			why.After = m.Cfg.PreemptDelay
+			if why.After = until - m.now; learns {
+				why.Code = PreemptLearn
+			}
 		}
 	} else if m.Preempting {
 		m.Preempting = false
@@ -356,11 +364,12 @@ func (m *machine) masterDown(late time.Duration) Reason {
 		return Reason{Code: LateListens, After: late}
 	}
 	other := m.MasterAddr.IsValid() && m.MasterAddr != m.Cfg.Addr
+	patience, _ := m.Patience()
 	var why Reason
 	switch {
 	case other && m.MasterPriority == 0:
 		why = Reason{Code: MasterResigned, From: m.MasterAddr}
-	case other && m.MasterPriority < m.Effective && !m.Cfg.NoPreempt:
+	case other && m.MasterPriority < m.Effective && !m.Cfg.NoPreempt && patience <= m.now:
 		why = Reason{Code: LowerPriority, From: m.MasterAddr, Priority: m.MasterPriority, Ours: m.Effective}
 	case other && m.Heard:
 		why = Reason{Code: NoAdvert, From: m.MasterAddr, After: m.now - m.LastAdvert}
@@ -411,7 +420,7 @@ func (m *machine) fault(faulty bool) Reason {
 		return Reason{Code: FaultEntered}
 	case !faulty && m.Phase == Fault:
 		m.enter(Backup)
-		m.MasterAdvert = m.Cfg.AdvertInt
+		m.MasterAdvert, m.LearnUntil = m.Cfg.AdvertInt, m.now+m.Cfg.Learn
 		m.Heard = false
 		wait := m.MasterDown()
 		if m.Cfg.Priority == 255 {

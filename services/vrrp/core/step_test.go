@@ -83,6 +83,12 @@ func TestStep(t *testing.T) {
 	owner := base(2, 255)
 	nopre := with(base(2, 100), func(c *Config) { c.NoPreempt = true })
 	delayed := with(base(2, 100), func(c *Config) { c.PreemptDelay = 10 * sec })
+	learns := with(base(2, 100), func(c *Config) { c.Learn = 10 * sec })
+	both := with(base(2, 100), func(c *Config) { c.Learn, c.PreemptDelay = 10*sec, 20*sec })
+	learnOwner := start(with(owner, func(c *Config) { c.Learn = 10 * sec }))
+	learnOwner.Faulty = true
+	learnFault := start(learns)
+	learnFault.Faulty = true
 	quiet := with(base(2, 100), func(c *Config) { c.LowerPrioNoAdvert, c.GARPLowerPrioRepeat = true, 0 })
 	tell := with(base(2, 100), func(c *Config) { c.HigherPrioSendAdvert = true })
 	uni := with(base(2, 100), func(c *Config) { c.Unicast = true })
@@ -136,6 +142,16 @@ func TestStep(t *testing.T) {
 		{"preempt_delay runs", []Event{start(delayed), advert(sec, high, 99), advert(10*sec, high, 99)}, Backup, list(set(TimerDown, 10*sec+down)), Nothing},
 		{"preempt_delay is over", []Event{start(delayed), advert(sec, high, 99), advert(11*sec, high, 99)}, Backup, nil, Nothing},
 		{"preempt_delay stops at a higher one", []Event{start(delayed), advert(sec, high, 99), advert(2*sec, low, 120)}, Backup, list(set(TimerDown, 2*sec+down)), PreemptStop},
+		{"backup hears lower before it knows the connections", []Event{start(learns), advert(sec, high, 99)}, Backup, list(set(TimerDown, sec+down)), PreemptLearn},
+		{"it still learns", []Event{start(learns), advert(sec, high, 99), advert(9*sec, high, 99)}, Backup, list(set(TimerDown, 9*sec+down)), Nothing},
+		{"it knows them", []Event{start(learns), advert(sec, high, 99), advert(10*sec, high, 99)}, Backup, nil, Nothing},
+		{"it learns again after a fault", []Event{learnFault, {Kind: SetFault, At: 20 * sec}, advert(29*sec, high, 99)}, Backup, list(set(TimerDown, 29*sec+down)), PreemptLearn},
+		{"the address owner waits for nothing", []Event{learnOwner, {Kind: SetFault, At: 20 * sec}, advert(20*sec, high, 99)}, Backup, nil, Nothing},
+		{"the worse master dies meanwhile", []Event{start(learns), advert(sec, high, 99), expired(TimerDown, sec+down, sec+down)}, Master, masterNow(100, sec+down), NoAdvert},
+		{"preempt_delay is longer than that", []Event{start(both), advert(sec, high, 99)}, Backup, list(set(TimerDown, sec+down)), PreemptWait},
+		{"who learns takes over from nobody at once", []Event{start(learns), expired(TimerDown, down, down)}, Master, masterNow(100, down), NoAdvertEver},
+		{"and from a master that resigns", []Event{start(learns), advert(sec, high, 99), advert(2*sec, high, 0), expired(TimerDown, 2*sec+skew100, 2*sec+skew100)}, Master,
+			masterNow(100, 2*sec+skew100), MasterResigned},
 		{"backup hears a resignation", []Event{start(c2), advert(sec, high, 0)}, Backup, list(set(TimerDown, sec+skew100)), Nothing},
 		{"backup hears what lay in the socket", []Event{start(c2), old}, Backup, list(set(TimerDown, 2*sec+down)), Nothing},
 		{"backup of version 3 takes the master's interval", []Event{start(c3), slow}, Backup,
@@ -223,11 +239,12 @@ func TestStep(t *testing.T) {
 
 func TestReasonsRead(t *testing.T) {
 	for want, r := range map[string]Reason{
-		"no advertisement from 10.0.0.3 for 3.61s":                            {Code: NoAdvert, From: high, After: 3609375 * time.Microsecond},
-		"advertisement from 10.0.0.3 with higher priority 200, ours 100":      {Code: HigherPriority, From: high, Priority: 200, Ours: 100},
-		"10.0.0.3 resigned (priority 0)":                                      {Code: MasterResigned, From: high},
-		"own timer 4.2s late, listening one interval more before taking over": {Code: LateListens, After: 4200 * time.Millisecond},
-		"10.0.0.1 has lower priority 99, ours 100; preempting after 10s":      {Code: PreemptWait, From: low, Priority: 99, Ours: 100, After: 10 * sec},
+		"no advertisement from 10.0.0.3 for 3.61s":                                                         {Code: NoAdvert, From: high, After: 3609375 * time.Microsecond},
+		"advertisement from 10.0.0.3 with higher priority 200, ours 100":                                   {Code: HigherPriority, From: high, Priority: 200, Ours: 100},
+		"10.0.0.3 resigned (priority 0)":                                                                   {Code: MasterResigned, From: high},
+		"own timer 4.2s late, listening one interval more before taking over":                              {Code: LateListens, After: 4200 * time.Millisecond},
+		"10.0.0.1 has lower priority 99, ours 100; preempting after 10s":                                   {Code: PreemptWait, From: low, Priority: 99, Ours: 100, After: 10 * sec},
+		"10.0.0.1 has lower priority 99, ours 100; preempting after 9s, when connections are synchronised": {Code: PreemptLearn, From: low, Priority: 99, Ours: 100, After: 9 * sec},
 	} {
 		if got := r.String(); got != want {
 			t.Errorf("%q, want %q", got, want)

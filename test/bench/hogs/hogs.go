@@ -22,6 +22,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/test/locked"
 )
 
 // Options are one run.
@@ -248,7 +249,7 @@ func ip(args string) error {
 // child is a process that runs until the end.
 type child struct {
 	cmd *exec.Cmd
-	out *buffer
+	out *locked.Buffer
 }
 
 // spawn starts this program again in a role, in a namespace (empty: ours).
@@ -264,7 +265,7 @@ func (w *world) exec(ns string, env []string, argv ...string) (*child, error) {
 	if ns != "" {
 		argv = append([]string{"ip", "netns", "exec", ns}, argv...)
 	}
-	c := &child{exec.Command(argv[0], argv[1:]...), &buffer{}}
+	c := &child{exec.Command(argv[0], argv[1:]...), &locked.Buffer{}}
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
 	// A session of its own is a scheduling group of its own, as a cgroup is.
@@ -293,7 +294,7 @@ func (w *world) ours() (counter, error) {
 		return counter{}, err
 	}
 	states := map[string]*state{}
-	var logs []*buffer
+	var logs []*locked.Buffer
 	for i, ns := range []string{a, b} {
 		dir := filepath.Join(w.dir, ns)
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -415,21 +416,4 @@ func (w *world) keepalived(name, global string) (counter, error) {
 	return counter{name, seen, func() (int, string) {
 		return strings.Count(second.out.String(), "Entering MASTER STATE"), ""
 	}}, nil
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

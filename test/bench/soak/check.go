@@ -149,7 +149,7 @@ func (s *soak) crashes(ctx context.Context, i int) error {
 		if optional[p.Name] && p.State == "stopped" {
 			continue
 		}
-		if p.State != "ready" && p.Name != "init" {
+		if p.State != "ready" && p.State != "idle" && p.Name != "init" {
 			errs = append(errs, fmt.Errorf("%s: %s is %s", s.Directors[i].Name(), p.Name, p.State))
 		}
 	}

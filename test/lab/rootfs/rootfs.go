@@ -16,6 +16,7 @@ import (
 	"ballast/image/archive"
 	"ballast/image/kernel"
 	"ballast/image/modules"
+	"ballast/image/packages"
 )
 
 // boot are the modules that the VM loads at its start. The kernel asks for the
@@ -109,7 +110,7 @@ func moduleArchive(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := kernel.CacheDir()
+	cache, err := packages.CacheDir()
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,26 +24,46 @@ func Lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: lock: %w", err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case !errors.Is(err, unix.EWOULDBLOCK):
+	if heldByAncestor(f) {
+		f.Close()
+		return func() {}, nil
+	}
+	line, err := os.OpenFile(LockFile()+".line", os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lab: lock: %w", err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		// A place in line first, and the lock with it: who gives the lock back and asks
+		// again at once would have it before those who wait in the kernel wake up.
+		err := flock(line, unix.LOCK_EX)
+		if err == nil {
+			err = flock(f, unix.LOCK_EX)
+		}
+		line.Close()
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("lab: lock %s: %w", f.Name(), err)
 		}
-		if heldByAncestor(f) {
+		return func() { f.Close() }, nil
+	case <-ctx.Done():
+		go func() { // nothing ends the wait; the lock goes back when it comes
+			<-got
 			f.Close()
-			return func() {}, nil
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("lab: another lab runs on this machine (%s is locked): %w", LockFile(), ctx.Err())
+		}()
+		return nil, fmt.Errorf("lab: another lab runs on this machine (%s is locked): %w", LockFile(), ctx.Err())
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }

@@ -29,29 +29,18 @@ const EnvAccel = "BALLAST_LAB_ACCEL"
 type Config struct {
 	Name     string // part of file names
 	Dir      string // where its sockets and console log go
-	Kernel   string
+	Kernel   string // "": the machine's firmware boots from a disk or the network
 	Initrd   string
 	Append   string // kernel command line
 	Memory   int    // MiB, default 384
 	CPUs     int    // default 1
 	NICs     []NIC
 	Disks    []Disk
-	Agent    bool // a virtio-serial port with the name wire.Port
-	Watchdog bool // an i6300esb that resets the machine
-	NoReboot bool // a reset ends QEMU
+	Agent    bool  // a virtio-serial port with the name wire.Port
+	Watchdog bool  // an i6300esb that resets the machine
+	NoReboot bool  // a reset ends QEMU
+	UEFI     *UEFI // firmware of the machine; nil is a BIOS
 	Extra    []string
-}
-
-// NIC is one virtio network card.
-type NIC struct {
-	Netdev string // backend without its id: "user,restrict=on", "socket,udp=…"
-	MAC    string
-}
-
-// Disk is one virtio disk.
-type Disk struct {
-	File   string // raw
-	Serial string // at most 20 characters
 }
 
 // VM is a running, or ended, machine.
@@ -98,7 +87,6 @@ func (c Config) Args() []string {
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35", "-accel", accel, "-cpu", "max",
 		"-smp", strconv.Itoa(orDefault(c.CPUs, 1)), "-m", strconv.Itoa(orDefault(c.Memory, 384)),
-		"-kernel", c.Kernel, "-initrd", c.Initrd, "-append", c.Append,
 		"-chardev", "socket,id=serial,server=on,wait=off,path=" + SerialSocket(c.Dir, c.Name) +
 			",logfile=" + ConsoleLog(c.Dir, c.Name) + ",logappend=on",
 		"-serial", "chardev:serial",
@@ -107,15 +95,15 @@ func (c Config) Args() []string {
 	if c.NoReboot {
 		a = append(a, "-no-reboot")
 	}
+	if c.Kernel != "" {
+		a = append(a, "-kernel", c.Kernel, "-initrd", c.Initrd, "-append", c.Append)
+	}
+	a = append(a, c.UEFI.args()...)
 	for i, n := range c.NICs {
-		a = append(a, "-netdev", strings.Replace(n.Netdev+",", ",", ",id=net"+strconv.Itoa(i)+",", 1))
-		a[len(a)-1] = strings.TrimSuffix(a[len(a)-1], ",")
-		// Without romfile= QEMU would look for a boot ROM that is a package of its own.
-		a = append(a, "-device", fmt.Sprintf("virtio-net-pci,id=nic%d,netdev=net%d,mac=%s,romfile=", i, i, n.MAC))
+		a = append(a, n.args(i)...)
 	}
 	for i, d := range c.Disks {
-		a = append(a, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, d.File),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=%s", i, d.Serial))
+		a = append(a, d.args(i)...)
 	}
 	if c.Agent {
 		a = append(a, "-device", "virtio-serial-pci",

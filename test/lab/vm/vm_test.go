@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ballast/test/lab/wire"
 )
@@ -34,6 +37,48 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	again()
+}
+
+// TestLockInLine: who gives the lock back and asks again at once comes behind
+// those who wait.
+func TestLockInLine(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	for range 20 {
+		unlock, err := Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		had := make(chan error, 1)
+		go func() {
+			unlock, err := Lock(t.Context())
+			had <- err
+			if err == nil {
+				unlock()
+			}
+		}()
+		for inLine := false; !inLine; runtime.Gosched() {
+			f, err := os.OpenFile(LockFile()+".line", os.O_CREATE|os.O_RDWR, 0o666)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inLine = errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+			f.Close()
+		}
+		unlock()
+		again, err := Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again()
+		select {
+		case err := <-had:
+			if err != nil {
+				t.Fatal(err)
+			}
+		default:
+			t.Fatal("who asked again had the lock before who waited")
+		}
+	}
 }
 
 // TestLockOfParent: "flock FILE go test" must not wait for itself.
@@ -60,8 +105,8 @@ func TestArgs(t *testing.T) {
 	t.Setenv(EnvAccel, "")
 	a := strings.Join(Config{
 		Name: "x", Dir: "/d", Kernel: "/k", Initrd: "/i", Append: "console=ttyS0 a b", Agent: true, Watchdog: true, NoReboot: true,
-		NICs:  []NIC{{"socket,udp=127.0.0.1:1,localaddr=127.0.0.1:2", "52:54:00:00:00:01"}, {"user", "52:54:00:00:00:02"}},
-		Disks: []Disk{{"/disk", "serial"}}, Extra: []string{"-icount", "shift=1"},
+		NICs:  []NIC{{Netdev: "socket,udp=127.0.0.1:1,localaddr=127.0.0.1:2", MAC: "52:54:00:00:00:01"}, {Netdev: "user", MAC: "52:54:00:00:00:02"}},
+		Disks: []Disk{{File: "/disk", Serial: "serial"}}, Extra: []string{"-icount", "shift=1"},
 	}.Args(), "\n")
 	for _, want := range []string{
 		"-accel\ntcg", "-append\nconsole=ttyS0 a b", "-m\n384", "-smp\n1", "-no-reboot",
@@ -77,6 +122,23 @@ func TestArgs(t *testing.T) {
 	}
 	if !slices.Contains(Config{}.Args(), "tcg,thread=multi") {
 		t.Error("without -icount each processor has a thread")
+	}
+	b := strings.Join(Config{
+		Name: "x", Dir: "/d", UEFI: &UEFI{Vars: "/vars", Secure: true},
+		NICs:  []NIC{{Netdev: "user", MAC: "52:54:00:00:00:01", Model: "e1000", ROM: true, BootIndex: 2}},
+		Disks: []Disk{{File: "/a", Serial: "s", Bus: AHCI, BootIndex: 1, Cache: "unsafe"}, {File: "/b", Serial: "s", Bus: NVMe}, {File: "/c", Serial: "s", Bus: USB}},
+	}.Args(), "\n")
+	for _, want := range []string{
+		"unit=0,format=raw,readonly=on,file=" + OVMFCode, "unit=1,format=raw,file=/vars", "smm=on", "\ne1000,id=nic0,netdev=net0,mac=52:54:00:00:00:01,bootindex=2\n",
+		"file=/a,cache=unsafe\n-device\nide-hd,bus=ide.0,drive=disk0,serial=s,bootindex=1", "\nnvme,drive=disk1,serial=s\n",
+		"\nqemu-xhci,id=usb2\n-device\nusb-storage,bus=usb2.0,drive=disk2,serial=s",
+	} {
+		if !strings.Contains(b, want) {
+			t.Errorf("no %q in:\n%s", want, b)
+		}
+	}
+	if strings.Contains(b, "-kernel") {
+		t.Error("a machine that boots by itself has a kernel")
 	}
 	t.Setenv(EnvAccel, "kvm")
 	if !slices.Contains(Config{}.Args(), "kvm") {

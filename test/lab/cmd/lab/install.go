@@ -7,9 +7,12 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"ballast/test/lab/vm"
 )
 
-// tool is a program of the machine that the lab or the image's build runs.
+// tool is a program of the machine that the lab or the image's build runs, or
+// a file that they read (a path).
 type tool struct {
 	command, pkg string
 	optional     bool // only what the lab tells its user to type
@@ -38,8 +41,19 @@ var testTools = []tool{
 	{"ssh", "openssh-client", false},
 	{"e2fsck", "e2fsprogs", false},
 	{"git", "git", false},
+	{"sgdisk", "gdisk", false},
 	{"snmpwalk", "snmp", false},
 	{"snmptrapd", "snmptrapd", false},
+	{"busybox", "busybox-static", false},
+	{"dnsmasq", "dnsmasq-base", false},
+	{"curl", "curl", false},
+	{"fsck.fat", "dosfstools", false},
+	{"mdir", "mtools", false},
+	{"qemu-img", "qemu-utils", false},
+	{"sbverify", "sbsigntool", false},
+	{"openssl", "openssl", false},
+	{vm.OVMFCode, "ovmf", false},
+	{"/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu", false},
 }
 
 // missing returns the packages that this machine lacks.
@@ -88,6 +102,10 @@ func install(ctx context.Context, more ...tool) error {
 
 // look finds a program, also where only root's PATH leads.
 func look(name string) (string, error) {
+	if strings.HasPrefix(name, "/") {
+		_, err := os.Stat(name)
+		return name, err
+	}
 	p, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin", "/sbin"} {
 		if err != nil {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ballast/init/boot"
+	"ballast/init/flash"
+	"ballast/init/journal"
+	"ballast/services/ipc"
+	"ballast/services/ipc/status"
+)
+
+// takenFor is how long the firmware service may have a disk: the time to fetch a
+// firmware over a bad line and write it to a bad stick.
+const takenFor = time.Hour
+
+// installable tells what a disk is, and why nothing may be installed on it.
+func (m *machine) installable(name string) (t status.InstallTarget, err error) {
+	name = strings.TrimPrefix(name, "/dev/")
+	t.Disk = name
+	if !slices.Contains(boot.Disks(), name) {
+		return t, fmt.Errorf("there is no disk %.40q; there are: %s", name, strings.Join(boot.Disks(), ", "))
+	}
+	dev := filepath.Join("/dev", name)
+	m.mu.Lock()
+	disk, data, source := m.disk, m.data.Device, m.source
+	m.mu.Unlock()
+	if disk != nil {
+		t.Slot = string(disk.Slot)
+		if disk.Device == dev {
+			return t, fmt.Errorf("%s is the disk that this box runs from: \"upgrade\" is for that", name)
+		}
+	}
+	t.Net = source
+	if data == dev {
+		return t, fmt.Errorf("%s holds the data of this box: take another disk", name)
+	}
+	t.About, err = flash.Look(dev)
+	return t, err
+}
+
+// verbDisks lists the disks of this box.
+func (m *machine) verbDisks(context.Context, ipc.Peer, json.RawMessage) (any, error) {
+	out := []status.InstallTarget{}
+	for _, name := range boot.Disks() {
+		t, err := m.installable(name)
+		if err != nil {
+			t.Refuse = err.Error()
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// verbDiskTake gives the firmware service one whole disk that nobody uses.
+func (m *machine) verbDiskTake(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var q status.InstallDisk
+	if err := unmarshal(body, &q); err != nil {
+		return nil, err
+	}
+	m.taking.Lock()
+	defer m.taking.Unlock()
+	if m.taken != "" {
+		return nil, fmt.Errorf("%s is being written: wait until that is over", m.taken)
+	}
+	t, err := m.installable(q.Disk)
+	if err != nil {
+		return nil, err
+	}
+	dev := filepath.Join("/dev", t.Disk)
+	if err := errors.Join(os.Chown(dev, ipc.UIDFirmware, ipc.UIDFirmware), os.Chmod(dev, 0o600)); err != nil {
+		return nil, err
+	}
+	m.taken = t.Disk
+	m.journal.Print(journal.Notice, "install: %s, %s, is given to firmware", t.Disk, t.About)
+	m.takenTimer = time.AfterFunc(takenFor, func() {
+		m.taking.Lock()
+		defer m.taking.Unlock()
+		if m.taken == t.Disk {
+			m.takeBack()
+		}
+	})
+	return t, nil
+}
+
+// takeBack ends the loan. Called with taking held.
+func (m *machine) takeBack() {
+	dev := filepath.Join("/dev", m.taken)
+	if err := errors.Join(os.Chown(dev, 0, 0), os.Chmod(dev, 0o600)); err != nil {
+		m.journal.Print(journal.Error, "install: %v", err)
+	}
+	m.takenTimer.Stop()
+	m.taken = ""
+}
+
+// verbDiskGive takes the disk back, and has it carry the data of this box.
+func (m *machine) verbDiskGive(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+	var q status.InstallDisk
+	if err := unmarshal(body, &q); err != nil {
+		return nil, err
+	}
+	m.taking.Lock()
+	defer m.taking.Unlock()
+	name := strings.TrimPrefix(q.Disk, "/dev/")
+	if m.taken == "" || m.taken != name {
+		return nil, fmt.Errorf("%.40q was not taken, or for more than %v: install it again", q.Disk, takenFor)
+	}
+	m.takeBack()
+	if !q.Carry {
+		return "", nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	note, err := boot.Carry(name, host)
+	if err != nil {
+		return nil, fmt.Errorf("%s has the firmware, but not the configuration of this box: %w: install it again, or on another disk", name, err)
+	}
+	m.journal.Print(journal.Notice, "install: %s has the data of this box; %s", name, note)
+	return note, nil
+}
