@@ -49,8 +49,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// figures logs how long a boot took.
-func figures(t *testing.T, m *machine.Machine, what string, ready time.Duration) {
+// figures waits until a box is ready and logs how long its boot took.
+func figures(t *testing.T, m *machine.Machine, what string) {
+	t.Helper()
+	ready := m.Expect(machine.Slow, "ready: ")
+	m.Expect(machine.Slow, "s after the kernel started") // the rest of that line
 	s := m.Since(0)
 	kernel := regexp.MustCompile(`init is up ([0-9.]+) s after the kernel started`).FindStringSubmatch(s)
 	after := regexp.MustCompile(`ready: \d+ services, ([0-9.]+) s after the kernel started`).FindStringSubmatch(s)
@@ -86,7 +89,7 @@ func TestBoot(t *testing.T) {
 			m.PowerOn()
 			// PID 1 has the slot from the boot loader, and finds the disk by its partition.
 			m.Expect(machine.Slow, tell(layout.A), "boot disk: /dev/", "slot A;")
-			figures(t, m, tt.name, m.Expect(machine.Slow, "ready: "))
+			figures(t, m, tt.name)
 		})
 	}
 }
