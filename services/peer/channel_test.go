@@ -62,7 +62,7 @@ func TestChannel(t *testing.T) {
 			t.Errorf("conf: %q, %v", out, err)
 		}
 	}
-	for message, want := range map[string]string{"no": "127.0.0.2: not while another one runs", strings.Repeat("x", MaxChannel+1): "is longer than"} {
+	for message, want := range map[string]string{"no": b.addr.String() + ": not while another one runs", strings.Repeat("x", MaxChannel+1): "is longer than"} {
 		if _, err := a.send(toChannel, message); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.10s: %v", message, err)
 		}

@@ -38,14 +38,14 @@ type box struct {
 	answer func(in []byte) ([]byte, error)
 }
 
-func newBox(t *testing.T, addr string) *box {
+func newBox(t *testing.T, addr netip.Addr) *box {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "peer")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	b := &box{t: t, dir: ipc.Dir(dir), addr: netip.MustParseAddr(addr), server: ipc.NewServer("conf"), book: follow.NewBook(), state: make(chan status.Peer, 1000)}
+	b := &box{t: t, dir: ipc.Dir(dir), addr: addr, server: ipc.NewServer("conf"), book: follow.NewBook(), state: make(chan status.Peer, 1000)}
 	log := slog.New(slog.DiscardHandler)
 	conf, err := ipc.NewEnv(b.dir, "conf", log)
 	if err != nil {
@@ -59,7 +59,7 @@ func newBox(t *testing.T, addr string) *box {
 	if err := os.Mkdir(env.Data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b.answer = func(in []byte) ([]byte, error) { return append([]byte(addr+" got "), in...), nil }
+	b.answer = func(in []byte) ([]byte, error) { return append([]byte(addr.String()+" got "), in...), nil }
 	b.server.Handle("pair", func(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 		b.mu.Lock()
 		f := b.answer
@@ -91,7 +91,7 @@ func (b *box) configure(p *model.Pair) {
 // await waits until the state is such.
 func (b *box) await(what string, ok func(status.Peer) bool) status.Peer {
 	b.t.Helper()
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	var last status.Peer
 	for {
 		select {
@@ -116,20 +116,20 @@ func (b *box) send(t status.PeerTarget, message string) (string, error) {
 	return string(out.Body), err
 }
 
-// freePort is a port that nobody listens on, on any address.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+// listenPort is where the boxes of these tests listen: on addresses that no other
+// test has, and outside the range that the kernel picks ports from.
+const listenPort = 1913
+
+// loopback is the nth address of the tests of this process: another one that runs
+// them at the same time has others.
+func loopback(n int) netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, byte(64 | pid>>14&0x3f), byte(pid >> 6), byte(pid<<2 | n)})
 }
 
 func pairOf(t *testing.T) (a, b *box, toA, toB status.PeerTarget) {
-	a, b = newBox(t, "127.0.0.1"), newBox(t, "127.0.0.2")
-	port := freePort(t)
+	const port = listenPort
+	a, b = newBox(t, loopback(1)), newBox(t, loopback(2))
 	toB = status.PeerTarget{Addr: b.addr, Port: port, From: a.addr, Key: b.key()}
 	toA = status.PeerTarget{Addr: a.addr, Port: port, From: b.addr, Key: a.key()}
 	a.configure(&model.Pair{Addr: b.addr, Key: toB.Key, From: a.addr, Port: port})
@@ -146,12 +146,12 @@ func pairOf(t *testing.T) (a, b *box, toA, toB status.PeerTarget) {
 func TestPinnedKeys(t *testing.T) {
 	a, b, toA, toB := pairOf(t)
 	for range 3 {
-		if out, err := a.send(toB, "hello"); err != nil || out != "127.0.0.2 got hello" {
+		if out, err := a.send(toB, "hello"); err != nil || out != b.addr.String()+" got hello" {
 			t.Fatalf("%q, %v", out, err)
 		}
 	}
 	long := strings.Repeat("x", 3<<20)
-	if out, err := b.send(toA, long); err != nil || out != "127.0.0.1 got "+long {
+	if out, err := b.send(toA, long); err != nil || out != a.addr.String()+" got "+long {
 		t.Fatalf("%d bytes, %v", len(out), err)
 	}
 	// The other box is not who it must be.
@@ -182,13 +182,13 @@ func TestStrangers(t *testing.T) {
 	a, b, _, toB := pairOf(t)
 	to := netip.AddrPortFrom(b.addr, toB.Port).String()
 	for range 20 {
-		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).Dial("tcp4", to)
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback(3).AsSlice()}}).Dial("tcp4", to)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		if got, _ := io.ReadAll(c); len(got) != 0 {
-			t.Errorf("a stranger got %x", got)
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		if got, err := io.ReadAll(c); len(got) != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a stranger got %x, %v", got, err)
 		}
 		c.Close()
 	}
@@ -201,12 +201,12 @@ func TestStrangers(t *testing.T) {
 	for _, how := range []*tls.Config{
 		{InsecureSkipVerify: true}, {InsecureSkipVerify: true, Certificates: []tls.Certificate{cert}},
 	} {
-		raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}).Dial("tcp4", to)
+		raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: a.addr.AsSlice()}}).Dial("tcp4", to)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := tls.Client(raw, how)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		writeFrame(c, []byte("hello"))
 		if out, err := readFrame(c); err == nil {
 			t.Errorf("a stranger was answered %q", out)
@@ -214,7 +214,7 @@ func TestStrangers(t *testing.T) {
 		c.Close()
 	}
 	b.await("counting strangers", func(s status.Peer) bool { return s.Strangers >= 22 })
-	if out, err := a.send(toB, "hello"); err != nil || out != "127.0.0.2 got hello" {
+	if out, err := a.send(toB, "hello"); err != nil || out != b.addr.String()+" got hello" {
 		t.Errorf("the peer: %q, %v", out, err)
 	}
 }
