@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -242,6 +243,48 @@ func TestRestart(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("the message went %d times", n)
+	}
+}
+
+// TestAlive: a connection is alive until the other end closes it or says something,
+// whatever deadline it has.
+func TestAlive(t *testing.T) {
+	l, err := net.Listen("tcp4", net.JoinHostPort(loopback(1).String(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for what, end := range map[string]func(net.Conn) error{
+		"closed": func(c net.Conn) error { return c.Close() },
+		"spoken": func(c net.Conn) error { _, err := c.Write([]byte("x")); return err },
+	} {
+		raw, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		other, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+		raw.SetDeadline(time.Unix(1, 0))
+		if !alive(c) {
+			t.Errorf("%s: it was not alive before", what)
+		}
+		if err := end(other); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(time.Minute); alive(c); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s: it is still alive", what)
+			}
+		}
+		raw.Close()
+		if alive(c) {
+			t.Errorf("%s: it is alive without a socket", what)
+		}
 	}
 }
 
