@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -24,6 +25,7 @@ import (
 	"ballast/image/layout"
 	"ballast/image/secureboot"
 	"ballast/init/applet"
+	"ballast/test/lab/vm"
 )
 
 // Firmware is what machines boot: an image with a configuration for its first
@@ -47,7 +49,7 @@ const EnvImage = "BALLAST_TEST_IMAGE"
 
 // Build makes an image of a board in dir, from the sources at root.
 func Build(ctx context.Context, root, dir string, b board.Board, log io.Writer) (*Firmware, error) {
-	f := &Firmware{Board: b, CmdLine: b.KernelCmdLine()}
+	f := &Firmware{Board: b, CmdLine: cmdLine(b)}
 	_, secret, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("machine: key: %w", err)
@@ -85,10 +87,19 @@ func Read(dir string) (*Firmware, error) {
 		f.Board, err = board.Get(f.ID.Board)
 	}
 	if err == nil {
-		f.CmdLine = f.Board.KernelCmdLine()
+		f.CmdLine = cmdLine(f.Board)
 		_, f.Key, err = ed25519.GenerateKey(rand.Reader)
 	}
 	return f, err
+}
+
+// cmdLine is a board's kernel command line, as emulated machines need it.
+func cmdLine(b board.Board) string {
+	words := strings.Fields(b.KernelCmdLine())
+	if !slices.Contains(words, vm.NoTimerCheck) {
+		words = append(words, vm.NoTimerCheck)
+	}
+	return strings.Join(words, " ")
 }
 
 func (f *Firmware) read(dir string) (err error) {

@@ -56,7 +56,12 @@ func (v *VM) Agent(ctx context.Context) (*Agent, error) {
 	return a, nil
 }
 
+// lastLines is the end of a console, or what is from a kernel's panic on.
 func lastLines(s string, n int) string {
+	if _, why, panicked := strings.Cut(s, "Kernel panic"); panicked {
+		why, _, _ = strings.Cut(why, "\n")
+		return "Kernel panic" + why
+	}
 	l := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(l[max(0, len(l)-n):], " | ")
 }

@@ -96,7 +96,7 @@ func (c Config) Args() []string {
 		a = append(a, "-no-reboot")
 	}
 	if c.Kernel != "" {
-		a = append(a, "-kernel", c.Kernel, "-initrd", c.Initrd, "-append", c.Append)
+		a = append(a, "-kernel", c.Kernel, "-initrd", c.Initrd, "-append", strings.TrimSpace(c.Append+" "+NoTimerCheck))
 	}
 	a = append(a, c.UEFI.args()...)
 	for i, n := range c.NICs {
@@ -115,6 +115,10 @@ func (c Config) Args() []string {
 	}
 	return append(a, c.Extra...)
 }
+
+// NoTimerCheck is a word for kernels that boot in emulated machines: without it
+// one panics when the host takes its processor away while it counts ticks.
+const NoTimerCheck = "no_timer_check"
 
 // Missing tells which command a machine that wants to run labs lacks, and the
 // Debian package that has it; both are empty when there is nothing to install.

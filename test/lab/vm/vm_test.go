@@ -109,7 +109,7 @@ func TestArgs(t *testing.T) {
 		Disks: []Disk{{File: "/disk", Serial: "serial"}}, Extra: []string{"-icount", "shift=1"},
 	}.Args(), "\n")
 	for _, want := range []string{
-		"-accel\ntcg", "-append\nconsole=ttyS0 a b", "-m\n384", "-smp\n1", "-no-reboot",
+		"-accel\ntcg", "-append\nconsole=ttyS0 a b no_timer_check\n", "-m\n384", "-smp\n1", "-no-reboot",
 		"-netdev\nsocket,id=net0,udp=127.0.0.1:1,localaddr=127.0.0.1:2\n-device\nvirtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01,romfile=",
 		"-netdev\nuser,id=net1\n",
 		"if=none,id=disk0,format=raw,file=/disk\n-device\nvirtio-blk-pci,drive=disk0,serial=serial",
