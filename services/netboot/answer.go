@@ -155,12 +155,15 @@ func answer(m *dhcpv4.DHCPv4, port int, p place) (r *dhcpv4.DHCPv4, note string)
 		kindOfAnswer = dhcpv4.MessageTypeOffer
 	case dhcpv4.MessageTypeRequest:
 		kindOfAnswer = dhcpv4.MessageTypeAck
-		if id := m.ServerIdentifier(); id != nil && !id.Equal(own) {
-			return nil, "takes the address of the DHCP server " + id.String()
-		} else if id == nil && port == dhcpv4.ServerPort {
-			return nil, "" // it asks whoever gave it an address before, or only for options
+		if port == proxyPort {
+			break // it was sent to this box, though it may name the server of its address
 		}
-		if port == dhcpv4.ServerPort && !p.Proxy {
+		if id := m.ServerIdentifier(); id == nil {
+			return nil, "" // it asks whoever gave it an address before, or only for options
+		} else if !id.Equal(own) {
+			return nil, "takes the address of the DHCP server " + id.String()
+		}
+		if !p.Proxy {
 			want := m.RequestedIPAddress()
 			if want == nil {
 				want = m.ClientIPAddr

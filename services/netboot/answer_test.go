@@ -86,6 +86,7 @@ func TestAnswers(t *testing.T) {
 		{"of nobody", here, 67, []dhcpv4.Modifier{uefiPXE, request, wants("192.0.2.12")}, dhcpv4.MessageTypeNone, "", ""},
 		{"beside another", proxy, 67, []dhcpv4.Modifier{uefiPXE}, dhcpv4.MessageTypeOffer, "0.0.0.0", "fw.efi"},
 		{"port 4011", proxy, 4011, []dhcpv4.Modifier{uefiPXE, request}, dhcpv4.MessageTypeAck, "0.0.0.0", "fw.efi"},
+		{"port 4011, by the server of its address", proxy, 4011, []dhcpv4.Modifier{uefiPXE, request, of("192.0.2.1")}, dhcpv4.MessageTypeAck, "0.0.0.0", "fw.efi"},
 		{"discover on port 4011", proxy, 4011, []dhcpv4.Modifier{uefiPXE}, dhcpv4.MessageTypeNone, "", ""},
 		{"relayed", here, 67, []dhcpv4.Modifier{uefiPXE, dhcpv4.WithGatewayIP(net.IPv4(192, 0, 2, 1))}, dhcpv4.MessageTypeNone, "", "relay"},
 		{"release", here, 67, []dhcpv4.Modifier{uefiPXE, dhcpv4.WithMessageType(dhcpv4.MessageTypeRelease)}, dhcpv4.MessageTypeNone, "", ""},
