@@ -181,7 +181,6 @@ func answer(m *dhcpv4.DHCPv4, port int, p place) (r *dhcpv4.DHCPv4, note string)
 	mods := []dhcpv4.Modifier{
 		dhcpv4.WithMessageType(kindOfAnswer), dhcpv4.WithServerIP(own),
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(own)),
-		dhcpv4.WithOption(dhcpv4.OptBootFileName(file)),
 		func(d *dhcpv4.DHCPv4) {
 			// Old boot ROMs read the header only; what does not fit there is for those
 			// that read options.
@@ -190,9 +189,14 @@ func answer(m *dhcpv4.DHCPv4, port int, p place) (r *dhcpv4.DHCPv4, note string)
 			}
 		},
 	}
+	option := file
 	if k == bios || k == uefi {
 		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptTFTPServerName(p.Server.Addr().String())))
+		// There are boot ROMs that read this option up to a zero byte, and would ask by
+		// TFTP for a name that ends in the code of the next option.
+		option += "\x00"
 	}
+	mods = append(mods, dhcpv4.WithOption(dhcpv4.OptBootFileName(option)))
 	switch k {
 	case director:
 		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptClassIdentifier(layout.VendorClass)))

@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"strings"
@@ -111,6 +112,46 @@ func TestAnswers(t *testing.T) {
 		}
 		if lease := r.IPAddressLeaseTime(0); (lease > 0) != (tt.addr == "192.0.2.12") {
 			t.Errorf("%s: a lease of %v", tt.name, lease)
+		}
+	}
+}
+
+// Boot ROMs find the file in the header and in option 67, with a zero byte behind
+// its name; others get the name alone. Each finds there whom to ask, and that it need
+// not look for more servers.
+func TestBootFile(t *testing.T) {
+	for _, tt := range []struct {
+		class        string
+		arch         iana.Arch
+		user         string
+		file, option string
+		vendor       []byte
+	}{
+		{"PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, "", "undionly.kpxe", "undionly.kpxe\x00", []byte{6, 1, 8, 255}},
+		{"PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64, "", "fw.efi", "fw.efi\x00", []byte{6, 1, 8, 255}},
+		{"PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, "iPXE", here.Base + "boot.ipxe", here.Base + "boot.ipxe", []byte{6, 1, 8, 255}},
+		{"HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP, "", here.Base + "fw.efi", here.Base + "fw.efi", nil},
+		{layout.VendorClass, iana.EFI_X86_64, "", here.Base, here.Base, nil},
+	} {
+		guid := append([]byte{0}, "0123456789abcdef"...)
+		mods := []dhcpv4.Modifier{class(tt.class, tt.arch), dhcpv4.WithGeneric(dhcpv4.OptionClientMachineIdentifier, guid)}
+		if tt.user != "" {
+			mods = append(mods, dhcpv4.WithGeneric(optUserClass, []byte(tt.user)))
+		}
+		r, _ := answer(message(t, mods...), 67, here)
+		r, err := dhcpv4.FromBytes(r.ToBytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(r.Options.Get(dhcpv4.OptionBootfileName)); r.BootFileName != tt.file || got != tt.option {
+			t.Errorf("%s: %q, and %q in the option; want %q and %q", tt.class, r.BootFileName, got, tt.file, tt.option)
+		}
+		wantClass, _, _ := strings.Cut(tt.class, ":")
+		if got := r.Options.Get(dhcpv4.OptionVendorSpecificInformation); !bytes.Equal(got, tt.vendor) || r.ClassIdentifier() != wantClass {
+			t.Errorf("%s: %v of the class %q, want %v of %q", tt.class, got, r.ClassIdentifier(), tt.vendor, wantClass)
+		}
+		if r.ServerIPAddr.String() != "192.0.2.11" || !bytes.Equal(r.Options.Get(dhcpv4.OptionClientMachineIdentifier), guid) {
+			t.Errorf("%s: %v", tt.class, r.Summary())
 		}
 	}
 }
