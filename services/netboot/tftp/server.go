@@ -113,7 +113,10 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 		return
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() {
+		conn.Write(fault{errUndefined, "the server ends"}.packet())
+		conn.Close()
+	})()
 	if err != nil {
 		no := fault{errAccess, "refused"}
 		if errors.Is(err, os.ErrNotExist) {
@@ -142,9 +145,6 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 	}
 	s.tell(to, r.name, 0, t.size, false, nil)
 	err = t.run()
-	if ctx.Err() != nil {
-		conn.Write(fault{errUndefined, "the server ends"}.packet())
-	}
 	s.tell(to, r.name, t.sent, t.size, true, err)
 }
 

@@ -325,6 +325,48 @@ func TestRequestTwice(t *testing.T) {
 	}
 }
 
+// A server that ends tells its clients.
+func TestServerEnds(t *testing.T) {
+	listen := func() *net.UDPConn {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	at, client := listen(), listen()
+	defer client.Close()
+	s := &Server{
+		Open: func(netip.AddrPort, string) (File, error) { return memory{bytes.NewReader(make([]byte, 9000))}, nil },
+		Dial: func(to netip.AddrPort) (net.Conn, error) { return net.Dial("udp4", to.String()) },
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- s.Serve(ctx, at) }()
+	client.SetDeadline(time.Now().Add(5 * time.Second))
+	client.WriteToUDPAddrPort(rrq("f", "octet"), at.LocalAddr().(*net.UDPAddr).AddrPort())
+	b := make([]byte, 1000)
+	if n, err := client.Read(b); err != nil || n != 516 {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	for { // the block may have come again
+		n, err := client.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b[1] == opError {
+			if got := string(b[4:n]); got != "the server ends\x00" {
+				t.Errorf("%q", got)
+			}
+			return
+		}
+	}
+}
+
 func FuzzPackets(f *testing.F) {
 	f.Add(rrq("f", "octet", "blksize", "1468", "tsize", "0"))
 	f.Add([]byte{0, opAck, 0, 1})
