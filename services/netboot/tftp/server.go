@@ -48,7 +48,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, maxTransfers)
-	running := transfers{of: map[netip.AddrPort]bool{}}
+	running := transfers{of: map[netip.AddrPort]*transfer{}}
 	b := make([]byte, maxRequest+1)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(b)
@@ -67,46 +67,71 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 			}
 			continue
 		}
-		if !running.begin(from) {
-			continue // the request once more: the first answer is under way
-		}
 		select {
 		case slots <- struct{}{}:
 		default:
-			running.end(from)
 			continue // it asks again
 		}
+		ctx, t := running.begin(ctx, from, b[:n])
+		if t == nil {
+			<-slots
+			continue // the request once more: the first answer is under way
+		}
 		wg.Go(func() {
-			defer func() { running.end(from); <-slots }()
+			defer func() { running.end(from, t); <-slots }()
 			s.transfer(ctx, from, r)
 		})
 	}
 }
 
-// transfers are the clients that are being served, by address and port.
+// transfers are those that run, by the address and port of the client.
 type transfers struct {
 	mu sync.Mutex
-	of map[netip.AddrPort]bool
+	of map[netip.AddrPort]*transfer
 }
 
-func (t *transfers) begin(a netip.AddrPort) bool {
+type transfer struct {
+	request string
+	stop    context.CancelCauseFunc
+}
+
+// anew is why a transfer ends when its client asks for something else.
+var anew = &Ended{Text: "asks for something else"}
+
+// begin notes a request; nil: it is being answered. Another one from the same port
+// ends what was: a boot ROM may ask for the size of a file, and then for the file, from
+// one port and without a word between.
+func (t *transfers) begin(ctx context.Context, a netip.AddrPort, request []byte) (context.Context, *transfer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.of[a] {
-		return false
+	if old := t.of[a]; old != nil {
+		if old.request == string(request) {
+			return nil, nil
+		}
+		old.stop(anew)
 	}
-	t.of[a] = true
-	return true
+	ctx, stop := context.WithCancelCause(ctx)
+	t.of[a] = &transfer{string(request), stop}
+	return ctx, t.of[a]
 }
 
-func (t *transfers) end(a netip.AddrPort) {
+func (t *transfers) end(a netip.AddrPort, tr *transfer) {
+	tr.stop(nil)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.of, a)
+	if t.of[a] == tr {
+		delete(t.of, a)
+	}
 }
 
 func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 	f, err := s.Open(to, r.name)
+	if c, ok := f.(io.Closer); ok {
+		defer c.Close()
+	}
+	if ctx.Err() != nil {
+		return
+	}
 	conn, derr := s.Dial(to)
 	if derr != nil {
 		s.tell(to, r.name, 0, 0, true, derr)
@@ -114,7 +139,9 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() {
-		conn.Write(fault{errUndefined, "the server ends"}.packet())
+		if context.Cause(ctx) != anew {
+			conn.Write(fault{errUndefined, "the server ends"}.packet())
+		}
 		conn.Close()
 	})()
 	if err != nil {
@@ -125,9 +152,6 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 		conn.Write(no.packet())
 		s.tell(to, r.name, 0, 0, true, err)
 		return
-	}
-	if c, ok := f.(io.Closer); ok {
-		defer c.Close()
 	}
 	t := sender{conn: conn, file: f, size: f.Size(), request: r, timeout: s.timeout}
 	if t.timeout == 0 {
@@ -145,6 +169,9 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 	}
 	s.tell(to, r.name, 0, t.size, false, nil)
 	err = t.run()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	s.tell(to, r.name, t.sent, t.size, true, err)
 }
 

@@ -325,6 +325,43 @@ func TestRequestTwice(t *testing.T) {
 	}
 }
 
+// A client that asks for the size of a file only, and then for the file from the
+// same port without a word between, gets it at once.
+func TestRequestAnew(t *testing.T) {
+	ended := make(chan error, 2)
+	want := bytes.Repeat([]byte("ballast"), 300)
+	at := serve(t, map[string][]byte{"f": want}, ended)
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.WriteToUDPAddrPort(rrq("f", "octet", "tsize", "0", "timeout", "10"), at)
+	b := make([]byte, 1000)
+	n, first, err := conn.ReadFromUDPAddrPort(b)
+	if err != nil || string(b[2:n]) != "tsize\x002100\x00timeout\x0010\x00" {
+		t.Fatalf("%q %v", b[:n], err)
+	}
+	conn.WriteToUDPAddrPort(rrq("f", "octet"), at)
+	var got []byte
+	for block := byte(1); len(got) < len(want); block++ {
+		n, from, err := conn.ReadFromUDPAddrPort(b)
+		if err != nil || from == first || !bytes.Equal(b[:4], []byte{0, opData, 0, block}) {
+			t.Fatalf("block %d: %v, %q from %s", block, err, b[:n], from)
+		}
+		got = append(got, b[4:n]...)
+		conn.WriteToUDPAddrPort([]byte{0, opAck, 0, block}, from)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	var end *Ended
+	if a, b := <-ended, <-ended; !errors.As(errors.Join(a, b), &end) || a != nil && b != nil {
+		t.Errorf("the transfers ended with %v and %v", a, b)
+	}
+}
+
 // A server that ends tells its clients.
 func TestServerEnds(t *testing.T) {
 	listen := func() *net.UDPConn {
