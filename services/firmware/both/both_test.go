@@ -308,10 +308,12 @@ func (d *director) state() status.FirmwarePair {
 	return status.FirmwarePair{}
 }
 
-// over waits until both boxes say that it is over.
+// over waits until both boxes say that it is over, and have done what follows from
+// that: they look at the same moments as this does.
 func (s *site) over(within time.Duration) {
 	s.t.Helper()
 	for end := time.Now().Add(within); ; time.Sleep(time.Second) {
+		synctest.Wait()
 		a, b := s.boxes[0].state(), s.boxes[1].state()
 		if a.ID != "" && b.ID != "" && !a.Goes && !b.Goes {
 			return
@@ -534,6 +536,7 @@ func (s *site) upgradeUntil(b []byte, phase pairing.Phase) {
 			s.t.Fatalf("it never comes so far: %+v", s.boxes[0].state())
 		}
 	}
+	synctest.Wait() // what follows from that is done
 }
 
 // TestNotKept: a box that can no longer keep how far it is does not reboot.
