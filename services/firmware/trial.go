@@ -313,7 +313,9 @@ func (s *service) watchTrial(ctx context.Context) {
 			since, restarts = time.Now(), n
 		}
 		s.mu.Lock()
-		s.trial = &status.FirmwareTrial{Slot: string(s.slot), Since: began, Until: until, Steady: len(list) == 0, Missing: list}
+		if !s.over { // else somebody has decided since the context was looked at
+			s.trial = &status.FirmwareTrial{Slot: string(s.slot), Since: began, Until: until, Steady: len(list) == 0, Missing: list}
+		}
 		s.mu.Unlock()
 		s.publish()
 		if text := fmt.Sprint(list); text != told {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -341,4 +342,35 @@ func TestTrialByHand(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deciding is a box whose user confirms while the trial looks at the console.
+type deciding struct {
+	*fakeBox
+	confirm func()
+}
+
+func (b deciding) greet(context.Context) error {
+	b.confirm()
+	return nil
+}
+
+// A trial that a user decides during a look is over, and what was seen in that look
+// does not begin it anew.
+func TestTrialDecidedInALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d, b := onTrial(t)
+		s.others = deciding{b, sync.OnceFunc(func() {
+			if err := s.confirm("by eve"); err != nil {
+				t.Error(err)
+			}
+		})}
+		s.watchTrial(t.Context())
+		if s.trial != nil || s.trialOn() || s.last().Reason != "by eve" {
+			t.Errorf("on trial %v: %+v, %+v", s.trialOn(), s.trial, s.last())
+		}
+		if env, _ := d.Env(); env != (bootenv.Env{Good: layout.B}) {
+			t.Errorf("the boot loader is told %+v", env)
+		}
+	})
 }
