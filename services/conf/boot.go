@@ -60,7 +60,7 @@ func (c *conf) boot() {
 func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, bool) {
 	want := c.store.Running()
 	unfinished := c.store.Unfinished()
-	mark, rest, back, why := c.bootMark()
+	mark, ends, back, why := c.bootMark()
 	order := c.olderThan(want)
 	switch {
 	case back: // nothing between the two was confirmed either
@@ -111,7 +111,7 @@ func (c *conf) bootStored(problems *[]model.Problem, faulty *string) (running, b
 			if now := c.store.Pending(); now != nil {
 				mark = now // with the number that it may have got
 			}
-			r.state.Pending = c.open(*mark, rest).told()
+			r.state.Pending = c.open(*mark, ends).told()
 		}
 	}
 	if ok || want == 0 {

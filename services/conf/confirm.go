@@ -46,16 +46,28 @@ func kernelClock() (boot string, since time.Duration) {
 	return strings.TrimSpace(string(b)), time.Duration(ts.Nano())
 }
 
-// newMark is a mark that ends after rest.
-func (c *conf) newMark(m store.Pending, rest time.Duration) store.Pending {
-	boot, since := c.Clock()
-	m.Boot, m.Ends, m.Left, m.Until = boot, since+rest, rest, time.Now().Add(rest).Round(0)
-	return m
+// moment is one point of time, by every clock that a mark is kept by.
+type moment struct {
+	boot  string
+	since time.Duration
+	wall  time.Time // and the monotonic clock
 }
 
-// open begins or goes on with a window of rest.
-func (c *conf) open(m store.Pending, rest time.Duration) *window {
-	ends := time.Now().Add(rest)
+func (c *conf) moment() moment {
+	boot, since := c.Clock()
+	return moment{boot, since, time.Now()}
+}
+
+// marked is m with its end at rest after a moment. What the disk has, what is told
+// and when this process acts are one time, however long the disk takes.
+func (at moment) marked(m store.Pending, rest time.Duration) (_ store.Pending, ends time.Time) {
+	ends = at.wall.Add(rest)
+	m.Boot, m.Ends, m.Left, m.Until = at.boot, at.since+rest, rest, ends.Round(0)
+	return m, ends
+}
+
+// open begins or goes on with a window.
+func (c *conf) open(m store.Pending, ends time.Time) *window {
 	return c.setWindow(&window{m, ends, ends.Round(0)})
 }
 
@@ -101,11 +113,11 @@ func (c *conf) settle(s *staged) error {
 		}
 		return nil
 	}
-	m := c.newMark(store.Pending{Generation: s.n, Back: s.back, Author: s.meta.Author, Window: s.confirm}, s.confirm)
+	m, ends := c.moment().marked(store.Pending{Generation: s.n, Back: s.back, Author: s.meta.Author, Window: s.confirm}, s.confirm)
 	if err := c.store.SetUnconfirmed(m); err != nil {
 		return err
 	}
-	s.pending = c.open(m, s.confirm).told()
+	s.pending = c.open(m, ends).told()
 	now := c.current()
 	now.state.Pending = s.pending
 	c.publish(now)
@@ -279,26 +291,26 @@ func (c *conf) reverted(g store.Generation, m store.Pending, why string) store.G
 
 // bootMark counts this start against the unconfirmed generation that runs, if
 // one does. back is set when it must not run again, with the reason.
-func (c *conf) bootMark() (m *store.Pending, rest time.Duration, back bool, why string) {
+func (c *conf) bootMark() (m *store.Pending, ends time.Time, back bool, why string) {
 	m = c.store.Pending()
 	if m == nil {
-		return nil, 0, false, ""
+		return nil, ends, false, ""
 	}
-	boot, since := c.Clock()
-	rest = m.Rest(boot, since, time.Now())
+	at := c.moment()
+	rest := m.Rest(at.boot, at.since, at.wall)
 	m.Starts++
 	switch {
 	case rest == 0:
-		return m, 0, true, "not confirmed in " + spell(m.Window)
+		return m, ends, true, "not confirmed in " + spell(m.Window)
 	case m.Starts >= maxStarts:
-		return m, 0, true, fmt.Sprintf("not confirmed, and the box or conf started %d times meanwhile", m.Starts)
+		return m, ends, true, fmt.Sprintf("not confirmed, and the box or conf started %d times meanwhile", m.Starts)
 	}
-	*m = c.newMark(*m, rest)
+	*m, ends = at.marked(*m, rest)
 	// Before anything is loaded: what falls over there counts too.
 	if err := c.store.SetUnconfirmed(*m); err != nil {
 		c.env.Log.Error("configuration store: " + err.Error())
 	}
-	return m, rest, false, ""
+	return m, ends, false, ""
 }
 
 // spell is a duration as people write it: "5m", not "5m0s".

@@ -11,6 +11,7 @@ import (
 
 	"ballast/configs"
 	"ballast/configs/model"
+	"ballast/configs/store"
 	"ballast/services/conf"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
@@ -241,6 +242,29 @@ func TestWindowOutlivesRestarts(t *testing.T) {
 	}
 	if h := b.history(); h[0].Source != "rollback" || !h[0].Running {
 		t.Errorf("%+v", h)
+	}
+}
+
+// The time at which a commit goes back is one: what is told is what the disk has,
+// at the commit and after a start, however long writing it takes.
+func TestWindowEndsAtOneTime(t *testing.T) {
+	b := newBox(t, "net").start()
+	b.mustCommit("vs one\n")
+	r := b.mustConfirmed("vs two\n", 10*time.Minute)
+	stored := func() time.Time {
+		t.Helper()
+		s, err := store.Open(store.Disk{}, filepath.Join(b.data, "configuration"))
+		if err != nil || s.Pending() == nil {
+			t.Fatalf("no mark on the disk: %v", err)
+		}
+		return s.Pending().Until
+	}
+	if on := stored(); !on.Equal(r.Pending.Deadline) {
+		t.Errorf("told is %v, the disk has %v", r.Pending.Deadline, on)
+	}
+	b.restart()
+	if on, s := stored(), b.state(); s.Pending == nil || !on.Equal(s.Pending.Deadline) {
+		t.Errorf("after a restart told is %+v, the disk has %v", s.Pending, on)
 	}
 }
 
