@@ -204,7 +204,7 @@ func newBox(t testing.TB, services ...string) *box {
 			t.Fatal(err)
 		}
 	}
-	b.opts = conf.Options{Language: toy, Root: b.root, Services: append([]string{}, services...), ApplyBound: 5 * time.Second, PrepareBound: 5 * time.Second, SettleBound: 300 * time.Millisecond,
+	b.opts = conf.Options{Language: toy, Root: b.root, Services: append([]string{}, services...), ApplyBound: 30 * time.Second, PrepareBound: 30 * time.Second, SettleBound: 300 * time.Millisecond,
 		NICs: func() []string { return []string{"eth0", "eth1"} }}
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, name := range services {
@@ -419,10 +419,11 @@ func TestFirstCommitThatFailsGoesBackToFactory(t *testing.T) {
 
 func TestSilentServiceRollsBack(t *testing.T) {
 	b := newBox(t, "net")
-	b.opts.ApplyBound = 200 * time.Millisecond
 	b.start()
 	b.mustCommit("vs one\n")
 	b.svcs["net"].set(func() { b.svcs["net"].mute = true })
+	b.opts.ApplyBound = 200 * time.Millisecond
+	b.restart()
 	_, err := b.commit("vs two\n")
 	wantError(t, err, "net did not apply it within 200ms", "has trouble too")
 	if s := b.state(); s.Config.VirtualServers[0].Name != "one" {

@@ -65,7 +65,7 @@ func TestPeerWritesNoOtherFiles(t *testing.T) {
 	file := func(path string) store.FileRef {
 		return store.FileRef{Path: path, Mode: 0o755, Size: len(script), Sum: hex.EncodeToString(sum[:])}
 	}
-	b := pairedBox(t, conf.PairTimes{Turn: 200 * time.Millisecond})
+	b := pairedBox(t, conf.PairTimes{})
 	commit := func(path string) (refused string) {
 		m := pair.Message{Kind: pair.Prepare, Source: "commit", Txn: pair.NewTxn(), Sees: b.hears(pair.Message{Kind: pair.Hello}).State.Content,
 			Files: []store.FileRef{file(path)}, Payload: []byte("hostname lb1\npair\nvs b\n")}
@@ -103,7 +103,7 @@ func TestPeerHoldsABoxForAWhileOnly(t *testing.T) {
 	if a := b.hears(m); a.Refused != "" {
 		t.Fatal(a.Refused)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
