@@ -139,6 +139,18 @@ func sh(t *testing.T, line string) string {
 	return string(out)
 }
 
+// linkUp waits until a link of this namespace that came up without its other end
+// can send: the kernel lets it a little after that is there, and drops what comes
+// before.
+func linkUp(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(sh(t, "ip link show "+name), "state UP"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s does not come up", name)
+		}
+	}
+}
+
 var counters = regexp.MustCompile(`packets \d+ bytes \d+`)
 
 func TestApplyIsIdempotent(t *testing.T) {
@@ -262,6 +274,7 @@ func TestPacketsGetTheirMark(t *testing.T) {
 	sh(t, "ip addr add 2001:db8::9/64 dev p0 nodad")
 	sh(t, "ip link set p0 up")
 	enter(director)
+	linkUp(t, "eth0")
 
 	table, err := Open()
 	if err != nil {
@@ -284,6 +297,15 @@ func TestPacketsGetTheirMark(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
+	// A packet of a veth is there at once, nearly always: nothing tells when.
+	await := func(n300, n6 int) (got, want string) {
+		want = fmt.Sprintf("%d %d", n300, n6)
+		for end := time.Now().Add(5 * time.Second); ; {
+			if got = seen(); got == want || time.Now().After(end) {
+				return got, want
+			}
+		}
+	}
 	want300, want6 := 0, 0
 	for _, tt := range []struct {
 		network, addr string
@@ -302,13 +324,13 @@ func TestPacketsGetTheirMark(t *testing.T) {
 		case 6:
 			want6++
 		}
-		if got, want := seen(), fmt.Sprintf("%d %d", want300, want6); got != want {
+		if got, want := await(want300, want6); got != want {
 			t.Errorf("after %s %s: packets with mark 300 and 6: %s, want %s", tt.network, tt.addr, got, want)
 		}
 	}
 	// From the director itself.
 	dial(t, "tcp", "192.168.100.111:9814")
-	if got, want := seen(), fmt.Sprintf("%d %d", want300+1, want6); got != want {
+	if got, want := await(want300+1, want6); got != want {
 		t.Errorf("after a local connection: %s, want %s", got, want)
 	}
 	held, err := table.Dump()
