@@ -43,7 +43,7 @@ func inNamespace(t *testing.T) bool {
 		t.Fatal("needs root: it makes network namespaces")
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s", fmt.Sprintf("-update=%v", golden.Update()))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=300s", fmt.Sprintf("-update=%v", golden.Update()))
 	cmd.Env = append(os.Environ(), "NET_TEST_IN="+t.Name())
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWUTS, Pdeathsig: syscall.SIGKILL}

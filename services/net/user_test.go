@@ -36,7 +36,7 @@ func TestAsItsOwnUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAsItsOwnUser$", "-test.v", "-test.timeout=100s")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAsItsOwnUser$", "-test.v", "-test.timeout=200s")
 	cmd.Env = append(os.Environ(), "TMPDIR=/run/t")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ipc.UIDNet, Gid: ipc.GroupBallast, NoSetGroups: true},
