@@ -98,7 +98,7 @@ func start(t testing.TB, dir ipc.Dir, k Kernel, connTab string) (stop func()) {
 // await watches the service's state until ok.
 func await(t testing.TB, dir ipc.Dir, what string, ok func(status.IPVS) bool) status.IPVS {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var last status.IPVS
 	found := false
@@ -175,7 +175,7 @@ func TestRun(t *testing.T) {
 		return cl.Call(t.Context(), "order", status.ServerOrder{Addr: ip("10.0.1.2"), Action: status.OrderDrain, By: "anna"}, &dests)
 	}
 	err := order()
-	for end := time.Now().Add(10 * time.Second); err != nil && strings.Contains(err.Error(), "when health has spoken") && time.Now().Before(end); err = order() {
+	for end := time.Now().Add(time.Minute); err != nil && strings.Contains(err.Error(), "when health has spoken") && time.Now().Before(end); err = order() {
 		time.Sleep(10 * time.Millisecond) // the new process tells nobody when it has heard health
 	}
 	if err != nil || len(dests) != 1 || dests[0].Weight != 0 || dests[0].Order != "drain" {

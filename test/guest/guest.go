@@ -46,7 +46,7 @@ type Options struct {
 	Memory   int           // MiB, default 512
 	CPUs     int           // default 1
 	Extra    []string      // of QEMU: "-icount", "shift=1,sleep=off"
-	Timeout  time.Duration // of the whole run, default 5 minutes
+	Timeout  time.Duration // of the whole run, default 20 minutes
 	Output   io.Writer     // where the output goes as it comes; nil: nowhere
 }
 
@@ -81,7 +81,7 @@ func Run(t testing.TB, o Options) {
 // their exit status.
 func Exec(ctx context.Context, o Options) (int, error) {
 	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Minute
+		o.Timeout = 20 * time.Minute
 	}
 	if o.Memory == 0 {
 		o.Memory = 512
@@ -122,7 +122,7 @@ func Exec(ctx context.Context, o Options) (int, error) {
 		return -1, err
 	}
 	defer v.Kill()
-	actx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	actx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	a, err := v.Agent(actx)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestCapture(t *testing.T) {
 		if os.Getuid() != 0 {
 			t.Fatal("needs root: it makes a network namespace")
 		}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestCapture$", "-test.v", "-test.timeout=100s")
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestCapture$", "-test.v", "-test.timeout=300s")
 		cmd.Env = append(os.Environ(), inside+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.CombinedOutput()

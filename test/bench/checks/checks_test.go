@@ -124,7 +124,7 @@ func TestFigures(t *testing.T) {
 		guest.Run(t, guest.Options{
 			Package: "./test/bench/checks", Args: []string{"-test.run", "^TestFigures$", "-test.v", "-real", strconv.Itoa(*real), "-during", during.String(), "-kinds", *kinds},
 			Binaries: []string{bin, "keepalived"}, Modules: []string{"ip_vs", "ip_vs_rr"},
-			Memory: 512, Timeout: 8 * time.Minute, Extra: []string{"-icount", "shift=1,sleep=off"},
+			Memory: 512, Timeout: 20 * time.Minute, Extra: []string{"-icount", "shift=1,sleep=off"},
 		})
 		return
 	}
