@@ -54,7 +54,7 @@ func (l *lab) notify() *fakeNotify {
 // await waits for an entry and returns it.
 func (n *fakeNotify) await(t *testing.T, fits func(status.AuditEntry) bool) status.AuditEntry {
 	t.Helper()
-	end := time.After(10 * time.Second)
+	end := time.After(patience)
 	for {
 		n.mu.Lock()
 		for _, e := range n.got {
@@ -83,13 +83,30 @@ func (l *lab) sessions() []status.ConsoleSession {
 	return st.Sessions
 }
 
+// awaitSessions waits until so many are open: the client of one that was closed
+// may be gone before the console has forgotten it.
+func (l *lab) awaitSessions(n int) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
+	defer cancel()
+	var last []status.ConsoleSession
+	ipc.Watch(ctx, ipc.Dir(l.dir).Client("console"), func(_ uint64, st status.Console) {
+		if last = st.Sessions; len(last) == n {
+			cancel()
+		}
+	})
+	if len(last) != n {
+		l.t.Errorf("%d sessions are open, want %d: %+v", len(last), n, last)
+	}
+}
+
 func (l *lab) wantEnd(cmd *exec.Cmd) {
 	l.t.Helper()
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		l.t.Fatal("the client is still there")
 	}
 }
@@ -154,7 +171,7 @@ func TestKickWithoutATerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		var id uint64
-		for end := time.Now().Add(10 * time.Second); id == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(patience); id == 0 && time.Now().Before(end); {
 			for _, o := range l.sessions() {
 				if o.ID > before {
 					id = o.ID
@@ -177,7 +194,6 @@ func TestRevokedKeyEndsTheSession(t *testing.T) {
 	n := l.notify()
 	l.key("second")
 	second := l.key("third")
-	l.start()
 	setKeys := func(keys ...string) {
 		l.conf.change(func() {
 			l.conf.state.Generation++
@@ -197,6 +213,7 @@ func TestRevokedKeyEndsTheSession(t *testing.T) {
 		}
 	}
 	setKeys(first, second)
+	l.start()
 	s, cmd := l.onTerminal("operate")
 	s.expect("lb1> ")
 	// The other key's session, under the same name.
@@ -217,9 +234,7 @@ func TestRevokedKeyEndsTheSession(t *testing.T) {
 	})
 	o.send("show version\r")
 	o.expect("Kernel", "lb1> ")
-	if list := l.sessions(); len(list) != 1 {
-		t.Errorf("%+v", list)
-	}
+	l.awaitSessions(1)
 	// The whole user.
 	l.conf.change(func() { l.conf.state.Generation++; l.conf.state.Config.System.Logins = nil })
 	o.expect("taken out of the configuration: session closed")
@@ -235,11 +250,20 @@ func TestIdleTimeoutOfTheConfiguration(t *testing.T) {
 	s, cmd := l.onTerminal("view")
 	s.expect("lb1> ", "nobody typed for a long time")
 	l.wantEnd(cmd)
-	l.conf.change(func() { l.conf.state.Generation++; l.conf.state.Config.System.IdleTimeout = time.Hour })
+	l.conf.change(func() {
+		l.conf.state.Generation++
+		l.conf.state.Config.System.IdleTimeout, l.conf.state.Config.System.HostName = time.Hour, "lb2"
+	})
+	// The greeting tells when the console knows of it.
+	for end := time.Now().Add(patience); !strings.Contains(l.run("exit\r", l.sshArgs("view", "-tt", "view@127.0.0.1")...).out, "director lb2"); {
+		if time.Now().After(end) {
+			t.Fatal("the console does not follow the configuration")
+		}
+	}
 	s, _ = l.onTerminal("view")
-	s.expect("lb1> ")
+	s.expect("lb2> ")
 	s.send("show version\r")
-	s.expect("Kernel", "lb1> ")
+	s.expect("Kernel", "lb2> ")
 }
 
 func TestAuditor(t *testing.T) {

@@ -113,7 +113,7 @@ func TestCapture(t *testing.T) {
 	cmd.Wait()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it goes on for nobody")
 	}
 }

@@ -132,7 +132,7 @@ func TestWhoGetsIn(t *testing.T) {
 	}
 	// A user who is taken out of the configuration is out at once.
 	l.conf.change(func() { l.conf.state.Generation++; l.conf.state.Config.System.Logins = nil })
-	for range 100 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if as("admin", "admin").code == 255 {
 			return
 		}
@@ -190,14 +190,16 @@ func TestHostKeyStays(t *testing.T) {
 func TestFailedLoginsAreSlowedDown(t *testing.T) {
 	l := newLab(t).start()
 	refused := -1
-	for i := range 30 {
+	began := time.Now()
+	for i := range 100 {
 		if o := l.run("", append(l.sshArgs("stranger"), "admin@127.0.0.1", "show version")...); !strings.Contains(o.err, "Permission denied") {
 			refused = i
 			break
 		}
 	}
-	if refused < 5 || refused > 15 {
-		t.Errorf("connections are dropped after %d failed logins, want about %v", refused, limitBurst)
+	back := int(time.Since(began) / limitRefill) // what came back meanwhile
+	if refused < 5 || refused > 15+back {
+		t.Errorf("connections are dropped after %d failed logins, want about %v and %d more", refused, limitBurst, back)
 	}
 	if n := strings.Count(l.log.String(), "too many failed logins from 127.0.0.1"); n != 1 {
 		t.Errorf("told %d times in the log, want once", n)

@@ -23,6 +23,10 @@ import (
 	"ballast/services/ipc/status"
 )
 
+// patience is how long a test waits for what must come: far longer than it
+// takes on any machine.
+const patience = time.Minute
+
 // lockedBuffer collects what several goroutines write.
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -54,7 +58,7 @@ func (b *lockedBuffer) String() string {
 // the offset behind it.
 func (b *lockedBuffer) await(t *testing.T, from int, part string) int {
 	t.Helper()
-	end := time.After(10 * time.Second)
+	end := time.After(patience)
 	for {
 		s := b.String()
 		if i := strings.Index(s[from:], part); i >= 0 {
@@ -314,7 +318,7 @@ func (l *lab) start() *lab {
 	}
 	l.t.Cleanup(func() { l.stop() })
 	// Users are there once the console has seen conf's state.
-	for range 200 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if l.ssh("admin", "", "show", "version").code == 0 {
 			return l
 		}
@@ -342,7 +346,7 @@ func (l *lab) ssh(user, stdin string, command ...string) outcome {
 
 func (l *lab) run(stdin string, args ...string) outcome {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ssh", args...)
 	cmd.Stdin = strings.NewReader(stdin)

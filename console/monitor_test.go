@@ -230,7 +230,7 @@ func (s *shown) text() string {
 // await waits until all parts are on the screen.
 func (s *shown) await(parts ...string) {
 	s.t.Helper()
-	end := time.After(20 * time.Second)
+	end := time.After(patience)
 	for {
 		text, missing := s.text(), ""
 		for _, p := range parts {
@@ -252,7 +252,7 @@ func (s *shown) await(parts ...string) {
 // awaitRestored waits until the terminal is as it was before the view.
 func (s *shown) awaitRestored() {
 	s.t.Helper()
-	end := time.After(20 * time.Second)
+	end := time.After(patience)
 	for {
 		s.mu.Lock()
 		left := s.alt || s.hid
@@ -417,7 +417,7 @@ func TestMonitorOneShot(t *testing.T) {
 func TestMonitorIdle(t *testing.T) {
 	l := newLab(t)
 	l.serveServers()
-	l.idle = 2 * time.Second
+	l.idle = 5 * time.Second // the view is on the screen for no longer
 	l.start()
 	s, _, cmd := l.onScreen("view", "xterm", "monitor")
 	s.await("> " + webServer)
@@ -425,7 +425,7 @@ func TestMonitorIdle(t *testing.T) {
 	go func() { cmd.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the session is still open")
 	}
 	s.awaitRestored()

@@ -301,7 +301,7 @@ func TestIdleSessionIsClosed(t *testing.T) {
 	go func() { cmd.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the session is still open")
 	}
 }

@@ -26,7 +26,7 @@ const configuration = "vrrp_instance VI_1 {\n  authentication { auth_pass topsec
 // copied runs the real scp or sftp.
 func (l *lab) copied(tool, user, stdin string, args ...string) outcome {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	options := l.sshArgs(user)
 	for i := range options {
