@@ -44,7 +44,9 @@ func Edit(ctx context.Context, on Screen, s string, check func(context.Context, 
 		m.columns, m.rows = max(m.columns, MinColumns), max(m.rows, MinRows)
 		d.draw(m)
 		kctx, cancel := context.WithCancel(ctx)
+		over := make(chan struct{})
 		go func() {
+			defer close(over)
 			select {
 			case <-on.Resized:
 				d.whole()
@@ -55,6 +57,7 @@ func Edit(ctx context.Context, on Screen, s string, check func(context.Context, 
 		key, err := on.Keys.Read(kctx)
 		resized := kctx.Err() != nil
 		cancel()
+		<-over // or it could take the next size's token, and nobody would draw for it
 		switch {
 		case err == nil:
 			m.key(ctx, key)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"ballast/console/line"
 )
@@ -229,4 +230,45 @@ func FuzzEdit(f *testing.F) {
 			}
 		}
 	})
+}
+
+// drawn tells of each drawing of the whole screen.
+type drawn chan struct{}
+
+func (d drawn) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "\x1b[m\x1b[2J") {
+		d <- struct{}{}
+	}
+	return len(p), nil
+}
+
+// A size that comes while a key is taken is drawn, whoever is late.
+func TestResizedBetweenKeys(t *testing.T) {
+	for range 2000 {
+		keys, resized, whole := make(chan byte, 10), make(chan struct{}, 1), make(drawn, 10)
+		const typed = "xyz"
+		for i := range len(typed) {
+			keys <- typed[i]
+		}
+		looks := 0
+		size := func() (int, int) { // asked before each key, and here it changes behind the last answer
+			if looks++; looks == len(typed)+1 {
+				resized <- struct{}{}
+			}
+			return 80, 24
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Edit(context.Background(), Screen{Keys: line.NewKeys(keys), Out: whole, Size: size, Resized: resized}, "a\n", nil)
+		}()
+		<-whole // the first
+		select {
+		case <-whole:
+		case <-time.After(time.Minute):
+			t.Fatal("the new size is not drawn")
+		}
+		close(keys)
+		<-done
+	}
 }
