@@ -37,6 +37,10 @@ func (v *VM) dial(ctx context.Context, name string) (net.Conn, error) {
 	}
 }
 
+// qmpBound is how long QEMU may take for a command, on a machine that is busy with
+// several of them.
+const qmpBound = time.Minute
+
 // QMP runs one monitor command.
 func (v *VM) QMP(ctx context.Context, command string, arguments map[string]any) error {
 	v.qmu.Lock()
@@ -44,11 +48,16 @@ func (v *VM) QMP(ctx context.Context, command string, arguments map[string]any) 
 	if !v.Running() {
 		return v.died()
 	}
+	until, ok := ctx.Deadline()
+	if !ok {
+		until = time.Now().Add(qmpBound)
+	}
 	if v.qmp == nil {
 		c, err := v.dial(ctx, ".qmp")
 		if err != nil {
 			return err
 		}
+		c.SetDeadline(until)
 		q := &qmp{c, bufio.NewReader(c)}
 		if _, err := q.r.ReadBytes('\n'); err != nil { // the greeting
 			c.Close()
@@ -60,11 +69,7 @@ func (v *VM) QMP(ctx context.Context, command string, arguments map[string]any) 
 		}
 		v.qmp = q
 	}
-	if d, ok := ctx.Deadline(); ok {
-		v.qmp.c.SetDeadline(d)
-	} else {
-		v.qmp.c.SetDeadline(time.Now().Add(10 * time.Second))
-	}
+	v.qmp.c.SetDeadline(until)
 	if err := v.qmp.do(command, arguments); err != nil {
 		return fmt.Errorf("lab: %s: qmp %s: %w", v.Name, command, err)
 	}

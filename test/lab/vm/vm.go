@@ -253,15 +253,18 @@ func (v *VM) Console() string {
 // byte from. It returns the offset behind the text.
 func (v *VM) WaitConsole(ctx context.Context, from int, text string) (int, error) {
 	for {
+		running := v.Running() // before the look: a machine that ends may say it with its last breath
 		s := v.Console()
 		if from <= len(s) {
 			if i := strings.Index(s[from:], text); i >= 0 {
 				return from + i + len(text), nil
 			}
 		}
-		select {
-		case <-v.exited:
+		if !running {
 			return 0, fmt.Errorf("%w; its console never showed %q", v.died(), text)
+		}
+		select {
+		case <-v.exited: // one more look
 		case <-ctx.Done():
 			return 0, fmt.Errorf("lab: %s: the console did not show %q: %w", v.Name, text, ctx.Err())
 		case <-time.After(50 * time.Millisecond): // the log is a file that QEMU appends to

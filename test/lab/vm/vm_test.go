@@ -187,6 +187,30 @@ func TestQMP(t *testing.T) {
 	}
 }
 
+// What a machine says when it ends is heard, by who waits for it then and by who
+// asks afterwards.
+func TestLastBreath(t *testing.T) {
+	v := &VM{Name: "x", dir: t.TempDir(), exited: make(chan struct{}), stderr: &tail{max: 100}}
+	heard := make(chan error, 1)
+	go func() {
+		_, err := v.WaitConsole(t.Context(), 0, "power down")
+		heard <- err
+	}()
+	if err := os.WriteFile(ConsoleLog(v.dir, v.Name), []byte("reboot: power down\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	close(v.exited)
+	if err := <-heard; err != nil {
+		t.Error(err)
+	}
+	if at, err := v.WaitConsole(t.Context(), 3, "down"); err != nil || at != len("reboot: power down") {
+		t.Errorf("%d, %v", at, err)
+	}
+	if _, err := v.WaitConsole(t.Context(), 0, "login"); err == nil {
+		t.Error("it never showed a login")
+	}
+}
+
 func TestStartFails(t *testing.T) {
 	if cmd, pkg := Missing(); cmd != "" {
 		t.Skipf("%s is not installed: apt-get install %s", cmd, pkg)
