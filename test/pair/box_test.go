@@ -116,9 +116,9 @@ func runConf(dir string) error {
 	defer stop()
 	return conf.RunWith(ctx, env, conf.Options{
 		Root: filepath.Join(dir, "root"), Seed: filepath.Join(dir, "seed"), Services: services,
-		ApplyBound: 3 * time.Second, PrepareBound: 3 * time.Second, SettleBound: 200 * time.Millisecond,
+		ApplyBound: 30 * time.Second, PrepareBound: 30 * time.Second, SettleBound: 200 * time.Millisecond,
 		NICs: func() []string { return nil }, Host: func() string { return filepath.Base(dir) },
-		Pair: conf.PairTimes{Hello: 100 * time.Millisecond, Tick: 30 * time.Millisecond, Ask: 200 * time.Millisecond, Bound: 1500 * time.Millisecond, Turn: 2 * time.Second, Recover: 50 * time.Millisecond},
+		Pair: conf.PairTimes{Hello: 100 * time.Millisecond, Tick: 30 * time.Millisecond, Ask: 200 * time.Millisecond, Bound: 4 * time.Second, Turn: 5 * time.Second, Recover: 50 * time.Millisecond},
 		Step: func(step string) {
 			path := filepath.Join(dir, killAt)
 			if want, err := os.ReadFile(path); err == nil && string(want) == step {
@@ -322,7 +322,7 @@ func (b *box) unplug() {
 }
 
 func (b *box) call(verb string, in, out any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return ipc.Dir(b.dir).Client("conf").Call(ctx, verb, in, out)
 }
@@ -342,7 +342,7 @@ func local(c *status.Candidate) { c.Local = true }
 // until polls what nothing announces across processes that come and go.
 func (b *box) until(what string, ok func() error) {
 	b.t.Helper()
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(2 * time.Minute)
 	for {
 		err := ok()
 		if err == nil {

@@ -326,7 +326,7 @@ func TestConfirmed(t *testing.T) {
 			t.Errorf("%s still waits: %+v, %v", hosts[x.i], s.Pending, err)
 		}
 	}
-	if _, err := b.commit(text(boxes, "third"), wait(2*time.Second)); err != nil {
+	if _, err := b.commit(text(boxes, "third"), wait(6*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	a.runs("third")
