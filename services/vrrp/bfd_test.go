@@ -71,39 +71,39 @@ vrrp_instance VI_2 {
 			}}
 			d := l.director("a", conf)
 			d.start()
-			d.awaitState(10*time.Second, status.VRRPFault) // nothing is known yet
+			d.awaitState(30*time.Second, status.VRRPFault) // nothing is known yet
 			k.start()
 			up := func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State == "Up" }
-			v := d.await(20*time.Second, "the session is up", up)
+			v := d.await(60*time.Second, "the session is up", up)
 			if b := v.BFD[0]; b.Neighbor != conf.BFD[0].Neighbor || !b.VRRP || !b.Checker {
 				t.Errorf("session %+v", b)
 			}
-			v = d.await(10*time.Second, "the agreed intervals", func(v status.VRRP) bool {
+			v = d.await(30*time.Second, "the agreed intervals", func(v status.VRRP) bool {
 				return up(v) && v.BFD[0].Interval == 30*time.Millisecond && v.BFD[0].Detect == 150*time.Millisecond
 			})
 			if v.BFD[0].Remote != "Up" && v.BFD[0].Remote != "Init" {
 				t.Errorf("session %+v", v.BFD[0])
 			}
-			d.awaitState(10*time.Second, status.VRRPMaster)
-			l.until(15*time.Second, "keepalived's instance follows the session", func() bool { return l.has("b", "192.168.200.26") })
+			d.awaitState(30*time.Second, status.VRRPMaster)
+			l.until(60*time.Second, "keepalived's instance follows the session", func() bool { return l.has("b", "192.168.200.26") })
 
 			k.signal(syscall.SIGSTOP)
-			f := d.awaitState(10*time.Second, status.VRRPFault)
+			f := d.awaitState(30*time.Second, status.VRRPFault)
 			if !strings.Contains(f.Reason, "BFD session b is down") {
 				t.Errorf("reason %q", f.Reason)
 			}
-			v = d.await(10*time.Second, "it says why", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" })
+			v = d.await(30*time.Second, "it says why", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" })
 			if v.BFD[0].Diagnostic != "control detection time expired" {
 				t.Errorf("session %+v", v.BFD[0])
 			}
 			k.signal(syscall.SIGCONT)
-			d.await(20*time.Second, "the session is up again", up)
-			l.until(20*time.Second, "keepalived's instance is back", func() bool { return l.has("b", "192.168.200.26") })
+			d.await(60*time.Second, "the session is up again", up)
+			l.until(60*time.Second, "keepalived's instance is back", func() bool { return l.has("b", "192.168.200.26") })
 
 			d.cmd.Process.Signal(syscall.SIGSTOP)
-			l.until(15*time.Second, "keepalived sees that we are gone", func() bool { return !l.has("b", "192.168.200.26") })
+			l.until(60*time.Second, "keepalived sees that we are gone", func() bool { return !l.has("b", "192.168.200.26") })
 			d.cmd.Process.Signal(syscall.SIGCONT)
-			d.await(20*time.Second, "the session is up once more", up)
+			d.await(60*time.Second, "the session is up once more", up)
 		})
 	}
 }

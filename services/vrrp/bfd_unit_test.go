@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ballast/configs/model"
 	"ballast/services/vrrp/bfd"
 	"ballast/services/vrrp/kernel"
@@ -72,6 +74,15 @@ func TestHeartbeatPort(t *testing.T) {
 	}
 	// Our own datagram comes back by the loopback: it went to that port.
 	m.say()
+	for _, u := range m.socks { // the kernel may deliver it a moment later
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(u.FD()), Events: unix.POLLIN}}, 30_000)
+		for err == unix.EINTR {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(u.FD()), Events: unix.POLLIN}}, 30_000)
+		}
+		if n != 1 {
+			t.Fatalf("it does not come back: %v", err)
+		}
+	}
 	m.drain()
 	if m.paths[0].sent != 1 || m.paths[0].rejected != 1 || m.peer.Up {
 		t.Errorf("path %+v, up %v", m.paths[0], m.peer.Up)

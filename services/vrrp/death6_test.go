@@ -1,6 +1,7 @@
 package vrrp_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
+	"ballast/test/stall"
 )
 
 // TestDeadMasterIsReplacedOverIPv6: the master's link-local address is asked by
@@ -27,25 +29,34 @@ func TestDeadMasterIsReplacedOverIPv6(t *testing.T) {
 	b.start()
 	rest := func() {
 		t.Helper()
-		a.awaitState(10*time.Second, status.VRRPMaster)
-		b.await(10*time.Second, "b listens to a", func(v status.VRRP) bool {
+		a.awaitState(30*time.Second, status.VRRPMaster)
+		b.await(30*time.Second, "b listens to a", func(v status.VRRP) bool {
 			return heartbeatUp(v) && v.Instances[0].State == status.VRRPBackup && v.Instances[0].MasterAddr == netip.MustParseAddr("fe80::1") && v.Instances[0].MasterPriority == 150
 		})
 	}
-	rest()
-	a.cmd.Process.Signal(syscall.SIGSTOP)
-	v := b.await(10*time.Second, "VRRP's own timer", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
-	if i := v.Instances[0]; !strings.Contains(i.Reason, "no advertisement from fe80::1") {
-		t.Errorf("its kernel answers, yet: %q", i.Reason)
-	}
-	a.cmd.Process.Signal(syscall.SIGCONT)
-	rest()
-	l.power(1, false)
-	a.cmd.Process.Signal(syscall.SIGSTOP)
-	v = b.await(10*time.Second, "b replaces a", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
-	if i := v.Instances[0]; !strings.Contains(i.Reason, "heartbeat of master fe80::1 lost") {
-		t.Errorf("reason %q", i.Reason)
-	}
+	w := stall.Watch(t)
+	judged(t, w, func() (err error) {
+		rest()
+		a.cmd.Process.Signal(syscall.SIGSTOP)
+		v := b.await(30*time.Second, "VRRP's own timer", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
+		if i := v.Instances[0]; !strings.Contains(i.Reason, "no advertisement from fe80::1") {
+			err = fmt.Errorf("its kernel answers, yet: %q", i.Reason)
+		}
+		a.cmd.Process.Signal(syscall.SIGCONT)
+		return err
+	})
+	judged(t, w, func() (err error) {
+		rest()
+		l.power(1, false)
+		a.cmd.Process.Signal(syscall.SIGSTOP)
+		v := b.await(30*time.Second, "b replaces a", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
+		if i := v.Instances[0]; !strings.Contains(i.Reason, "heartbeat of master fe80::1 lost") {
+			err = fmt.Errorf("reason %q", i.Reason)
+		}
+		l.power(1, true)
+		a.cmd.Process.Signal(syscall.SIGCONT)
+		return err
+	})
 }
 
 // routed puts a router between two hosts: a has 10.8.1.1, b 10.8.2.1.
@@ -101,9 +112,9 @@ func TestBFDMultihop(t *testing.T) {
 			a.start()
 			b.start()
 			up := func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State == "Up" && v.Config == a.gen }
-			a.await(20*time.Second, "the session is up over a router", up)
+			a.await(60*time.Second, "the session is up over a router", up)
 			l.run("r", "ip link set eth1 down")
-			v := a.await(10*time.Second, "the end of the way is seen", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" })
+			v := a.await(30*time.Second, "the end of the way is seen", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" })
 			if v.BFD[0].Diagnostic != "control detection time expired" {
 				t.Errorf("session %+v", v.BFD[0])
 			}
@@ -111,12 +122,12 @@ func TestBFDMultihop(t *testing.T) {
 			if c.name == "IPv6" { // the address went with the link
 				l.run("r", "ip -6 addr replace fd08:2::254/64 dev eth1 nodad")
 			}
-			a.await(20*time.Second, "the session is up again", up)
+			a.await(60*time.Second, "the session is up again", up)
 
 			a.commit(session(c.a, c.b, 0))
-			a.await(20*time.Second, "no hop is allowed", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" && v.Config == a.gen })
+			a.await(60*time.Second, "no hop is allowed", func(v status.VRRP) bool { return len(v.BFD) == 1 && v.BFD[0].State != "Up" && v.Config == a.gen })
 			a.commit(session(c.a, c.b, 1))
-			a.await(20*time.Second, "one hop is allowed", up)
+			a.await(60*time.Second, "one hop is allowed", up)
 		})
 	}
 }

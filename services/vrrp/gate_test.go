@@ -32,37 +32,38 @@ func (d *director) ipvs() *ipc.Server {
 // them: with a higher priority it preempts only once its IPVS table is there.
 func TestBootWaitsForIPVS(t *testing.T) {
 	t.Parallel()
-	l, a, b := pair(t, quick, nil)
+	k := kind{"", 3, false, false, "", time.Second} // a process that restarts is back before its peer takes over
+	l, a, b := pair(t, k, nil)
 	b.start()
-	b.awaitState(quick.down(), status.VRRPMaster)
+	b.awaitState(k.down(), status.VRRPMaster)
 	table := a.ipvs()
-	c := config(quick.instance(1, 200))
+	c := config(k.instance(1, 200))
 	c.VirtualServers = []model.VirtualServer{{Name: "[192.0.2.1]:tcp:80"}}
 	a.commit(c)
 	a.start()
-	l.until(5*time.Second, "the log says that it waits", func() bool {
+	l.until(30*time.Second, "the log says that it waits", func() bool {
 		return strings.Contains(a.out.String(), "not taking over before the IPVS table is programmed")
 	})
-	if i := b.awaitState(quick.down(), status.VRRPMaster); i.Stats.ReleaseMaster != 0 {
+	if i := b.awaitState(k.down(), status.VRRPMaster); i.Stats.ReleaseMaster != 0 {
 		t.Errorf("the peer lost mastership to a box that cannot forward yet: %+v", i)
 	}
 	table.Publish(status.IPVS{Applied: status.Applied{Config: a.gen}})
-	i := a.awaitState(quick.down(), status.VRRPMaster)
+	i := a.awaitState(k.down(), status.VRRPMaster)
 	if i.Stats.LateTimers != 0 {
 		t.Errorf("the wait counts as lateness: %+v", i.Stats)
 	}
-	b.awaitState(quick.down(), status.VRRPBackup)
+	b.awaitState(k.down(), status.VRRPBackup)
 
 	// Later configurations do not wait: the box serves already.
 	a.commit(c)
-	a.awaitState(quick.down(), status.VRRPMaster)
+	a.awaitState(k.down(), status.VRRPMaster)
 
 	// Nor does a process that was master when it died.
 	a.kill(9)
 	table.Publish(status.IPVS{})
 	a.start()
-	a.awaitInstance(quick.down(), "it goes on as master", func(i status.VRRPInstance) bool { return i.State == status.VRRPMaster })
-	if i := b.awaitState(quick.down(), status.VRRPBackup); i.Stats.BecomeMaster != 1 {
+	a.awaitInstance(k.down(), "it goes on as master", func(i status.VRRPInstance) bool { return i.State == status.VRRPMaster })
+	if i := b.awaitState(k.down(), status.VRRPBackup); i.Stats.BecomeMaster != 1 {
 		t.Errorf("the peer took over while the process restarted: %+v", i.Stats)
 	}
 }
@@ -76,8 +77,8 @@ func TestBootWaitsForIPVSOnlySoLong(t *testing.T) {
 	c.VirtualServers = []model.VirtualServer{{Name: "[192.0.2.1]:tcp:80"}}
 	a.commit(c)
 	a.start()
-	a.awaitState(15*time.Second, status.VRRPMaster)
-	l.until(time.Second, "the log says that it takes over without", func() bool {
+	a.awaitState(60*time.Second, status.VRRPMaster)
+	l.until(30*time.Second, "the log says that it takes over without", func() bool {
 		return strings.Contains(a.out.String(), "taking over without its table")
 	})
 }
@@ -98,7 +99,7 @@ func TestBootWaitsForStartupScript(t *testing.T) {
 			a.start()
 			waits := func() {
 				t.Helper()
-				l.until(5*time.Second, "the log says that it waits", func() bool {
+				l.until(30*time.Second, "the log says that it waits", func() bool {
 					return strings.Contains(a.out.String(), "not taking over before startup_script has ended")
 				})
 				if i := a.awaitState(quick.down(), status.VRRPBackup); i.Stats.BecomeMaster != 0 {

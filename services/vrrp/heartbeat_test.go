@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
 	"ballast/test/probe"
+	"ballast/test/stall"
 )
 
 var figures = flag.Int("vrrp.figures", 1, "how often the heartbeat's tests repeat what they do, to report outages")
@@ -132,7 +134,7 @@ func (d *director) verb(name string, arg any) {
 	if err != nil {
 		d.l.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(d.l.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(d.l.t.Context(), 30*time.Second)
 	defer cancel()
 	if err := d.dir.Client("vrrp").Call(ctx, name, json.RawMessage(b), nil); err != nil {
 		d.l.t.Fatalf("%s: %v", name, err)
@@ -163,15 +165,15 @@ func heartbeatUp(v status.VRRP) bool {
 // settled waits until a is master, b its backup, and each hears the other.
 func settled(l *lan, a, b *director) {
 	l.t.Helper()
-	a.awaitState(10*time.Second, status.VRRPMaster)
-	b.awaitState(10*time.Second, status.VRRPBackup)
+	a.awaitState(30*time.Second, status.VRRPMaster)
+	b.awaitState(30*time.Second, status.VRRPBackup)
 	for _, d := range []*director{a, b} {
-		d.await(10*time.Second, "the heartbeat is up", heartbeatUp)
+		d.await(30*time.Second, "the heartbeat is up", heartbeatUp)
 	}
-	b.await(10*time.Second, "b listens to a", func(v status.VRRP) bool {
+	b.await(30*time.Second, "b listens to a", func(v status.VRRP) bool {
 		return v.Instances[0].MasterAddr == netip.MustParseAddr("192.168.200.1") && v.Instances[0].MasterPriority == 150
 	})
-	l.until(5*time.Second, "a alone holds the address", func() bool { return l.has("a", vipOfMates) && !l.has("b", vipOfMates) })
+	l.until(30*time.Second, "a alone holds the address", func() bool { return l.has("a", vipOfMates) && !l.has("b", vipOfMates) })
 }
 
 // TestDeadMasterIsReplacedByHeartbeat: a box that is dead on all links and in
@@ -184,31 +186,46 @@ func TestDeadMasterIsReplacedByHeartbeat(t *testing.T) {
 	l.echo("b")
 	p := l.probe("c", vipOfMates)
 	o := outages{name: "silent death, advert_int 1"}
+	w := stall.Watch(t)
 	for range *figures {
-		settled(l, a, b)
-		p.answered(l)
-		begin := time.Now()
-		l.power(1, false)
-		a.cmd.Process.Signal(syscall.SIGSTOP)
-		i := b.awaitState(10*time.Second, status.VRRPMaster)
-		if !strings.Contains(i.Reason, "heartbeat of master 192.168.200.1 lost") {
-			t.Errorf("reason %q", i.Reason)
-		}
-		p.answered(l)
-		o.add(p.outage(begin))
-		l.power(1, true)
-		a.cmd.Process.Signal(syscall.SIGCONT)
+		judged(t, w, func() (err error) {
+			settled(l, a, b)
+			p.answered(l)
+			begin := time.Now()
+			l.power(1, false)
+			a.cmd.Process.Signal(syscall.SIGSTOP)
+			if i := b.awaitState(30*time.Second, status.VRRPMaster); !strings.Contains(i.Reason, "heartbeat of master 192.168.200.1 lost") {
+				err = fmt.Errorf("reason %q", i.Reason)
+			}
+			p.answered(l)
+			o.add(p.outage(begin))
+			l.power(1, true)
+			a.cmd.Process.Signal(syscall.SIGCONT)
+			return err
+		})
 	}
 	o.log(t)
 
+	judged(t, w, func() (err error) {
+		settled(l, a, b)
+		a.cmd.Process.Signal(syscall.SIGSTOP) // its kernel lives, and may hold the addresses for a process that comes back
+		v := b.await(30*time.Second, "b replaces a by VRRP's own timer", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
+		if i := v.Instances[0]; !strings.Contains(i.Reason, "no advertisement from 192.168.200.1") || v.Heartbeat.Up {
+			err = fmt.Errorf("reason %q, heartbeat %+v", i.Reason, v.Heartbeat)
+		}
+		a.cmd.Process.Signal(syscall.SIGCONT)
+		return err
+	})
 	settled(l, a, b)
-	a.cmd.Process.Signal(syscall.SIGSTOP) // its kernel lives, and may hold the addresses for a process that comes back
-	v := b.await(10*time.Second, "b replaces a by VRRP's own timer", func(v status.VRRP) bool { return v.Instances[0].State == status.VRRPMaster })
-	if i := v.Instances[0]; !strings.Contains(i.Reason, "no advertisement from 192.168.200.1") || v.Heartbeat.Up {
-		t.Errorf("reason %q, heartbeat %+v", i.Reason, v.Heartbeat)
+}
+
+// judged is for what a heartbeat of 10 ms decides: a machine that stands still
+// for longer is, to it, a box that is dead or does not answer.
+func judged(t *testing.T, w *stall.Witness, try func() error) {
+	t.Helper()
+	if err := w.Judge(10*time.Millisecond, try); err != nil {
+		t.Error(err)
 	}
-	a.cmd.Process.Signal(syscall.SIGCONT)
-	settled(l, a, b)
 }
 
 // TestLostLinkIsToldByTheOtherPath: the box whose link drops says so.
@@ -219,22 +236,25 @@ func TestLostLinkIsToldByTheOtherPath(t *testing.T) {
 	l.echo("b")
 	p := l.probe("c", vipOfMates)
 	o := outages{name: "link loss with a second path, advert_int 1"}
+	w := stall.Watch(t)
 	for range *figures {
-		settled(l, a, b)
-		p.answered(l)
-		begin := time.Now()
-		l.run("sw", "ip link set p1 down")
-		i := b.awaitState(10*time.Second, status.VRRPMaster)
-		if !strings.Contains(i.Reason, "said by heartbeat that it no longer is one") {
-			t.Errorf("reason %q", i.Reason)
-		}
-		v := b.await(10*time.Second, "the second path is up still", func(v status.VRRP) bool { return !v.Heartbeat.Paths[0].Up })
-		if !v.Heartbeat.Up || !v.Heartbeat.Paths[1].Up || v.Heartbeat.Routers[0].State != status.VRRPFault {
-			t.Errorf("heartbeat %+v", v.Heartbeat)
-		}
-		p.answered(l)
-		o.add(p.outage(begin))
-		l.run("sw", "ip link set p1 up")
+		judged(t, w, func() (err error) {
+			settled(l, a, b)
+			p.answered(l)
+			begin := time.Now()
+			l.run("sw", "ip link set p1 down")
+			if i := b.awaitState(30*time.Second, status.VRRPMaster); !strings.Contains(i.Reason, "said by heartbeat that it no longer is one") {
+				err = fmt.Errorf("reason %q", i.Reason)
+			}
+			b.await(30*time.Second, "the second path alone is up, and tells of the fault", func(v status.VRRP) bool {
+				h := v.Heartbeat
+				return h.Up && !h.Paths[0].Up && h.Paths[1].Up && len(h.Routers) == 1 && h.Routers[0].State == status.VRRPFault
+			})
+			p.answered(l)
+			o.add(p.outage(begin))
+			l.run("sw", "ip link set p1 up")
+			return err
+		})
 	}
 	o.log(t)
 }
@@ -264,71 +284,84 @@ func TestHandOverIsMakeBeforeBreak(t *testing.T) {
 	l.echo("b")
 	p := l.probe("c", vipOfMates)
 	over, back := outages{name: "planned switchover (resign)"}, outages{name: "preemption of the returning box (resume)"}
-	l.capture()
-	for n := range *figures {
-		settled(l, a, b)
-		p.answered(l)
-		begin := time.Now()
-		a.verb("resign", status.Resign{By: "test"})
-		i := b.awaitState(10*time.Second, status.VRRPMaster)
-		if !strings.Contains(i.Reason, "asked to be relieved") {
-			t.Errorf("reason %q", i.Reason)
-		}
-		if i := a.awaitState(10*time.Second, status.VRRPBackup); i.Reason != "resigned by the operator" || i.Stats.PriZeroSent != uint64(n+1) {
-			t.Errorf("a: %q, %d advertisements of priority 0", i.Reason, i.Stats.PriZeroSent)
-		}
-		p.answered(l)
-		over.add(p.outage(begin))
+	w := stall.Watch(t)
+	l.buffer = 16384 // the probes are in the capture too
+	for range *figures {
+		judged(t, w, func() error {
+			settled(l, a, b)
+			p.answered(l)
+			var faults []error
+			fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+			left := a.awaitState(30*time.Second, status.VRRPMaster).Stats.PriZeroSent
+			l.capture()
+			begin := time.Now()
+			a.verb("resign", status.Resign{By: "test"})
+			i := b.awaitState(30*time.Second, status.VRRPMaster)
+			if !strings.Contains(i.Reason, "asked to be relieved") {
+				fault("reason %q", i.Reason)
+			}
+			if i := a.awaitState(30*time.Second, status.VRRPBackup); i.Reason != "resigned by the operator" || i.Stats.PriZeroSent != left+1 {
+				fault("a: %q, %d advertisements of priority 0", i.Reason, i.Stats.PriZeroSent-left)
+			}
+			p.answered(l)
+			over.add(p.outage(begin))
 
-		begin = time.Now()
-		a.verb("resume", status.Resign{})
-		i = a.awaitState(10*time.Second, status.VRRPMaster)
-		if !strings.Contains(i.Reason, "lower priority 100, ours 150") {
-			t.Errorf("reason %q", i.Reason)
-		}
-		if i := b.awaitState(10*time.Second, status.VRRPBackup); !strings.Contains(i.Reason, "higher priority 150") {
-			t.Errorf("reason %q", i.Reason)
-		}
-		p.answered(l)
-		back.add(p.outage(begin))
+			begin = time.Now()
+			a.verb("resume", status.Resign{})
+			i = a.awaitState(30*time.Second, status.VRRPMaster)
+			if !strings.Contains(i.Reason, "lower priority 100, ours 150") {
+				fault("reason %q", i.Reason)
+			}
+			if i := b.awaitState(30*time.Second, status.VRRPBackup); !strings.Contains(i.Reason, "higher priority 150") {
+				fault("reason %q", i.Reason)
+			}
+			p.answered(l)
+			back.add(p.outage(begin))
+			l.stopCapture()
+			// On the wire: b's advertisement comes before a's priority 0.
+			seen := l.adverts()
+			first := slices.Index(seen, "2:100")
+			zero := slices.Index(seen, "1:0")
+			if first < 0 || zero < first {
+				fault("advertisements: %v", seen)
+			}
+			if slices.Contains(seen, "2:0") {
+				fault("b said that it left, though a better one preempted it: %v", seen)
+			}
+			return errors.Join(faults...)
+		})
 	}
 	over.log(t)
 	back.log(t)
-	l.stopCapture()
-	// On the wire: b's advertisement comes before a's priority 0.
-	seen := l.adverts()
-	first := slices.Index(seen, "2:100")
-	zero := slices.Index(seen, "1:0")
-	if first < 0 || zero < first {
-		t.Errorf("advertisements: %v", seen)
-	}
-	if slices.Contains(seen, "2:0") {
-		t.Errorf("b said that it left, though a better one preempted it: %v", seen)
-	}
 
-	settled(l, a, b)
-	begin := time.Now()
-	a.kill(syscall.SIGTERM)
-	i := b.awaitState(10*time.Second, status.VRRPMaster)
-	if !strings.Contains(i.Reason, "asked to be relieved") {
-		t.Errorf("reason %q", i.Reason)
-	}
-	if l.has("a", vipOfMates) {
-		t.Error("the address is still on a")
-	}
-	p.answered(l)
-	stop := outages{name: "orderly end of the process"}
-	stop.add(p.outage(begin))
-	stop.log(t)
+	judged(t, w, func() (err error) {
+		if a.cmd == nil {
+			a.start()
+		}
+		settled(l, a, b)
+		begin := time.Now()
+		a.kill(syscall.SIGTERM)
+		if i := b.awaitState(30*time.Second, status.VRRPMaster); !strings.Contains(i.Reason, "asked to be relieved") {
+			err = fmt.Errorf("reason %q", i.Reason)
+		}
+		if l.has("a", vipOfMates) {
+			t.Error("the address is still on a")
+		}
+		p.answered(l)
+		stop := outages{name: "orderly end of the process"}
+		stop.add(p.outage(begin))
+		stop.log(t)
+		return err
+	})
 
 	// The peer is in fault: the protocol does it.
 	a.start()
 	settled(l, a, b)
 	l.run("sw", "ip link set p2 down")
-	b.awaitState(10*time.Second, status.VRRPFault)
+	b.awaitState(30*time.Second, status.VRRPFault)
 	a.verb("resign", status.Resign{By: "test"})
-	a.awaitState(10*time.Second, status.VRRPBackup)
-	l.until(5*time.Second, "the address is gone", func() bool { return !l.has("a", vipOfMates) })
+	a.awaitState(30*time.Second, status.VRRPBackup)
+	l.until(30*time.Second, "the address is gone", func() bool { return !l.has("a", vipOfMates) })
 }
 
 // TestPathsShareAnInterface: two addresses of the peer behind one interface are
@@ -351,7 +384,7 @@ func TestPathsShareAnInterface(t *testing.T) {
 		d[n].start()
 	}
 	for _, v := range d {
-		v.await(10*time.Second, "both paths are up", heartbeatUp)
+		v.await(30*time.Second, "both paths are up", heartbeatUp)
 	}
 }
 
@@ -360,7 +393,7 @@ func TestPathsShareAnInterface(t *testing.T) {
 func TestHeartbeatOfAnotherKeyCountsForNothing(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t)
-	k := kind{"", 3, false, false, "", 200 * time.Millisecond}
+	k := quick
 	var d []*director
 	for n, name := range []string{"a", "b"} {
 		l.host(name, n+1)
@@ -381,7 +414,7 @@ func TestHeartbeatOfAnotherKeyCountsForNothing(t *testing.T) {
 	if i := d[1].awaitState(k.down(), status.VRRPMaster); !strings.Contains(i.Reason, "resigned (priority 0)") {
 		t.Errorf("reason %q", i.Reason)
 	}
-	l.until(5*time.Second, "the log names the key", func() bool { return strings.Contains(d[1].out.String(), "must have the same key") })
+	l.until(30*time.Second, "the log names the key", func() bool { return strings.Contains(d[1].out.String(), "must have the same key") })
 	if strings.Contains(d[0].out.String()+d[1].out.String(), "key of box") {
 		t.Error("a key is in the log")
 	}

@@ -1,6 +1,7 @@
 package vrrp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"ballast/configs/model"
 	"ballast/services/ipc"
@@ -71,7 +73,9 @@ type lan struct {
 	pcap string
 	dump *exec.Cmd
 
-	buffer int // KiB, of the capture; 0: tcpdump's own
+	dumped [2]string // the host and the link that it looks at
+	marks  byte      // frames of caughtUp
+	buffer int       // KiB, of the capture; 0: tcpdump's own
 }
 
 func newLAN(t *testing.T) *lan {
@@ -133,17 +137,56 @@ func (l *lan) captureOn(host, link string) {
 	l.pcap = filepath.Join(l.t.TempDir(), "lan.pcap")
 	// In immediate mode a slot of the buffer has the size of the longest frame
 	// that is captured: with tcpdump's own length the buffer has eight of them.
+	l.dumped = [2]string{host, link}
 	l.dump = exec.Command("ip", "netns", "exec", l.ns(host), "tcpdump", "-i", link, "-U", "-n", "-s", "1600", "-B", fmt.Sprint(max(l.buffer, 2048)), "--immediate-mode", "-w", l.pcap)
 	var errs locked.Buffer
 	l.dump.Stderr = &errs
 	if err := l.dump.Start(); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { l.stopCapture() })
-	l.until(5*time.Second, "the capture starts", func() bool { return strings.Contains(errs.String(), "listening on") })
+	l.t.Cleanup(l.endCapture)
+	l.until(30*time.Second, "the capture starts", func() bool { return strings.Contains(errs.String(), "listening on") })
 }
 
+// caughtUp returns when all that has passed the captured link is in the file:
+// tcpdump may be late, and forgets at its end what it has not read.
+func (l *lan) caughtUp() {
+	l.t.Helper()
+	l.marks++
+	mark := append([]byte("\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\xff\x88\xb5"), l.marks) // an Ethertype of experiments
+	for len(mark) < 50 {
+		mark = append(mark, l.name[len(mark)%len(l.name)])
+	}
+	var err error
+	l.inside(l.dumped[0], func() {
+		var ifi *net.Interface
+		if ifi, err = net.InterfaceByName(l.dumped[1]); err != nil {
+			return
+		}
+		var fd int
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			return
+		}
+		defer unix.Close(fd)
+		err = unix.Sendto(fd, mark, 0, &unix.SockaddrLinklayer{Ifindex: ifi.Index})
+	})
+	if err != nil {
+		l.t.Fatalf("a mark in the capture: %v", err)
+	}
+	l.until(30*time.Second, "the capture catches up", func() bool {
+		b, err := os.ReadFile(l.pcap)
+		return err == nil && bytes.Contains(b, mark)
+	})
+}
+
+// stopCapture ends a capture that has all that passed until now.
 func (l *lan) stopCapture() {
+	l.t.Helper()
+	l.caughtUp()
+	l.endCapture()
+}
+
+func (l *lan) endCapture() {
 	if l.dump != nil {
 		l.dump.Process.Signal(syscall.SIGINT)
 		l.dump.Wait()
@@ -185,7 +228,10 @@ func (l *lan) addrs(host string) map[netip.Addr]bool {
 		l.t.Fatal(err)
 	}
 	list, err := nl.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // something changed meanwhile: it may be any mixture
+		list, err = nl.AddrList(link, netlink.FAMILY_ALL)
+	}
+	if err != nil {
 		l.t.Fatal(err)
 	}
 	for _, a := range list {
@@ -374,7 +420,7 @@ func (l *lan) watchAddrs(host string) func() string {
 		l.t.Fatal(err)
 	}
 	// It listens once it reports a change that we make.
-	l.until(5*time.Second, "ip monitor listens", func() bool {
+	l.until(30*time.Second, "ip monitor listens", func() bool {
 		exec.Command("ip", "-n", l.ns(host), "addr", "replace", "127.9.9.9/32", "dev", "lo").Run()
 		exec.Command("ip", "-n", l.ns(host), "addr", "replace", "127.9.9.9/32", "dev", "lo", "valid_lft", "1000", "preferred_lft", "1000").Run()
 		return strings.Contains(out.String(), "127.9.9.9")
@@ -386,5 +432,11 @@ func (l *lan) watchAddrs(host string) func() string {
 		}
 	}
 	l.t.Cleanup(stop)
-	return func() string { stop(); return out.String() }
+	return func() string {
+		// It has told of all that was before once it tells of one change more.
+		exec.Command("ip", "-n", l.ns(host), "addr", "replace", "127.9.9.10/32", "dev", "lo").Run()
+		l.until(30*time.Second, "ip monitor catches up", func() bool { return strings.Contains(out.String(), "127.9.9.10") })
+		stop()
+		return out.String()
+	}
 }

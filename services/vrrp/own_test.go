@@ -195,7 +195,7 @@ func payload(t *testing.T, frame string) string {
 // the peer never takes over.
 func TestKillAndRestartKeepsTheAddresses(t *testing.T) {
 	t.Parallel()
-	k := kind{"", 3, false, false, "", 500 * time.Millisecond}
+	k := kind{"", 3, false, false, "", time.Second}
 	l := newLAN(t)
 	l.host("a", 1)
 	l.host("b", 2)

@@ -21,6 +21,7 @@ import (
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
 	"ballast/services/vrrp/pacer"
+	"ballast/test/stall"
 )
 
 // pacerEnv makes the test binary a pacer process: the folder of its socket.
@@ -62,7 +63,7 @@ func (d *director) pacer() (kill func()) {
 // watched waits until the pacer would stand in for n advertisements.
 func (d *director) watched(n int) status.VRRP {
 	d.l.t.Helper()
-	return d.await(15*time.Second, fmt.Sprintf("the pacer watches %d advertisements", n), func(v status.VRRP) bool {
+	return d.await(60*time.Second, fmt.Sprintf("the pacer watches %d advertisements", n), func(v status.VRRP) bool {
 		return v.StandIn.Connected && v.StandIn.Watched == n
 	})
 }
@@ -104,55 +105,79 @@ func TestPacerStandsIn(t *testing.T) {
 	a.watched(1)
 	k := l.keepalived("b", realTimeConf(fast, 2, 100))
 	k.start()
-	l.until(10*time.Second, "keepalived is backup", func() bool { return strings.Contains(k.out.String(), "Entering BACKUP STATE") })
 	took := func() int { return strings.Count(k.out.String(), "Entering MASTER STATE") }
+	rest := func() (told uint64) {
+		t.Helper()
+		a.awaitState(fast.down(), status.VRRPMaster)
+		told = a.watched(1).StandIn.Adverts
+		l.until(30*time.Second, "keepalived is backup", func() bool {
+			out := k.out.String()
+			return strings.LastIndex(out, "Entering BACKUP STATE") > strings.LastIndex(out, "Entering MASTER STATE")
+		})
+		return told
+	}
 	l.buffer = 16384
-	l.capture()
-	// It is no matter of ours who was master while everybody started.
-	before := took()
-	proc := a.cmd.Process
-	for range 3 {
-		proc.Signal(syscall.SIGSTOP)
-		time.Sleep(500 * time.Millisecond)
-		proc.Signal(syscall.SIGCONT)
-		time.Sleep(100 * time.Millisecond)
-	}
-	if n := took() - before; n != 0 {
-		t.Errorf("keepalived went master %d times while our process was stopped for 500 ms:\n%s", n, k.out.String())
-	}
-	v := a.await(15*time.Second, "the stand-ins are told", func(v status.VRRP) bool { return v.StandIn.Adverts >= 100 })
-	t.Logf("stopped: %+v", v.StandIn)
+	// A machine that stands still is silent for longer than keepalived waits.
+	w := stall.Watch(t)
+	const still = 5 * time.Millisecond
+	if err := w.Judge(still, func() error {
+		told := rest()
+		l.capture()
+		before := took() // it is no matter of ours who was master while everybody started
+		proc := a.cmd.Process
+		for range 3 {
+			proc.Signal(syscall.SIGSTOP)
+			time.Sleep(500 * time.Millisecond)
+			proc.Signal(syscall.SIGCONT)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := took() - before; n != 0 {
+			l.endCapture()
+			return fmt.Errorf("keepalived went master %d times while our process was stopped for 500 ms:\n%s", n, k.out.String())
+		}
+		v := a.await(60*time.Second, "the stand-ins are told", func(v status.VRRP) bool { return v.StandIn.Adverts >= told+100 })
+		t.Logf("stopped: %+v", v.StandIn)
 
-	a.kill(syscall.SIGKILL)
-	a.start()
-	a.awaitState(fast.down(), status.VRRPMaster)
-	a.watched(1)
-	if n := took() - before; n != 0 {
-		t.Errorf("keepalived went master %d times while our process was killed and started again", n)
-	}
-	longest, _, n := l.gaps(macA)
-	t.Logf("%d advertisements on the wire, longest gap %v", n, longest)
-	if longest > 36*time.Millisecond {
-		t.Errorf("a gap of %v on the wire", longest)
+		a.kill(syscall.SIGKILL)
+		a.start()
+		a.awaitState(fast.down(), status.VRRPMaster)
+		a.watched(1)
+		l.stopCapture()
+		if n := took() - before; n != 0 {
+			return fmt.Errorf("keepalived went master %d times while our process was killed and started again", n)
+		}
+		longest, _, n := l.gaps(macA)
+		t.Logf("%d advertisements on the wire, longest gap %v", n, longest)
+		if longest > 36*time.Millisecond {
+			return fmt.Errorf("a gap of %v on the wire", longest)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 
 	// Longer than the lease: somebody else must.
-	a.cmd.Process.Signal(syscall.SIGSTOP)
-	stopped := time.Now()
-	l.until(10*time.Second, "keepalived takes over", func() bool { return took() > before })
-	if d := time.Since(stopped); d < 1900*time.Millisecond || d > 5*time.Second {
-		t.Errorf("it took over after %v", d)
+	if err := w.Judge(still, func() error {
+		rest()
+		before, stopped := took(), time.Now()
+		a.cmd.Process.Signal(syscall.SIGSTOP)
+		l.until(30*time.Second, "keepalived takes over", func() bool { return took() > before })
+		d := time.Since(stopped)
+		a.cmd.Process.Signal(syscall.SIGCONT)
+		if d < 1900*time.Millisecond || d > 5*time.Second {
+			return fmt.Errorf("it took over after %v", d)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
-	before = took()
-	a.cmd.Process.Signal(syscall.SIGCONT)
-	l.until(10*time.Second, "it yields", func() bool { return strings.Count(k.out.String(), "Entering BACKUP STATE") >= 2 })
-	a.watched(1)
-	before = took()
-
+	rest() // it yields
+	l.capture()
+	before := took()
 	if err := a.call("resign", status.Resign{By: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	l.until(10*time.Second, "keepalived takes over", func() bool { return took() > before })
+	l.until(30*time.Second, "keepalived takes over", func() bool { return took() > before })
 	a.watched(0)
 	time.Sleep(100 * time.Millisecond)
 	l.stopCapture()
@@ -183,31 +208,33 @@ func TestPacerKeepsAMasterUnderNoPreempt(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t)
 	l.host("a", 1)
-	i := quick.instance(1, 200)
+	// Slow enough for a pacer that stands still with its machine, fast enough for
+	// a few stand-ins within a lease.
+	k := kind{"", 3, false, false, "", 300 * time.Millisecond}
+	i := k.instance(1, 200)
 	i.NoPreempt = true
 	a := l.director("a", config(i))
 	a.pacer()
 	a.start()
-	a.awaitState(quick.down(), status.VRRPMaster)
+	a.awaitState(k.down(), status.VRRPMaster)
 	l.capture()
-	stop := func(frames int) {
+	stop := func(frames int, over time.Duration) {
 		t.Helper()
 		a.watched(1)
 		a.cmd.Process.Signal(syscall.SIGSTOP)
+		l.caughtUp()
 		n := len(l.framesOf(macA, isVRRP))
-		l.until(5*time.Second, "stand-ins", func() bool { return len(l.framesOf(macA, isVRRP)) >= n+frames })
-		if frames > 15 {
-			time.Sleep(600 * time.Millisecond) // and the lease ends
-		}
+		l.until(30*time.Second, "stand-ins", func() bool { return len(l.framesOf(macA, isVRRP)) >= n+frames })
+		time.Sleep(over)
 		a.cmd.Process.Signal(syscall.SIGCONT)
 	}
-	stop(5)
-	v := a.await(15*time.Second, "the stand-ins are told", func(v status.VRRP) bool { return v.StandIn.Adverts >= 5 })
+	stop(3, 0)
+	v := a.await(60*time.Second, "the stand-ins are told", func(v status.VRRP) bool { return v.StandIn.Adverts >= 3 })
 	if n := v.Instances[0].Stats.ReleaseMaster; n != 0 || v.Instances[0].Stats.LateTimers == 0 {
 		t.Errorf("it gave up mastership %d times: %+v", n, v.Instances[0])
 	}
-	stop(17)
-	a.awaitInstance(15*time.Second, "it listens", func(i status.VRRPInstance) bool { return i.Stats.ReleaseMaster == 1 })
+	stop(5, 2*time.Second) // and the lease ends
+	a.awaitInstance(60*time.Second, "it listens", func(i status.VRRPInstance) bool { return i.Stats.ReleaseMaster == 1 })
 }
 
 // TestPacerInEveryWay: the stand-in's frames are those that we send, in every
@@ -224,9 +251,6 @@ func TestPacerInEveryWay(t *testing.T) {
 			l := newLAN(t)
 			l.host("a", 1)
 			l.host("b", 2)
-			if k.version == 3 {
-				k.adv = 100 * time.Millisecond
-			}
 			a := l.director("a", config(k.instance(1, 200)))
 			a.pacer()
 			a.start()
@@ -242,18 +266,19 @@ func TestPacerInEveryWay(t *testing.T) {
 			l.capture()
 			ka := l.keepalived("b", k.keepalivedConf(2, 100))
 			ka.start()
-			l.until(10*time.Second, "keepalived is backup", func() bool { return strings.Contains(ka.out.String(), "Entering BACKUP STATE") })
-			l.until(10*time.Second, "an advertisement of ours", func() bool { return len(l.framesOf(macA, isVRRP)) > 0 })
+			l.until(30*time.Second, "keepalived is backup", func() bool { return strings.Contains(ka.out.String(), "Entering BACKUP STATE") })
+			l.until(30*time.Second, "an advertisement of ours", func() bool { return len(l.framesOf(macA, isVRRP)) > 0 })
 			a.cmd.Process.Signal(syscall.SIGSTOP)
+			l.caughtUp()
 			before := len(l.framesOf(macA, isVRRP))
 			// One or more from the pacer: it has two seconds.
-			l.until(5*time.Second, "a stand-in", func() bool { return len(l.framesOf(macA, isVRRP)) > before })
+			l.until(30*time.Second, "a stand-in", func() bool { return len(l.framesOf(macA, isVRRP)) > before })
 			a.cmd.Process.Signal(syscall.SIGCONT)
-			v := a.await(15*time.Second, "the stand-in is told", func(v status.VRRP) bool { return v.StandIn.Adverts > 0 })
+			v := a.await(60*time.Second, "the stand-in is told", func(v status.VRRP) bool { return v.StandIn.Adverts > 0 })
 			if v.StandIn.Failed != 0 {
 				t.Errorf("%+v", v.StandIn)
 			}
-			l.until(15*time.Second, "enough of them", func() bool { return len(l.framesOf(macA, isVRRP)) >= before+4 })
+			l.until(60*time.Second, "enough of them", func() bool { return len(l.framesOf(macA, isVRRP)) >= before+4 })
 			l.stopCapture()
 			if strings.Contains(ka.out.String(), "Entering MASTER STATE") {
 				t.Errorf("keepalived went master:\n%s", ka.out.String())
@@ -280,7 +305,7 @@ func TestPacerOnAVirtualMAC(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t)
 	l.host("a", 1)
-	k := quick
+	k := kind{"", 3, false, false, "", 100 * time.Millisecond} // there is nobody who could take over
 	i := k.instance(1, 200)
 	i.VMAC = &model.VMAC{Name: "vrrp.51", MAC: "00:00:5e:00:01:33"}
 	a := l.director("a", config(i))
@@ -294,10 +319,11 @@ func TestPacerOnAVirtualMAC(t *testing.T) {
 		t.Helper()
 		told := a.watched(1).StandIn.Adverts
 		a.cmd.Process.Signal(syscall.SIGSTOP)
+		l.caughtUp()
 		before := len(l.framesOf(mac, isVRRP))
-		l.until(5*time.Second, "stand-ins", func() bool { return len(l.framesOf(mac, isVRRP)) > before+5 })
+		l.until(30*time.Second, "stand-ins", func() bool { return len(l.framesOf(mac, isVRRP)) > before+5 })
 		a.cmd.Process.Signal(syscall.SIGCONT)
-		a.await(15*time.Second, "they are told", func(v status.VRRP) bool { return v.StandIn.Adverts > told+4 && v.StandIn.Failed == 0 })
+		a.await(60*time.Second, "they are told", func(v status.VRRP) bool { return v.StandIn.Adverts > told+4 && v.StandIn.Failed == 0 })
 	}
 	stand()
 	// Another list of addresses.
@@ -305,17 +331,18 @@ func TestPacerOnAVirtualMAC(t *testing.T) {
 	a.commit(config(i))
 	a.awaitState(k.down(), status.VRRPMaster)
 	stand()
+	l.caughtUp()
 	frames := l.framesOf(mac, isVRRP)
 	if n := len(payload(t, frames[len(frames)-1])) / 2; n != 8+3*4 {
 		t.Errorf("the last frame's message has %d bytes: %s", n, frames[len(frames)-1])
 	}
 	l.run("a", "ip link del vrrp.51")
-	l.until(5*time.Second, "it is made again", func() bool { return strings.Count(a.out.String(), "made macvlan vrrp.51") == 2 })
+	l.until(30*time.Second, "it is made again", func() bool { return strings.Count(a.out.String(), "made macvlan vrrp.51") == 2 })
 	n := len(l.framesOf(mac, isVRRP))
-	l.until(5*time.Second, "advertisements by another socket", func() bool { return len(l.framesOf(mac, isVRRP)) > n+2 })
+	l.until(30*time.Second, "advertisements by another socket", func() bool { return len(l.framesOf(mac, isVRRP)) > n+2 })
 	stand()
 	a.kill(syscall.SIGTERM)
-	l.until(5*time.Second, "it resigns", func() bool { return len(l.framesOf(mac, resigns)) > 0 })
+	l.until(30*time.Second, "it resigns", func() bool { return len(l.framesOf(mac, resigns)) > 0 })
 	l.stopCapture()
 }
 
@@ -325,14 +352,14 @@ func TestPacerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	l, a, b := pair(t, quick, nil)
 	a.start()
-	b.start()
 	a.awaitState(quick.down(), status.VRRPMaster)
-	b.awaitState(quick.down(), status.VRRPBackup)
+	b.start()
+	b.awaitInstance(quick.down(), "b hears a", func(i status.VRRPInstance) bool { return i.MasterPriority == 200 })
 	for range 3 {
 		kill := a.pacer()
 		a.watched(1)
 		kill()
-		a.await(10*time.Second, "it knows", func(v status.VRRP) bool { return !v.StandIn.Connected })
+		a.await(30*time.Second, "it knows", func(v status.VRRP) bool { return !v.StandIn.Connected })
 	}
 	a.pacer()
 	a.watched(1)
@@ -374,9 +401,11 @@ func TestPacerEndsWithTheRole(t *testing.T) {
 	a.commit(config(i))
 	a.start()
 	a.awaitState(k.down(), status.VRRPFault)
-	l.until(time.Second, "the addresses go", func() bool { return !l.has("a", k.vips()[0]) })
+	l.until(30*time.Second, "the addresses go", func() bool { return !l.has("a", k.vips()[0]) })
+	l.caughtUp()
 	n := len(l.framesOf(macA, isVRRP))
 	time.Sleep(100 * time.Millisecond)
+	l.caughtUp()
 	if m := len(l.framesOf(macA, isVRRP)); n == 0 || m != n {
 		t.Errorf("%d advertisements, %d of them after the addresses were gone", m, m-n)
 	}

@@ -28,10 +28,10 @@ var kinds = []kind{
 	{"v2 PASS unicast", 2, false, true, "1111", time.Second},
 	{"v2 AH", 2, false, false, "1111", time.Second},
 	{"v2 AH unicast", 2, false, true, "1111", time.Second},
-	{"v3 IPv4", 3, false, false, "", 200 * time.Millisecond},
-	{"v3 IPv4 unicast", 3, false, true, "", 200 * time.Millisecond},
-	{"v3 IPv6", 3, true, false, "", 200 * time.Millisecond},
-	{"v3 IPv6 unicast", 3, true, true, "", 200 * time.Millisecond},
+	{"v3 IPv4", 3, false, false, "", quick.adv},
+	{"v3 IPv4 unicast", 3, false, true, "", quick.adv},
+	{"v3 IPv6", 3, true, false, "", quick.adv},
+	{"v3 IPv6 unicast", 3, true, true, "", quick.adv},
 }
 
 // ah tells whether the password goes into an authentication header.
@@ -95,7 +95,7 @@ func (k kind) keepalivedConf(n int, priority int) string {
 
 // down is the longest time in which a backup of any priority takes over, with
 // what a loaded machine adds.
-func (k kind) down() time.Duration { return 4*k.adv + 3*time.Second }
+func (k kind) down() time.Duration { return 4*k.adv + 30*time.Second }
 
 // TestKeepalivedIsThePeer: it and we elect, hand over, preempt and replace one
 // another, in every way to run VRRP, and tshark has nothing to say against
@@ -130,7 +130,7 @@ func TestKeepalivedIsThePeer(t *testing.T) {
 
 			d.kill(syscall.SIGTERM) // we resign: it waits its skew time only
 			owner("b", "a")
-			l.until(5*time.Second, "one advertisement of priority 0 is captured", func() bool { return len(l.framesOf(macA, resigns)) == 1 })
+			l.until(30*time.Second, "one advertisement of priority 0 is captured", func() bool { return len(l.framesOf(macA, resigns)) == 1 })
 
 			d.commit(config(k.instance(1, 50)))
 			d.start()

@@ -61,7 +61,7 @@ func TestEvidence(t *testing.T) {
 	i := a.awaitInstance(k.down(), "master, announced", func(i status.VRRPInstance) bool {
 		return i.State == status.VRRPMaster && i.Evidence.FirstGARP > 0
 	})
-	if e := i.Evidence; e.Takeover != "master down timer" || e.FirstGARP > k.adv || e.From.IsValid() || e.Rejected != "" {
+	if e := i.Evidence; e.Takeover != "master down timer" || e.FirstGARP > 10*time.Second || e.From.IsValid() || e.Rejected != "" {
 		t.Errorf("%+v", e)
 	}
 	inst := k.instance(2, 100)

@@ -1,7 +1,9 @@
 package vrrp_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,12 +33,21 @@ func TestAddressWords(t *testing.T) {
 	a.awaitState(quick.down(), status.VRRPMaster)
 	out := l.run("a", "ip -o addr show dev eth0")
 	for _, want := range []string{
-		"fd00::1:1/64 scope global nodad deprecated", "fd00::1:2/64 scope global nodad home", "preferred_lft 1000sec", "fd00::1:3/64", "mngtmpaddr noprefixroute",
+		"fd00::1:1/64 scope global nodad deprecated", "fd00::1:2/64 scope global nodad home", "fd00::1:3/64", "mngtmpaddr noprefixroute",
 		"10.4.0.1 peer 10.4.0.2/32 scope link eth0:x", "239.1.1.1/32 scope global autojoin",
 	} {
 		if !allIn(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
+	}
+	// The kernel counts the lifetime down.
+	var left int
+	if _, text, _ := strings.Cut(out, "fd00::1:2/64"); text != "" {
+		_, text, _ = strings.Cut(text, "preferred_lft ")
+		fmt.Sscanf(text, "%dsec", &left)
+	}
+	if left < 900 || left > 1000 {
+		t.Errorf("a lifetime of %d s in\n%s", left, out)
 	}
 	// Of addresses that match the destination alike, the one with a lifetime.
 	if src := l.run("a", "ip -6 route get fd00::1:4"); !allIn(src, "src fd00::1:2 ") {
@@ -71,9 +82,9 @@ func TestAnnouncementsArePacedAndRepeated(t *testing.T) {
 		l.eachFrame(macSecond, isARP, func(_ []byte, when time.Duration) { at = append(at, when) })
 		return len(at)
 	}
-	l.until(5*time.Second, "three rounds of two addresses", func() bool { return frames() >= 6 })
+	l.until(30*time.Second, "three rounds of two addresses", func() bool { return frames() >= 6 })
 	for i := 1; i < len(at); i++ {
-		if d := at[i] - at[i-1]; d < 95*time.Millisecond {
+		if d := at[i] - at[i-1]; d < 80*time.Millisecond { // a frame may be late on its way to the wire
 			t.Errorf("announcement %d comes %s after the one before", i, d)
 		}
 	}
@@ -100,7 +111,8 @@ func TestAnnouncementsHaveGapsAndAreRefreshed(t *testing.T) {
 			l.host("a", 1)
 			c := quick.instance(1, 200)
 			c.GARPMasterDelay, c.GARPMasterRepeat = 0, 1
-			c.GARPMasterRefresh, c.GARPMasterRefreshRepeat = time.Second, x.repeat
+			const refresh = 4 * time.Second // far more than a round takes on a machine that stands still in it
+			c.GARPMasterRefresh, c.GARPMasterRefreshRepeat = refresh, x.repeat
 			c.GARPInterval, c.GNAInterval = 60*time.Millisecond, 80*time.Millisecond
 			c.VIPs, c.ExcludedVIPs = nil, nil
 			of := map[netip.Addr]bool{}
@@ -132,14 +144,14 @@ func TestAnnouncementsHaveGapsAndAreRefreshed(t *testing.T) {
 			}
 			// One round at the start, and repeat rounds at each of two refreshes.
 			want := 2 + 2*2*x.repeat
-			l.until(10*time.Second, "two refreshes", func() bool { return frames() >= want })
+			l.until(30*time.Second, "two refreshes", func() bool { return frames() >= want })
 			rounds := []int{1}
 			for i := 1; i < want; i++ {
 				d := at[i] - at[i-1]
-				if d < x.gap-5*time.Millisecond {
+				if d < x.gap-20*time.Millisecond {
 					t.Errorf("announcement %d comes %s after the one before", i, d)
 				}
-				if d > 300*time.Millisecond {
+				if d > refresh/2 {
 					rounds = append(rounds, 0)
 				}
 				rounds[len(rounds)-1]++
