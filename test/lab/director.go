@@ -36,6 +36,7 @@ type Director struct {
 	lab    *Lab
 	initrd string
 	disk   string
+	port   *vm.Port // SSHPort
 
 	mu     sync.Mutex
 	vm     *vm.VM
@@ -77,9 +78,12 @@ func newDirector(l *Lab, i int) (*Director, error) {
 	if err := d.Wipe(); err != nil {
 		return nil, err
 	}
-	var err error
-	d.SSHPort, err = freeTCPPort()
-	return d, err
+	p, err := vm.NewPort()
+	if err != nil {
+		return nil, err
+	}
+	d.port, d.SSHPort = p, p.Number
+	return d, nil
 }
 
 // Wipe gives the box an empty disk. It must have no power.
@@ -118,15 +122,6 @@ func (d *Director) file() string { return plan.Names[d.Index] }
 
 // Name is the host name of the box.
 func (d *Director) Name() string { return d.lab.Plan().Directors[d.Index].Name }
-
-func freeTCPPort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("lab: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
 
 // Seed writes the initramfs of the next boots (Options.Disk makes a disk in its place): the image's, and behind it what a
 // netboot server would send along. A box with a configuration of its own on its

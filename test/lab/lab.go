@@ -285,6 +285,7 @@ func (l *Lab) Close() {
 		for _, d := range l.Directors {
 			if d != nil {
 				d.Kill()
+				d.port.Close()
 			}
 		}
 		if l.Node != nil {

@@ -1,11 +1,9 @@
 package lab
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -224,16 +222,4 @@ func TestNode(t *testing.T) {
 		t.Errorf("udp probe: %s, %v", u, err)
 	}
 	t.Log(u)
-}
-
-func TestFreeTCPPort(t *testing.T) {
-	n, err := freeTCPPort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(n)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 }
