@@ -49,8 +49,8 @@ func afterCollection(ctx context.Context, f func()) {
 	var arm func(*sentinel)
 	arm = func(*sentinel) {
 		if ctx.Err() == nil {
+			runtime.SetFinalizer(&sentinel{}, arm) // before f, which may bring about the next collection
 			f()
-			runtime.SetFinalizer(&sentinel{}, arm)
 		}
 	}
 	runtime.SetFinalizer(&sentinel{}, arm)
