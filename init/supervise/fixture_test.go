@@ -21,6 +21,9 @@ import (
 	"ballast/services/ipc/status"
 )
 
+// patience is how long a test waits for what must come.
+const patience = time.Minute
+
 // The test binary is also the service: its behaviour is its second argument.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "service" {
@@ -182,7 +185,7 @@ func (f *fixture) add(t *testing.T, specs ...Spec) {
 // await returns when ok says so of a service.
 func (f *fixture) await(t *testing.T, name string, ok func(status.Process) bool) status.Process {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	for {
 		f.mu.Lock()
@@ -212,6 +215,17 @@ func (f *fixture) log(t *testing.T, name string) []string {
 		out = append(out, l.Text)
 	}
 	return out
+}
+
+// starts is how often a service has told that it is up.
+func (f *fixture) starts(t *testing.T, name string) (n int) {
+	t.Helper()
+	for _, l := range f.log(t, name) {
+		if strings.HasPrefix(l, "up") {
+			n++
+		}
+	}
+	return n
 }
 
 func isReady(p status.Process) bool { return p.State == Ready }

@@ -227,18 +227,49 @@ func (v *service) start() (*process, error) {
 	})
 	p.pipes.Go(func() {
 		w := cfg.Journal.Writer(v.spec.Name)
-		// io.Copy would hold 32 KiB for each service for ever.
-		for buf := make([]byte, 4<<10); ; {
-			n, err := logR.Read(buf)
-			if w.Write(buf[:n]); err != nil {
-				break
-			}
-		}
+		copyLog(w, logR)
 		io.WriteString(w, "\n") // a last line that does not end is a line too
 	})
 	p.pipes.Go(func() { v.listenTo(p, notifyR) })
 	return p, nil
 }
+
+// copyLog copies what a process says until nobody has the other end, or the
+// deadline of r passes: then with what is in the pipe, which on a machine that
+// stood still for as long may be its last words.
+func copyLog(w io.Writer, r *os.File) {
+	buf := make([]byte, 4<<10) // io.Copy would hold 32 KiB for each service for ever
+	for {
+		n, err := r.Read(buf)
+		w.Write(buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return
+		}
+	}
+	raw, err := r.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		for left := pipeSize; left > 0; { // who holds the other end may go on writing
+			n, err := unix.Read(int(fd), buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n <= 0 || err != nil {
+				return
+			}
+			w.Write(buf[:n])
+			left -= n
+		}
+	})
+}
+
+// pipeSize is what a pipe of Linux holds.
+const pipeSize = 64 << 10
 
 func sortedKeys(m map[string]*os.File) []string {
 	var out []string
