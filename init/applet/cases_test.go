@@ -114,7 +114,7 @@ func newSite(t *testing.T, bin string, cfg model.Config) *site {
 // await waits for a state of notify.
 func (s *site) await(what string, ok func(status.Notify) bool) {
 	s.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	var last status.Notify
 	for {
 		select {
@@ -143,9 +143,9 @@ func TestCaseDownFile(t *testing.T) {
 	s := newSite(t, bin, model.Config{
 		Scripts: []model.Script{
 			{Name: "chk_keepalived_down", Command: model.Command{Shell: "[ -e " + down + " ] && exit 1 || exit 0"},
-				Interval: 100 * time.Millisecond, Timeout: 5 * time.Second, Rise: 1, Fall: 1},
+				Interval: 100 * time.Millisecond, Timeout: time.Minute, Rise: 1, Fall: 1},
 			{Name: "chk_nginx", Command: model.Command{Argv: []string{"killall", "-0", "nginx"}},
-				Interval: 100 * time.Millisecond, Timeout: 5 * time.Second, Rise: 1, Fall: 2},
+				Interval: 100 * time.Millisecond, Timeout: time.Minute, Rise: 1, Fall: 2},
 		},
 		Instances: track("chk_keepalived_down", "chk_nginx"),
 	})
@@ -174,7 +174,7 @@ func TestCaseCountAndStop(t *testing.T) {
 	path := write(t, filepath.Join(bin, "check_nginx_alive_or_not.sh"), script)
 	s := newSite(t, bin, model.Config{
 		Scripts: []model.Script{{Name: "check_nginx_alive", Command: model.Command{Argv: []string{path}},
-			Interval: 300 * time.Millisecond, Timeout: 5 * time.Second, Rise: 1, Fall: 1}},
+			Interval: 300 * time.Millisecond, Timeout: time.Minute, Rise: 1, Fall: 1}},
 		Instances: track("check_nginx_alive"),
 	})
 	by := <-s.resigned
@@ -192,18 +192,22 @@ func TestCaseTimeout(t *testing.T) {
 	path := write(t, filepath.Join(bin, "hang.sh"), script)
 	s := newSite(t, bin, model.Config{
 		Scripts: []model.Script{{Name: "hang", Command: model.Command{Argv: []string{path}},
-			Interval: 500 * time.Millisecond, Timeout: 400 * time.Millisecond, Rise: 1, Fall: 1}},
+			Interval: 2500 * time.Millisecond, Timeout: 2 * time.Second, Rise: 1, Fall: 1}},
 		Instances: track("hang"),
 	})
 	s.await("the timeout", func(n status.Notify) bool {
-		return len(n.Scripts) == 1 && n.Scripts[0].Known && !n.Scripts[0].OK && n.Scripts[0].Detail == "timeout after 400ms, killed"
+		return len(n.Scripts) == 1 && n.Scripts[0].Known && !n.Scripts[0].OK && n.Scripts[0].Detail == "timeout after 2s, killed"
 	})
-	b, err := os.ReadFile(mark)
-	if err != nil {
-		t.Fatal(err)
+	end := time.Now().Add(time.Minute)
+	pid := ""
+	for ; pid == ""; time.Sleep(5 * time.Millisecond) { // a slow machine gets as far in a later run only
+		if b, err := os.ReadFile(mark); err == nil && strings.HasSuffix(string(b), "\n") {
+			pid = strings.TrimSpace(string(b))
+		}
+		if time.Now().After(end) {
+			t.Fatal("the check never started what it starts")
+		}
 	}
-	pid := strings.TrimSpace(string(b))
-	end := time.Now().Add(10 * time.Second)
 	for {
 		b, err := os.ReadFile("/proc/" + pid + "/stat")
 		if err != nil || strings.Contains(string(b), ") Z ") {

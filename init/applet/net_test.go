@@ -24,14 +24,7 @@ func TestCurlAndNC(t *testing.T) {
 	defer web.Close()
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("tls")) }))
 	defer secure.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(web.URL, "http://"))
-	_, none, _ := net.SplitHostPort(closed)
 	for _, c := range []struct {
 		argv []string
 		code int
@@ -45,13 +38,13 @@ func TestCurlAndNC(t *testing.T) {
 		{[]string{"curl", "-sSf", web.URL + "/bad"}, 22, "curl: (22) The requested URL returned error: 503\n"},
 		{[]string{"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", web.URL + "/moved"}, 0, "302"},
 		{[]string{"curl", "-sL", "-o", "/dev/null", "-w", "%{http_code}", web.URL + "/moved"}, 0, "200"},
-		{[]string{"curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", "http://" + closed + "/"}, 7, "000"},
-		{[]string{"curl", "-sk", "--max-time=2", secure.URL}, 0, "tls"},
+		{[]string{"curl", "-s", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:" + closedPort + "/"}, 7, "000"},
+		{[]string{"curl", "-sk", "--max-time=20", secure.URL}, 0, "tls"},
 		{[]string{"curl", "-s", secure.URL}, 60, ""},
 		{[]string{"curl", "-s"}, 2, ""},
 		{[]string{"nc", "-z", host, port}, 0, ""},
-		{[]string{"nc", "-zw", "1", host, none}, 1, ""},
-		{[]string{"nc", "-z", "-w1", host, none}, 1, ""},
+		{[]string{"nc", "-zw", "1", host, closedPort}, 1, ""},
+		{[]string{"nc", "-z", "-w1", host, closedPort}, 1, ""},
 	} {
 		code, out := b.do(t, "", c.argv...)
 		if code != c.code || out != c.out {
