@@ -314,23 +314,26 @@ func TestLoaderShares(t *testing.T) {
 	}
 }
 
+// used is what this process has taken of processors so far.
+func used(t testing.TB) time.Duration {
+	t.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // processor reports what a benchmark took of processors, on all threads: other
 // work on the machine does not count.
 func processor(b *testing.B, f func()) {
-	used := func() time.Duration {
-		var r syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	}
-	start := used()
+	start := used(b)
 	n := 0
 	for b.Loop() {
 		f()
 		n++
 	}
-	b.ReportMetric(float64(used()-start)/float64(n)/1e6, "cpu-ms/op")
+	b.ReportMetric(float64(used(b)-start)/float64(n)/1e6, "cpu-ms/op")
 }
 
 func BenchmarkLoader(b *testing.B) {

@@ -310,11 +310,11 @@ func TestHostile(t *testing.T) {
 		"parameter starts":  []byte(strings.Repeat("${", 400_000) + "\n" + strings.Repeat(strings.Repeat("${", 4000)+"\n", 200)),
 		"nested conditions": []byte(strings.Repeat(strings.Repeat("@^z ", 2000)+"a\n", 100)),
 	} {
-		start := time.Now()
+		start := used(t)
 		_, problems := Load(name, text, Options{})
 		Merge(string(text), "")
 		Mask(string(text))
-		if d := time.Since(start); d > 20*time.Second {
+		if d := used(t) - start; d > 20*time.Second {
 			t.Errorf("%s takes %s", name, d)
 		} else if testing.Verbose() {
 			t.Log(name, d)
