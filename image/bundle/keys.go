@@ -63,7 +63,7 @@ func ParseKeys(text []byte) ([]Key, error) {
 		}
 		b, err := base64.StdEncoding.DecodeString(f[1])
 		if err != nil || len(b) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("keys, line %d: the key is not %d bytes in base64", n, ed25519.PublicKeySize)
+			return nil, fmt.Errorf("keys, line %d: the key is not %d bytes in base64: copy the whole line", n, ed25519.PublicKeySize)
 		}
 		k := Key{Public: b}
 		if len(f) == 3 {
@@ -72,7 +72,7 @@ func ParseKeys(text []byte) ([]Key, error) {
 		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("there is no key in it")
+		return nil, errors.New("there is no key in it: want lines as: ed25519 BASE64 NAME")
 	}
 	return keys, nil
 }

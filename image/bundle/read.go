@@ -37,7 +37,7 @@ func Open(r io.Reader, keys []Key) (*Reader, error) {
 	}
 	// Signed; from here on it is our maker's word.
 	if err := json.Unmarshal(manifest, &b.Manifest); err != nil {
-		return nil, fmt.Errorf("bundle: manifest: %w", err)
+		return nil, fmt.Errorf("bundle: manifest: %w: its maker has to make it again", err)
 	}
 	if err := b.Manifest.check(); err != nil {
 		return nil, fmt.Errorf("bundle: %w", err)
@@ -59,7 +59,7 @@ func Peek(r io.Reader) (Manifest, []Key, error) {
 		return m, nil, fmt.Errorf("bundle: %w", err)
 	}
 	if err := json.Unmarshal(manifest, &m); err != nil {
-		return m, nil, fmt.Errorf("bundle: manifest: %w", err)
+		return m, nil, fmt.Errorf("bundle: manifest: %w: the file is damaged: fetch it again", err)
 	}
 	if err := m.check(); err != nil {
 		return m, nil, fmt.Errorf("bundle: %w", err)
@@ -123,7 +123,7 @@ func (b *Reader) take(n int, what string) ([]byte, error) {
 // broke says where a stream ended that should not have.
 func broke(err error, where string) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("the transfer broke off in %s: %w", where, io.ErrUnexpectedEOF)
+		return fmt.Errorf("the transfer broke off in %s: %w: fetch or send all of it again", where, io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("read %s: %w", where, err)
 }

@@ -3,25 +3,20 @@
 package bundle
 
 import (
-	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"ballast/image/bundle"
-	"ballast/image/layout"
 )
 
 const usage = `usage: ballast bundle verify FILE [KEY]
        ballast bundle inspect FILE
 
 verify checks the signature and every byte of a bundle. KEY is a file with the
-keys to trust: lines as "ed25519 BASE64 NAME", or an ed25519 key in PEM, public or
+keys to trust: lines as "ed25519 BASE64 NAME", or ed25519 keys in PEM, public or
 private. Without it: ~/.config/ballast/firmware.key, else the keys of this box.
 inspect shows what a bundle says of itself, and believes it.
 FILE may be - for standard input.
@@ -41,14 +36,17 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		err = with(args[1], stdin, func(r io.Reader) error { return inspect(r, stdout) })
 	case (len(args) == 2 || len(args) == 3) && args[0] == "verify":
 		err = with(args[1], stdin, func(r io.Reader) error {
-			keys, err := trust(args[2:])
+			keys, file, err := trust(args[2:])
 			if err != nil {
 				return err
 			}
-			return verify(r, keys, stdout)
+			return verify(r, keys, file, stdout)
 		})
+	case len(args) > 0 && args[0] != "inspect" && args[0] != "verify":
+		fmt.Fprintf(stderr, "ballast bundle: unknown command %q\n%s", args[0], usage)
+		return 2
 	default:
-		io.WriteString(stderr, usage)
+		fmt.Fprintf(stderr, "ballast bundle: want verify FILE [KEY], or inspect FILE\n%s", usage)
 		return 2
 	}
 	if err != nil {
@@ -58,75 +56,50 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// want is what to say in place of a name that is none of a bundle.
+const want = "give the path of a bundle, such as ballast-BOARD.bundle, or - for standard input"
+
 func with(name string, stdin io.Reader, do func(io.Reader) error) error {
 	if name == "-" {
 		return do(stdin)
 	}
 	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: give the path of a bundle, such as ballast-BOARD.bundle, or - for standard input", err)
-	}
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: run this as a user who may read it", err)
+	case err != nil:
+		return fmt.Errorf("%w: %s", err, want)
 	}
 	defer f.Close()
-	return do(f)
+	if st, err := f.Stat(); err != nil {
+		return err
+	} else if st.IsDir() {
+		return fmt.Errorf("%s is a folder: %s", name, want)
+	}
+	if err := do(f); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
-// trust are the keys that count.
-func trust(args []string) ([]bundle.Key, error) {
+// trust are the keys that count, and the file they are of.
+func trust(args []string) ([]bundle.Key, string, error) {
 	if len(args) == 1 {
-		return readKeys(args[0])
+		keys, err := bundle.ReadKeys(args[0])
+		return keys, args[0], err
 	}
-	var places []string
-	if dir, err := os.UserConfigDir(); err == nil {
-		places = append(places, filepath.Join(dir, "ballast", "firmware.key"))
+	keys, file, err := bundle.TrustedHere()
+	if err == nil && len(keys) == 0 {
+		err = errors.New("there is no key here to trust: name a file with one: ballast bundle verify FILE KEY")
 	}
-	for _, name := range append(places, layout.KeysFile) {
-		keys, err := readKeys(name)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return keys, err
-		}
-	}
-	return nil, errors.New("there is no key here to trust: name a file with one")
+	return keys, file, err
 }
 
-func readKeys(name string) ([]bundle.Key, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		keys, err := bundle.ParseKeys(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		return keys, nil
-	}
-	var public any
-	if block.Type == "PRIVATE KEY" {
-		var k any
-		if k, err = x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-			if private, ok := k.(ed25519.PrivateKey); ok {
-				public = private.Public()
-			}
-		}
-	} else {
-		public, err = x509.ParsePKIXPublicKey(block.Bytes)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	k, ok := public.(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%s: it is no ed25519 key", name)
-	}
-	return []bundle.Key{{Public: k}}, nil
-}
-
-func verify(r io.Reader, keys []bundle.Key, out io.Writer) error {
+func verify(r io.Reader, keys []bundle.Key, file string, out io.Writer) error {
 	b, err := bundle.Open(r, keys)
+	if errors.Is(err, bundle.ErrUntrusted) {
+		return fmt.Errorf("%w (checked with the keys of %s)", err, file)
+	}
 	if err != nil {
 		return err
 	}
@@ -140,7 +113,7 @@ func verify(r io.Reader, keys []bundle.Key, out io.Writer) error {
 		}
 	}
 	if n, err := io.Copy(io.Discard, r); err != nil || n > 0 {
-		return errors.Join(fmt.Errorf("%d bytes follow the last part: a box would not look at them", n), err)
+		return errors.Join(fmt.Errorf("%d bytes follow the last part: a box would not look at them: fetch the file again", n), err)
 	}
 	fmt.Fprintf(out, "%s of %s for %s, signed by %s: in order\n", b.Manifest.Version, bundle.Date(b.Manifest.Build), b.Manifest.Board, b.SignedBy[0])
 	return nil
