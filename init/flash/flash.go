@@ -30,12 +30,13 @@ BUNDLE is ballast-BOARD.bundle, DISK is /dev/sdX, or a file of the size that a
 disk of a virtual machine is to have.
 
   -yes           do not ask
-  -key FILE      public keys of makers who are trusted, one a line as: ed25519 BASE64 NAME
+  -key FILE      keys of makers who are trusted: lines as "ed25519 BASE64 NAME", or
+                 ed25519 keys in PEM, public or private
   -signer HASH   trust the key with this hash (SHA256:…)
 
 Without -key and -signer a bundle must be signed with the key of this user
-(~/.config/ballast/firmware.key), or one that the director trusts on which this runs;
-whose an image is is not checked: compare it with SHA256SUMS.
+(~/.config/ballast/firmware.key), else with one that the director trusts on which this
+runs; whose an image is is not checked: compare it with SHA256SUMS.
 
 Exit status: 0 written and read back, 1 not, 2 wrong words.
 `
@@ -74,7 +75,7 @@ func parse(args []string) (options, error) {
 			return o, err
 		}
 	}
-	if len(words) != 2 {
+	if len(words) != 2 || words[0] == "" || words[1] == "" {
 		return o, errors.New("want an image or bundle, and a disk")
 	}
 	if o.key != "" && o.signer != "" {
@@ -131,7 +132,7 @@ func run(ctx context.Context, o options, stdin io.Reader, stdout io.Writer) erro
 	err = disk.Write(stopping{dev, ctx}, src.parts, disk.Options{Both: true, Time: time.Now(), Progress: p.step})
 	p.end()
 	if err != nil {
-		return fmt.Errorf("%s is not a director's disk now: %w", o.to, err)
+		return fmt.Errorf("%w\n%s is not a director's disk now: flash it again, or another one", err, o.to)
 	}
 	if err := dev.Close(); err != nil {
 		return err
@@ -150,7 +151,7 @@ func ask(name string, stdin io.Reader, stdout io.Writer) error {
 	}
 	if strings.TrimSpace(line) != name {
 		fmt.Fprintln(stdout)
-		return errors.New("nothing was written")
+		return fmt.Errorf("nothing was written: the answer was not %s (-yes does not ask)", name)
 	}
 	return nil
 }

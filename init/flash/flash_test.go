@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"ballast/image/bundle"
 	"ballast/image/disk"
@@ -77,13 +79,48 @@ func sources(t *testing.T) (dir string) {
 	if i := bytes.LastIndex(damaged, []byte("firmwarefirmware")); i > 0 {
 		damaged[i] ^= 1
 	}
-	for name, content := range map[string][]byte{"disk.img.zst": e.EncodeAll(raw, nil), "x.bundle": b.Bytes(), "keys": []byte(public.Line() + "\n"), "damaged.img": damaged} {
+	whole := e.EncodeAll(raw, nil)
+	mangled := bytes.Clone(b.Bytes())
+	mangled[bytes.IndexByte(mangled, '{')] = 'x'
+	small := make([]byte, disk.MinSize)
+	if err := (&gpt.Table{Partitions: []gpt.Partition{{Number: 1, Type: gpt.TypeLinux, Start: 2048, Last: 4096}}}).Write(memory(small), disk.MinSize); err != nil {
+		t.Fatal(err)
+	}
+	table := disk.Table(disk.Options{})
+	without := func(number int) []byte { // a partition of the unsigned image is wiped
+		raw, err := os.ReadFile(filepath.Join(dir, "unsigned.img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := table.Find(number)
+		clear(raw[p.Offset():][:64<<10])
+		return raw
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"empty": nil, "short": raw[:31], "long": make([]byte, 1<<20), "key.pem": pkcs8(t, key), "mangled.bundle": mangled,
+		"other.img": small, "cut.img": raw[:len(raw)/2], "slotless.img": without(layout.NumberSlotA), "loaderless.img": without(layout.NumberESP),
+		"cut.zst": whole[:len(whole)-1], "else.zst": e.EncodeAll([]byte("something else, of which nothing is there twice: 0123456789"), nil),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range map[string][]byte{"disk.img.zst": whole, "x.bundle": b.Bytes(), "keys": []byte(public.Line() + "\n"), "damaged.img": damaged} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dir
 }
+
+// memory is a disk.
+type memory []byte
+
+func (m memory) ReadAt(b []byte, at int64) (int, error)  { return copy(b, m[at:]), nil }
+func (m memory) WriteAt(b []byte, at int64) (int, error) { return copy(m[at:], b), nil }
+func (m memory) Sync() error                             { return nil }
 
 func file(t *testing.T, name string, size int64) *os.File {
 	t.Helper()
@@ -166,6 +203,9 @@ func TestFlash(t *testing.T) {
 		{"bundle", []string{"-yes", "-key", keys, "x.bundle"}, "", Done, "signed by maker SHA256:"},
 		{"bundle of a signer", []string{"-yes", "-signer", signer, "x.bundle"}, "", Done, "written and read back"},
 		{"bundle of a stranger", []string{"-yes", "x.bundle"}, "", Cannot, "-signer " + signer},
+		{"bundle, with a key in PEM", []string{"-yes", "-key", filepath.Join(dir, "key.pem"), "x.bundle"}, "", Done, "signed by SHA256:"},
+		{"bundle, with what is no key", []string{"-yes", "-key", filepath.Join(dir, "empty"), "x.bundle"}, "", Cannot, "empty: there is no key in it: want lines as"},
+		{"bundle, with a key that is not there", []string{"-yes", "-key", filepath.Join(dir, "none"), "x.bundle"}, "", Cannot, "none: no such file or directory: name a file with them"},
 		{"bundle of another signer", []string{"-yes", "-signer", "SHA256:x", "x.bundle"}, "", Cannot, "it is not signed by SHA256:x"},
 		{"an image with a key", []string{"-yes", "-key", keys, "disk.img"}, "", Done, "signed by maker SHA256:"},
 		{"an image of another signer", []string{"-yes", "-signer", "SHA256:x", "disk.img.zst"}, "", Cannot, "it is not signed by SHA256:x"},
@@ -173,11 +213,25 @@ func TestFlash(t *testing.T) {
 		{"an image without signature, with a key", []string{"-yes", "-key", keys, "unsigned.img"}, "", Cannot, "this image is not signed"},
 		{"a damaged image", []string{"-yes", "damaged.img"}, "", Cannot, "not what was signed"},
 		{"asked", []string{"disk.img"}, "target\n", Done, "Type target to go on"},
-		{"asked, no", []string{"disk.img"}, "yes\n", Cannot, "nothing was written"},
-		{"asked, nobody there", []string{"disk.img"}, "", Cannot, "nothing was written"},
-		{"something else", []string{"-yes", "keys"}, "", Cannot, "it is no image of Ballast"},
-		{"nothing", []string{"-yes", "nothing"}, "", Cannot, "no such file"},
-		{"no words", nil, "", Usage, "usage"},
+		{"asked, no", []string{"disk.img"}, "yes\n", Cannot, "nothing was written: the answer was not target (-yes does not ask)"},
+		{"asked, nobody there", []string{"disk.img"}, "", Cannot, "nothing was written: the answer was not target (-yes does not ask)"},
+		{"something else", []string{"-yes", "keys"}, "", Cannot, dir + "/keys: it is no image of Ballast (gpt: read sector 1: EOF): " + want},
+		{"something else that is long", []string{"-yes", "long"}, "", Cannot, dir + "/long: it is no image of Ballast (gpt: no partition table): " + want},
+		{"another table", []string{"-yes", "other.img"}, "", Cannot, "is not"},
+		{"a cut image", []string{"-yes", "cut.img"}, "", Cannot, "it is damaged or cut (gpt: partition 3 has sectors"},
+		{"an image of an empty slot", []string{"-yes", "slotless.img"}, "", Cannot, "it is damaged or cut: " + again},
+		{"an image without its boot loader", []string{"-yes", "loaderless.img"}, "", Cannot, "partition esp: fat: "},
+		{"cut and compressed", []string{"-yes", "cut.zst"}, "", Cannot, "cut.zst: decompress: unexpected EOF: it is damaged: " + again},
+		{"something else, compressed", []string{"-yes", "else.zst"}, "", Cannot, "else.zst: it is no image of Ballast (gpt: read sector 1: EOF): " + want},
+		{"nothing", []string{"-yes", "nothing"}, "", Cannot, dir + "/nothing: no such file or directory: " + want},
+		{"below a file", []string{"-yes", "keys/x"}, "", Cannot, dir + "/keys/x: not a directory: " + want},
+		{"a URL", []string{"-yes", "http://host/disk.img"}, "", Cannot, "nothing is fetched here: download it first"},
+		{"a folder", []string{"-yes", "."}, "", Cannot, dir + " is a folder: " + want},
+		{"a pipe", []string{"-yes", "pipe"}, "", Cannot, dir + "/pipe is neither a file nor a disk"},
+		{"an empty file", []string{"-yes", "empty"}, "", Cannot, dir + "/empty: it has 0 bytes, too few for an image or a bundle: " + again},
+		{"a short file", []string{"-yes", "short"}, "", Cannot, dir + "/short: it has 31 bytes, too few for an image or a bundle: " + again},
+		{"a damaged bundle", []string{"-yes", "mangled.bundle"}, "", Cannot, "mangled.bundle: bundle: manifest: "},
+		{"no words", nil, "", Usage, "want an image or bundle, and a disk\nusage"},
 		{"an option", []string{"-no", "disk.img"}, "", Usage, "unknown option -no"},
 		{"two kinds of trust", []string{"-key", keys, "-signer", "x", "x.bundle"}, "", Usage, "not both"},
 	} {
@@ -187,7 +241,9 @@ func TestFlash(t *testing.T) {
 			file(t, target, size).Close()
 			args := append([]string{}, tt.args...)
 			if n := len(args); n > 0 {
-				args[n-1] = filepath.Join(dir, args[n-1])
+				if !strings.Contains(args[n-1], "://") {
+					args[n-1] = filepath.Join(dir, args[n-1])
+				}
 				args = append(args, target)
 			}
 			code, out := flash(t, tt.in, args...)
@@ -244,6 +300,26 @@ func TestFlash(t *testing.T) {
 				t.Errorf("%s is there now", path)
 			}
 		}
+		small := filepath.Join(dir, "short")
+		image := filepath.Join(dir, "disk.img")
+		before, err := os.ReadFile(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]string{
+			dir: dir + " is no disk: " + wantDisk, "/dev/null": "/dev/null is no disk: " + wantDisk,
+			small + "/x": small + "/x: not a directory: " + wantDisk,
+			small:        "want at least 315 MB, of which 64 MiB are for what is kept on it: \"truncate -s 2G " + small + "\" makes one",
+			image:        image + " is both what is written and what is written to: name another disk",
+			"":           "want an image or bundle, and a disk\n",
+		} {
+			if code, out := flash(t, "", "-yes", image, path); code == Done || !strings.Contains(out, want) {
+				t.Errorf("exit status %d, want %q:\n%s", code, want, out)
+			}
+		}
+		if after, err := os.ReadFile(image); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("the image was written: %v", err)
+		}
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		target := filepath.Join(t.TempDir(), "target")
@@ -251,10 +327,74 @@ func TestFlash(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		var b bytes.Buffer
-		if code := Main(ctx, []string{"-yes", filepath.Join(dir, "disk.img"), target}, nil, &b, &b); code != Cannot || !strings.Contains(b.String(), "interrupted") {
+		if code := Main(ctx, []string{"-yes", filepath.Join(dir, "disk.img"), target}, nil, &b, &b); code != Cannot || !strings.Contains(b.String(), "interrupted\n"+target+" is not a director's disk now: flash it again, or another one") {
 			t.Errorf("%d %s", code, b.String())
 		}
 	})
+}
+
+// withoutRoot does something as one who may not pass over the modes of files.
+func withoutRoot(t *testing.T, do func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var had [2]unix.CapUserData
+	if err := unix.Capget(&h, &had[0]); err != nil {
+		t.Fatal(err)
+	}
+	less := had
+	less[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	if err := unix.Capset(&h, &less[0]); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Capset(&h, &had[0])
+	do()
+}
+
+// Who may not read or write something is told who may.
+func TestFlashForbidden(t *testing.T) {
+	dir := sources(t)
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	put := func(name string, mode os.FileMode) string {
+		p := filepath.Join(dir, name)
+		if err := os.Chmod(p, mode); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	image, bundled, secret, keys := put("disk.img", 0o644), put("x.bundle", 0o644), put("unsigned.img", 0), put("keys", 0)
+	to := filepath.Join(t.TempDir(), "target")
+	file(t, to, least).Close()
+	if err := os.Chmod(to, 0); err != nil {
+		t.Fatal(err)
+	}
+	withoutRoot(t, func() {
+		for _, c := range []struct {
+			args []string
+			want string
+		}{
+			{[]string{secret, to}, secret + ": permission denied: run this as a user who may read it"},
+			{[]string{"-key", keys, bundled, to}, keys + ": permission denied: run this as a user who may read it"},
+			{[]string{image, to}, to + ": permission denied: run this as root"},
+		} {
+			if code, out := flash(t, "", append([]string{"-yes"}, c.args...)...); code != Cannot || !strings.Contains(out, c.want) {
+				t.Errorf("exit status %d, want %q:\n%s", code, c.want, out)
+			}
+		}
+	})
+	t.Setenv("TMPDIR", filepath.Join(dir, "none"))
+	if code, out := flash(t, "", "-yes", filepath.Join(dir, "disk.img.zst"), to); code != Cannot || !strings.Contains(out, "no such file or directory: "+elsewhere) {
+		t.Errorf("exit status %d:\n%s", code, out)
+	}
+	// A disk that cannot be opened for another reason: a program that runs.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&target{path: self}).open(); err == nil || !strings.Contains(err.Error(), "text file busy: take another disk") {
+		t.Errorf("%v", err)
+	}
 }
 
 // The first boot of the smallest disk has room for the data partition.
@@ -283,7 +423,7 @@ func TestTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, d := range []string{"sdb", "sdc", "sdd", "sde", "sdf"} {
+	for _, d := range []string{"sdb", "sdc", "sdd", "sde", "sdf", "sdg", "sdh"} {
 		put(d+"/size", "15269888")
 		put(d+"/queue/logical_block_size", "512")
 		put(d+"/device/vendor", "SanDisk ")
@@ -296,19 +436,22 @@ func TestTarget(t *testing.T) {
 	put("sdd/ro", "1")
 	put("sde/queue/logical_block_size", "4096")
 	put("sdf/sdf1/holders/md0/x", "")
+	put("sdg/size", "0")
 	proc := t.TempDir()
 	os.MkdirAll(filepath.Join(proc, "self"), 0o755)
 	os.WriteFile(filepath.Join(proc, "self/mounts"), []byte("/dev/sda1 / ext4 rw 0 0\nsdb1 /tmp tmpfs rw 0 0\n"), 0o644)
-	os.WriteFile(filepath.Join(proc, "swaps"), []byte("Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n"), 0o644)
+	os.WriteFile(filepath.Join(proc, "swaps"), []byte("Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n/dev/sdh1 partition 1 0 -2\n"), 0o644)
 	for _, tt := range []struct{ dir, mounts, err string }{
 		{"sdb", "", ""},
-		{"sdb/sdb1", "", "/dev/sdb"},
-		{"sdc", "", "want at least"},
-		{"sdd", "", "write-protected"},
+		{"sdb/sdb1", "", "/dev/sdb1 is a partition: name the whole disk, /dev/sdb"},
+		{"sdc", "", "/dev/sdc has 315 MB: want at least 315 MB, of which 64 MiB are for what is kept on it"},
+		{"sdd", "", "/dev/sdd is write-protected: move its switch, or take another disk"},
 		{"sde", "", "sectors of 4096"},
-		{"sdf", "", "in use by md0"},
-		{"sdb", "/dev/sdb1 /mnt vfat rw 0 0\n", "/dev/sdb1 is mounted on /mnt"},
-		{"sdb", "/dev/sdb /mnt vfat rw 0 0\n", "is mounted on /mnt"},
+		{"sdf", "", "/dev/sdf is in use by md0: end that first, or take another disk"},
+		{"sdg", "", "/dev/sdg has nothing in it: put a card or stick into it, or take another disk"},
+		{"sdb", "/dev/sdb1 /mnt vfat rw 0 0\n", "/dev/sdb: /dev/sdb1 is mounted on /mnt: unmount it first, or take another disk"},
+		{"sdb", "/dev/sdb /mnt vfat rw 0 0\n", "/dev/sdb: /dev/sdb is mounted on /mnt: unmount it first, or take another disk"},
+		{"sdh", "", "/dev/sdh: /dev/sdh1 holds swap space: \"swapoff /dev/sdh1\" first, or take another disk"},
 	} {
 		if tt.mounts != "" {
 			os.WriteFile(filepath.Join(proc, "self/mounts"), []byte(tt.mounts), 0o644)
@@ -353,13 +496,16 @@ func TestBlockDevice(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	check(t, dev, size)
+	if _, err := look(t.TempDir(), dev); err == nil || !strings.Contains(err.Error(), "is it plugged in? "+wantDisk) {
+		t.Errorf("a device without a disk: %v", err)
+	}
 	// Somebody else has it.
 	hold, err := os.OpenFile(dev, os.O_RDWR|os.O_EXCL, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hold.Close()
-	if code, out := flash(t, "", "-yes", filepath.Join(dir, "disk.img"), dev); code != Cannot || !strings.Contains(out, "in use") {
+	if code, out := flash(t, "", "-yes", filepath.Join(dir, "disk.img"), dev); code != Cannot || !strings.Contains(out, dev+" is in use: unmount what is on it, and end what works with it, or take another disk") {
 		t.Errorf("%d %s", code, out)
 	}
 }

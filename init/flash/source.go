@@ -2,15 +2,11 @@ package flash
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -35,13 +31,40 @@ func (s *source) close() {
 	}
 }
 
+// want is what to give in place of something else, again what to do with
+// something that is not whole.
+const (
+	want  = "give disk.img, disk.img.zst or ballast-BOARD.bundle, and behind it the disk"
+	again = "fetch or copy it again"
+)
+
 // open finds out what a file is by its content.
 func open(o options) (*source, error) {
+	// A pipe would not open before somebody writes to it.
+	st, err := os.Stat(o.from)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+	case err != nil && strings.Contains(o.from, "://"):
+		return nil, fmt.Errorf("%w: nothing is fetched here: download it first, with SHA256SUMS", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s", err, want)
+	case st.IsDir():
+		return nil, fmt.Errorf("%s is a folder: %s", o.from, want)
+	case !st.Mode().IsRegular() && st.Mode()&os.ModeType != os.ModeDevice:
+		return nil, fmt.Errorf("%s is neither a file nor a disk, and what is read must be there as a whole: %s", o.from, want)
+	}
 	f, err := os.Open(o.from)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w: run this as a user who may read it", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	s := &source{files: []func(){func() { f.Close() }}}
+	if to, err := os.Stat(o.to); err == nil && os.SameFile(st, to) {
+		s.close()
+		return nil, fmt.Errorf("%s is both what is written and what is written to: name another disk", o.from)
+	}
 	if err := s.read(f, o); err != nil {
 		s.close()
 		return nil, fmt.Errorf("%s: %w", o.from, err)
@@ -57,8 +80,11 @@ var (
 
 func (s *source) read(f *os.File, o options) error {
 	head := make([]byte, 32)
-	if _, err := io.ReadFull(f, head); err != nil {
-		return errors.New("it is too short for an image or a bundle")
+	switch n, err := io.ReadFull(f, head); {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("it has %d bytes, too few for an image or a bundle: %s", n, again)
+	case err != nil:
+		return fmt.Errorf("%w: %s", err, again)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -139,65 +165,24 @@ func hash(k bundle.Key) string {
 func trusted(o options, signers []bundle.Key) ([]bundle.Key, string, error) {
 	switch {
 	case o.key != "":
-		b, err := os.ReadFile(o.key)
-		if err != nil {
-			return nil, "", err
-		}
-		keys, err := bundle.ParseKeys(b)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", o.key, err)
-		}
-		return keys, o.key, nil
+		keys, err := bundle.ReadKeys(o.key)
+		return keys, o.key, err
 	case o.signer != "":
 		for _, k := range signers {
 			if hash(k) == o.signer {
 				return []bundle.Key{k}, "-signer", nil
 			}
 		}
-		return nil, "", fmt.Errorf("it is not signed by %s, but by %s", o.signer, hash(signers[0]))
+		return nil, "", fmt.Errorf("it is not signed by %s, but by %s: take a bundle of that maker, or mend the hash", o.signer, hash(signers[0]))
 	}
-	if b, err := os.ReadFile(layout.KeysFile); err == nil {
-		keys, err := bundle.ParseKeys(b)
-		return keys, layout.KeysFile, err
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return nil, "", nil
-	}
-	name := filepath.Join(dir, "ballast", "firmware.key")
-	key, err := publicHalf(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", nil
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", name, err)
-	}
-	return []bundle.Key{key}, name, nil
-}
-
-// publicHalf is that of a maker's key.
-func publicHalf(name string) (bundle.Key, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return bundle.Key{}, err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return bundle.Key{}, errors.New("it is no PEM file")
-	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return bundle.Key{}, err
-	}
-	secret, ok := k.(ed25519.PrivateKey)
-	if !ok {
-		return bundle.Key{}, errors.New("it is no ed25519 key")
-	}
-	return bundle.Key{Public: secret.Public().(ed25519.PublicKey)}, nil
+	return bundle.TrustedHere()
 }
 
 // maxImage bounds what an image may be when it is decompressed.
 const maxImage = 4 << 30
+
+// elsewhere is what helps where an image cannot be decompressed.
+const elsewhere = "name a folder that has room for it in the variable TMPDIR, or decompress it with \"zstd -d\""
 
 // compressed puts an image into a temporary file first: what belongs together is
 // not in one place of it.
@@ -209,40 +194,40 @@ func (s *source) compressed(f *os.File, o options) error {
 	defer z.Close()
 	tmp, err := os.CreateTemp("", "ballast-image-")
 	if err != nil {
-		return err
+		return fmt.Errorf("decompress: %w: %s", err, elsewhere)
 	}
 	os.Remove(tmp.Name()) // gone when it is closed
 	s.files = append(s.files, func() { tmp.Close() })
-	n, err := copySparse(tmp, io.LimitReader(z, maxImage+1))
-	if err != nil {
-		return fmt.Errorf("decompress: %w", err)
+	n, err := io.Copy(&sparse{f: tmp}, io.LimitReader(z, maxImage+1))
+	if err == nil {
+		err = tmp.Truncate(n)
 	}
-	if n > maxImage {
-		return fmt.Errorf("it has more than %d GiB when it is decompressed", maxImage>>30)
+	var full *fs.PathError
+	switch {
+	case errors.As(err, &full):
+		return fmt.Errorf("decompress: %w: %s", err, elsewhere)
+	case err != nil:
+		return fmt.Errorf("decompress: %w: it is damaged: %s", err, again)
+	case n > maxImage:
+		return fmt.Errorf("it has more than %d GiB when it is decompressed: %s", maxImage>>30, want)
 	}
 	return s.image(tmp, o)
 }
 
-// copySparse leaves holes where there are zeros.
-func copySparse(to *os.File, from io.Reader) (int64, error) {
-	b := make([]byte, 64<<10)
-	zero := make([]byte, len(b))
-	var at int64
-	for {
-		n, err := io.ReadFull(from, b)
-		if !bytes.Equal(b[:n], zero[:n]) {
-			if _, werr := to.WriteAt(b[:n], at); werr != nil {
-				return at, werr
-			}
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return at, to.Truncate(at)
-		}
-		if err != nil {
-			return at, err
-		}
+// sparse is a file in which there are holes where zeros are written.
+type sparse struct {
+	f  *os.File
+	at int64
+}
+
+// Write implements io.Writer.
+func (s *sparse) Write(b []byte) (n int, err error) {
+	n = len(b)
+	if len(bytes.TrimLeft(b, "\x00")) > 0 {
+		n, err = s.f.WriteAt(b, s.at)
 	}
+	s.at += int64(n)
+	return n, err
 }
 
 // bootCode is the size of the MBR's code.
@@ -256,8 +241,11 @@ func (s *source) image(f *os.File, o options) error {
 		return err
 	}
 	t, err := gpt.Read(f, size)
+	if errors.Is(err, gpt.ErrNone) || size < gpt.First*gpt.Sector {
+		return fmt.Errorf("it is no image of Ballast (%w): %s", err, want)
+	}
 	if err != nil {
-		return fmt.Errorf("it is no image of Ballast (%w): give disk.img, disk.img.zst or ballast-BOARD.bundle", err)
+		return fmt.Errorf("it is damaged or cut (%w): %s", err, again)
 	}
 	section := func(number int) disk.Device {
 		p, _ := t.Find(number)
@@ -265,12 +253,12 @@ func (s *source) image(f *os.File, o options) error {
 	}
 	for number, name := range map[int]string{layout.NumberBIOS: layout.PartBIOS, layout.NumberESP: layout.PartESP, layout.NumberSlotA: layout.PartSlotA} {
 		if p, ok := t.Find(number); !ok || p.Name != name {
-			return fmt.Errorf("it is no image of Ballast (partition %d is not %s): give disk.img, disk.img.zst or ballast-BOARD.bundle", number, name)
+			return fmt.Errorf("it is no image of Ballast (partition %d is not %s): %s", number, name, want)
 		}
 	}
 	slot, err := disk.ReadSlot(section(layout.NumberSlotA))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: it is damaged or cut: %s", err, again)
 	}
 	if b, err := slot.Bundle(); err == nil {
 		return s.within(b, o)
@@ -300,12 +288,12 @@ func (s *source) image(f *os.File, o options) error {
 	raw(bundle.CoreImage, p.Offset(), p.Size())
 	p, _ = t.Find(layout.NumberESP)
 	esp, err := fat.Open(section(layout.NumberESP), p.Size())
-	if err != nil {
-		return err
+	var names []string
+	if err == nil {
+		names, err = esp.Files()
 	}
-	names, err := esp.Files()
 	if err != nil {
-		return err
+		return fmt.Errorf("partition %s: %w: it is damaged or cut: %s", layout.PartESP, err, again)
 	}
 	for _, n := range names {
 		switch {

@@ -33,6 +33,13 @@ type target struct {
 	users      []string // what the kernel says holds it: md0, dm-0
 }
 
+// wantDisk is what to name in place of something else, anotherDisk what helps
+// where a disk is as it is.
+const (
+	wantDisk    = "name a whole disk, as /dev/sdX, or a file of the size that it is to have"
+	anotherDisk = "or take another disk"
+)
+
 // look finds out what the kernel knows of a disk.
 func look(sys, path string) (*target, error) {
 	st, err := os.Stat(path)
@@ -40,9 +47,11 @@ func look(sys, path string) (*target, error) {
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(path, "/dev/"):
 		return nil, fmt.Errorf("%w: name a disk of this machine, /proc/partitions lists them", err)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: a disk that is a file must be there, with the size that it is to have: \"truncate -s 2G %s\" makes one", err, path)
+		return nil, fmt.Errorf("%w: a disk that is a file must be there, with the size that it is to have: %s", err, makes(path))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: run this as root", err)
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, wantDisk)
 	}
 	t := &target{path: path, name: filepath.Base(path), size: st.Size(), sector: gpt.Sector}
 	switch mode := st.Mode(); {
@@ -50,7 +59,7 @@ func look(sys, path string) (*target, error) {
 		t.model = "a file"
 		return t, nil
 	case mode&os.ModeDevice == 0 || mode&os.ModeCharDevice != 0:
-		return nil, fmt.Errorf("%s is no disk", path)
+		return nil, fmt.Errorf("%s is no disk: %s", path, wantDisk)
 	}
 	t.block = true
 	var raw unix.Stat_t
@@ -60,7 +69,7 @@ func look(sys, path string) (*target, error) {
 	// By its number: what the user named may be a link.
 	dir, err := filepath.EvalSymlinks(filepath.Join(sys, "dev/block", fmt.Sprintf("%d:%d", unix.Major(raw.Rdev), unix.Minor(raw.Rdev))))
 	if err != nil {
-		return nil, fmt.Errorf("%s: the kernel does not know it: %w", path, err)
+		return nil, fmt.Errorf("%s: the kernel does not know it: %w: is it plugged in? %s", path, err, wantDisk)
 	}
 	return t, t.read(dir)
 }
@@ -136,6 +145,9 @@ func (t *target) describe() string {
 	return strings.Join(words, ", ")
 }
 
+// makes says how a file that is a disk comes about.
+func makes(path string) string { return fmt.Sprintf("\"truncate -s 2G %s\" makes one", path) }
+
 // bytesText is a size as disks are sold.
 func bytesText(n int64) string {
 	switch {
@@ -157,13 +169,19 @@ func (t *target) check(proc string) error {
 	case t.partition != "":
 		return fmt.Errorf("%s is a partition: name the whole disk, /dev/%s", t.path, t.partition)
 	case t.readOnly:
-		return fmt.Errorf("%s is write-protected", t.path)
+		return fmt.Errorf("%s is write-protected: move its switch, %s", t.path, anotherDisk)
+	case t.block && t.size == 0:
+		return fmt.Errorf("%s has nothing in it: put a card or stick into it, %s", t.path, anotherDisk)
 	case t.sector != gpt.Sector:
 		return fmt.Errorf("%s has sectors of %d bytes: want a disk with sectors of 512 bytes, or one that is set to them", t.path, t.sector)
 	case t.size < least:
-		return fmt.Errorf("%s has %s: want at least %s, of which %d MiB are for what is kept on it", t.path, bytesText(t.size), bytesText(least), layout.SizeData)
+		err := fmt.Errorf("%s has %s: want at least %s, of which %d MiB are for what is kept on it", t.path, bytesText(t.size), bytesText(least), layout.SizeData)
+		if !t.block {
+			err = fmt.Errorf("%w: %s", err, makes(t.path))
+		}
+		return err
 	case len(t.users) > 0:
-		return fmt.Errorf("%s is in use by %s", t.path, strings.Join(t.users, ", "))
+		return fmt.Errorf("%s is in use by %s: end that first, %s", t.path, strings.Join(t.users, ", "), anotherDisk)
 	}
 	if !t.block {
 		return nil
@@ -180,14 +198,20 @@ func (t *target) check(proc string) error {
 		}
 		return false
 	}
-	for _, table := range []struct{ file, verb string }{{"self/mounts", "is mounted on"}, {"swaps", "holds swap space:"}} {
+	for _, table := range []struct {
+		file string
+		use  func(dev, column string) string
+	}{
+		{"self/mounts", func(dev, at string) string { return fmt.Sprintf("%s is mounted on %s: unmount it first", dev, at) }},
+		{"swaps", func(dev, _ string) string { return fmt.Sprintf("%[1]s holds swap space: \"swapoff %[1]s\" first", dev) }},
+	} {
 		b, err := os.ReadFile(filepath.Join(proc, table.file))
 		if err != nil {
 			continue // O_EXCL finds it as well, with fewer words
 		}
 		for line := range strings.Lines(string(b)) {
 			if f := strings.Fields(line); len(f) >= 2 && ours(f[0]) {
-				return fmt.Errorf("%s: %s %s %s: unmount it first", t.path, f[0], table.verb, f[1])
+				return fmt.Errorf("%s: %s, %s", t.path, table.use(f[0], f[1]), anotherDisk)
 			}
 		}
 	}
@@ -201,13 +225,15 @@ func (t *target) open() (*os.File, error) {
 		flags |= unix.O_EXCL // fails while anything of it is mounted or held
 	}
 	f, err := os.OpenFile(t.path, flags, 0)
-	if errors.Is(err, unix.EBUSY) {
-		return nil, fmt.Errorf("%s is in use: unmount what is on it, and end what works with it", t.path)
-	}
-	if errors.Is(err, os.ErrPermission) {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return nil, fmt.Errorf("%s is in use: unmount what is on it, and end what works with it, %s", t.path, anotherDisk)
+	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("%w: run this as root", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: take another disk", err)
 	}
-	return f, err
+	return f, nil
 }
 
 // reread has the kernel look at the new partition table. A disk that is taken
