@@ -94,7 +94,7 @@ func TestUpgrade(t *testing.T) {
 	l.ssh("admin", "", "upgrade http://ann:secret@192.0.2.1/fw older").want(t, 0, "", "from http://ann:secret@192.0.2.1/fw, older true")
 	l.ssh("operate", file, "upgrade").want(t, 1, "", "permission denied: it needs role admin")
 	l.ssh("admin", "upgrade\n", "-T").want(t, 1, "", "nothing can be sent here")
-	l.ssh("admin", "", "upgrade nonsense").want(t, 2, "", "upgrade does not take")
+	l.ssh("admin", "", "upgrade fw.bundle").want(t, 2, "", "upgrade does not take \"fw.bundle\": want [usb|URL] [noreboot] [older] [again]; a file is sent: ssh USER@BOX upgrade < FILE.bundle")
 	l.ssh("view", "", "show firmware").want(t, 0, "Running    1.0", "")
 	// Whoever comes reads what became of the last one.
 	s, _ := l.onTerminal("view")
@@ -133,6 +133,6 @@ func TestUpgradePair(t *testing.T) {
 	l.ssh("admin", "", "upgrade pair abort").want(t, 1, "", "no upgrade of the pair is under way")
 	l.ssh("operate", file, "upgrade pair").want(t, 1, "", "permission denied: it needs role admin")
 	l.ssh("operate", "", "upgrade pair abort").want(t, 1, "", "permission denied: it needs role admin")
-	l.ssh("admin", "", "upgrade pair noreboot").want(t, 2, "", "upgrade pair does not take")
+	l.ssh("admin", "", "upgrade pair noreboot").want(t, 2, "", "want [usb|URL] [older], continue or abort; a file is sent: ssh USER@BOX upgrade pair < FILE.bundle")
 	l.ssh("admin", "upgrade pair\n", "-T").want(t, 1, "", "nothing can be sent here")
 }

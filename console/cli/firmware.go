@@ -23,7 +23,7 @@ func upgrade(ctx context.Context, c *call) (string, error) {
 		if !link(a) {
 			var err error
 			if word, err = pick(a, upgradeWords); err != nil {
-				return "", usagef("upgrade does not take %q: want %s", shown(redacted(a)), upgradeArgs)
+				return "", usagef("upgrade does not take %q: want %s; a file is sent: ssh USER@BOX upgrade < FILE.bundle", shown(redacted(a)), upgradeArgs)
 			}
 		}
 		switch {

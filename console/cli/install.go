@@ -40,7 +40,7 @@ func install(ctx context.Context, c *call) (string, error) {
 		if !link(a) {
 			var err error
 			if word, err = pick(a, []string{"net", "older", "slot"}); err != nil {
-				return "", usagef("install %s does not take %q: want install %s", shown(q.Disk), shown(redacted(a)), installArgs)
+				return "", usagef("install %[1]s does not take %[2]q: want install %[3]s; a file is sent: ssh USER@BOX install %[1]s < FILE.bundle", shown(q.Disk), shown(redacted(a)), installArgs)
 			}
 		}
 		switch {

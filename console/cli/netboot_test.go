@@ -105,6 +105,7 @@ func TestInstall(t *testing.T) {
 		{"terminal", "install sda", nil, "sda", status.FirmwareInstall{Disk: "sda", Source: "net", By: by}, ""},
 		{"older", "install sda old net", strings.NewReader(""), "", status.FirmwareInstall{Disk: "sda", Source: "net", Older: true, By: by}, ""},
 		{"an older one that is sent", "install sda older", strings.NewReader("bundle"), "", status.FirmwareInstall{Disk: "sda", Older: true, By: by}, ""},
+		{"a file", "install sda fw.bundle", nil, "sda", nil, "install sda does not take \"fw.bundle\": want install DISK [net|slot|URL] [older]; a file is sent: ssh USER@BOX install sda < FILE.bundle"},
 		{"two sources", "install sda net slot", nil, "sda", nil, "takes one source: want install DISK [net|slot|URL] [older]"},
 		{"terminal, another name", "install sda", nil, "y", nil, "only at the answer sda"},
 		{"no disk named", "install", nil, "", nil, "QEMU HARDDISK"},

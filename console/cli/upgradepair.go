@@ -20,7 +20,7 @@ func upgradePair(ctx context.Context, c *call) (string, error) {
 		if !link(a) {
 			var err error
 			if word, err = pick(a, []string{"older", "usb"}); err != nil {
-				return "", usagef("upgrade pair does not take %q: want %s, continue or abort", shown(redacted(a)), upgradePairArgs)
+				return "", usagef("upgrade pair does not take %q: want %s, continue or abort; a file is sent: ssh USER@BOX upgrade pair < FILE.bundle", shown(redacted(a)), upgradePairArgs)
 			}
 		}
 		switch {

@@ -86,11 +86,11 @@ func (s sticks) read(dev, kind, want string, take func(string, io.Reader) error)
 	}
 	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe of that name holds nobody up
 	if err != nil {
-		return name, err
+		return name, fmt.Errorf("%s: %w: copy the file itself to the stick", dev, err)
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return name, errors.Join(fmt.Errorf("%s is no file", name), err)
+		return name, errors.Join(fmt.Errorf("%s: %s is no file: copy a bundle to the stick", dev, name), err)
 	}
 	return name, take(dev+": "+name, f)
 }
@@ -113,7 +113,7 @@ func pickBundle(root fs.FS, want string) (string, error) {
 	}
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("there is no %s in its root folder", want)
+		return "", fmt.Errorf("there is no %s in its root folder: copy it there, or send it by SSH", want)
 	case 1:
 		return found[0], nil
 	}
@@ -130,7 +130,7 @@ func mountStick(dev, at, kind string) (unmount func() error, err error) {
 		options = "noload" // a journal would be written
 	}
 	if err := unix.Mount(dev, at, kind, careful|unix.MS_RDONLY, options); err != nil {
-		return nil, fmt.Errorf("mount as %s: %w", kind, err)
+		return nil, fmt.Errorf("mount as %s: %w: take another stick, or send the bundle by SSH", kind, err)
 	}
 	return func() error {
 		err := unix.Unmount(at, unix.MNT_DETACH)

@@ -41,8 +41,9 @@ func TestBundleOnAStick(t *testing.T) {
 		{"by its name", "", map[string]string{"ballast-qemu.bundle": "right", "other.bundle": "wrong", "notes.txt": "x"}, "right", ""},
 		{"the only one", "", map[string]string{"new firmware.bundle": "right", ".trash.bundle": "x"}, "right", ""},
 		{"two", "", map[string]string{"a.bundle": "x", "b.bundle": "x"}, "", "there are a.bundle, b.bundle"},
-		{"none", "", map[string]string{"notes.txt": "x"}, "", "there is no ballast-qemu.bundle in its root folder"},
-		{"a link", "", map[string]string{"ballast-qemu.bundle": "-> /etc/passwd"}, "", "ballast-qemu.bundle"},
+		{"none", "", map[string]string{"notes.txt": "x"}, "", "there is no ballast-qemu.bundle in its root folder: copy it there, or send it by SSH"},
+		{"a link", "", map[string]string{"ballast-qemu.bundle": "-> /etc/passwd"}, "", "copy the file itself to the stick"},
+		{"a folder", "", map[string]string{"ballast-qemu.bundle/x": "y"}, "", "ballast-qemu.bundle is no file: copy a bundle to the stick"},
 		{"the disk it booted from", "sda", map[string]string{"ballast-qemu.bundle": "x"}, "", "there is no USB stick"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,6 +72,10 @@ func TestBundleOnAStick(t *testing.T) {
 		t.Errorf("a stick beside a disk with a shorter name: %v", err)
 	}
 	list, _ := os.ReadDir(s.sys)
+	if _, err := mountStick(filepath.Join(s.dev, list[0].Name()), s.mount, "vfat"); err == nil || !strings.HasPrefix(err.Error(), "mount as vfat: ") || !strings.HasSuffix(err.Error(), ": take another stick, or send the bundle by SSH") {
+		t.Errorf("a stick of another kind: %v", err)
+	}
+	os.Remove(s.mount)
 	s.except = list[0].Name()
 	if err := s.bundle("ballast-qemu.bundle", take); err == nil || !strings.Contains(err.Error(), "there is no USB stick") {
 		t.Errorf("a disk without partitions that it booted from: %v", err)

@@ -109,6 +109,25 @@ func TestReboot(t *testing.T) {
 	})
 }
 
+// unsaid is a box whose conf does not answer.
+type unsaid struct{ *fakeBox }
+
+func (unsaid) conf(context.Context) (status.ConfNews, error) {
+	return status.ConfNews{}, errors.New("conf does not answer")
+}
+
+// A commit that may wait holds an upgrade up as one that does.
+func TestCommitNotKnown(t *testing.T) {
+	s, d, b := newService(t)
+	s.others = unsaid{b}
+	s.begin(t.Context())
+	before := d.done()
+	_, err := upgrade(t, serve(t, s), upgradeWords(), bytes.NewReader(bundled(t, newID, maker)))
+	if err == nil || !strings.Contains(err.Error(), "conf does not answer: try again, \"show processes\" tells how conf is") || len(d.done()) != len(before) {
+		t.Errorf("%v, %q", err, d.done())
+	}
+}
+
 // While a trial runs, or once the box is told to reboot, the other box of the
 // pair cannot have it begin anew.
 func TestPairBoxWaits(t *testing.T) {

@@ -337,7 +337,7 @@ func (s *service) able(ctx context.Context) error {
 	}
 	c, err := s.others.conf(ctx)
 	if err != nil {
-		return fmt.Errorf("whether a commit waits to be confirmed is not known: %w", err)
+		return fmt.Errorf("whether a commit waits to be confirmed is not known: %w: try again, \"show processes\" tells how conf is", err)
 	}
 	if c.Pending != nil {
 		return fmt.Errorf("generation %d of the configuration waits to be confirmed: \"confirm\" or \"rollback\" it first", c.Pending.Generation)

@@ -133,10 +133,7 @@ func (s *service) install(ctx context.Context, q status.FirmwareInstall, in io.R
 	defer r.Close()
 	b, err := bundle.Open(r, s.keys)
 	if err != nil {
-		if q.Source == "" {
-			err = fmt.Errorf("%w (what is installed is expected to be sent: ssh admin@BOX install %s < FILE.bundle; or \"install %s net\", \"slot\", a URL)", err, q.Disk, q.Disk)
-		}
-		return to, fmt.Errorf("%w\nnothing was written", err)
+		return to, fmt.Errorf("%w\nnothing was written", notSent(err, q.Source, "install "+q.Disk, "\"net\", \"slot\" or a URL"))
 	}
 	to = b.Manifest.Identity
 	// Whoever answers in a server's place must not choose the release. The same one
@@ -184,14 +181,13 @@ func slotBundle(dev string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	v, err := disk.ReadSlot(f)
-	if err != nil {
-		f.Close()
-		return nil, err
+	var r io.Reader
+	if err == nil {
+		r, err = v.Bundle()
 	}
-	r, err := v.Bundle()
 	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w: name a URL, or send the bundle", filepath.Base(dev), err)
 	}
 	return struct {
 		io.Reader

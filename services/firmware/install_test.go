@@ -152,6 +152,12 @@ func TestInstallRefuses(t *testing.T) {
 	file := whole(t, older)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(file) }))
 	defer srv.Close()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html><title>login</title>") }))
+	defer page.Close()
+	empty := t.TempDir()
+	if err := os.WriteFile(filepath.Join(empty, "slotA"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name    string
 		q       status.FirmwareInstall
@@ -161,7 +167,17 @@ func TestInstallRefuses(t *testing.T) {
 		written bool
 	}{
 		{"a disk in use", status.FirmwareInstall{Disk: "sda"}, good, func(_ *service, d *fakeDisks) { d.refuse = errors.New("sda is mounted") }, "sda is mounted", false},
-		{"nothing sent", status.FirmwareInstall{Disk: "sda"}, nil, nil, "install sda < FILE.bundle", false},
+		{"nothing sent", status.FirmwareInstall{Disk: "sda"}, nil, nil, "(a bundle is expected to be sent: ssh admin@BOX install sda < FILE.bundle; else say \"net\", \"slot\" or a URL)", false},
+		{"a page in its place", status.FirmwareInstall{Disk: "sda", Source: page.URL}, nil, nil, "give the file ballast-BOARD.bundle\nnothing was written", false},
+		{"a server that is not there", status.FirmwareInstall{Disk: "sda", Source: "http://127.0.0.1:1/fw"}, nil, nil, "connection refused: look at the URL", false},
+		{"a slot without a bundle", status.FirmwareInstall{Disk: "sda", Source: "slot"}, nil, func(_ *service, d *fakeDisks) {
+			d.target.Slot = "A"
+			t.Setenv(EnvDisk, empty)
+		}, "slotA: slot: ", false},
+		{"a slot without a bundle: what helps", status.FirmwareInstall{Disk: "sda", Source: "slot"}, nil, func(_ *service, d *fakeDisks) {
+			d.target.Slot = "A"
+			t.Setenv(EnvDisk, empty)
+		}, ": name a URL, or send the bundle\nnothing was written", false},
 		{"no bundle", status.FirmwareInstall{Disk: "sda"}, []byte("hello, this is no bundle at all"), nil, "nothing was written", false},
 		{"another maker", status.FirmwareInstall{Disk: "sda"}, good, func(s *service, _ *fakeDisks) { s.keys[0].Public = make([]byte, 32) }, "nothing was written", false},
 		{"another board", status.FirmwareInstall{Disk: "sda"}, whole(t, otherBoard), nil, "apu2", false},

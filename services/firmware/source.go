@@ -58,12 +58,12 @@ func newFetcher() fetcher {
 		resp, err := c.Do(req)
 		if err != nil {
 			cancel()
-			return nil, err
+			return nil, fmt.Errorf("%w: look at the URL, and whether this box reaches the server, or send the bundle by SSH", err)
 		}
 		if resp.StatusCode != http.StatusOK {
 			resp.Body.Close()
 			cancel()
-			return nil, fmt.Errorf("%s: the server says %s", u.Redacted(), resp.Status)
+			return nil, fmt.Errorf("%s: the server says %s: look at the URL, or send the bundle by SSH", u.Redacted(), resp.Status)
 		}
 		return &patient{r: resp.Body, cancel: cancel, timer: time.AfterFunc(stallTime, cancel)}, nil
 	}

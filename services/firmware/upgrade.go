@@ -90,6 +90,15 @@ func (s *service) parting() string {
 		"are as they were before, else slot %s is back by itself. Look with \"show firmware\".\n", s.slot.Other(), s.limit, s.slot)
 }
 
+// notSent adds to the error of what was sent in place of a bundle how one is sent,
+// or what to say instead.
+func notSent(err error, source, verb, instead string) error {
+	if source != "" || errors.Is(err, bundle.ErrUntrusted) || errors.Is(err, bundle.ErrFormat) {
+		return err
+	}
+	return fmt.Errorf("%w (a bundle is expected to be sent: ssh admin@BOX %s < FILE.bundle; else say %s)", err, verb, instead)
+}
+
 // sourceWord is a source as it is kept: a URL without a password.
 func sourceWord(source string) string {
 	if source == "" {
@@ -133,7 +142,7 @@ func (s *service) trialOn() bool {
 func (s *service) load(ctx context.Context, r io.Reader, q status.FirmwareUpgrade, note func(string, ...any) error, progress func(status.FirmwareProgress) error) (layout.Identity, error) {
 	b, err := bundle.Open(r, s.keys)
 	if err != nil {
-		return layout.Identity{}, fmt.Errorf("%w\nnothing was written", err)
+		return layout.Identity{}, fmt.Errorf("%w\nnothing was written", notSent(err, q.Source, "upgrade", "\"usb\" or a URL"))
 	}
 	to := b.Manifest.Identity
 	if err := bundle.Policy(s.running, b.Manifest, bundle.Words{Older: q.Older, Again: q.Again}); err != nil {

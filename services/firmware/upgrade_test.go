@@ -104,7 +104,8 @@ func TestUpgradeRefused(t *testing.T) {
 	}{
 		{"a stranger's", stranger, nil, "this box trusts SHA256:", false},
 		{"no bundle", []byte(strings.Repeat("tarball", 99)), nil, "this is no bundle", false},
-		{"nothing", nil, nil, "broke off in its first line", false},
+		{"no bundle: how one is sent", []byte(strings.Repeat("tarball", 99)), nil, "(a bundle is expected to be sent: ssh admin@BOX upgrade < FILE.bundle; else say \"usb\" or a URL)\nnothing was written", false},
+		{"nothing", nil, nil, "broke off in its first line: unexpected EOF: fetch or send all of it again (a bundle is expected to be sent: ssh admin@BOX upgrade < FILE.bundle", false},
 		{"older", older, nil, `add the word "older"`, false},
 		{"not signed, and Secure Boot is on", good, func(s *service, _ *fakeDisk, _ *fakeBox) { s.secure = true }, "SIGN=", false},
 		{"cut in the head", good[:60], nil, "broke off in the manifest", false},
@@ -128,6 +129,9 @@ func TestUpgradeRefused(t *testing.T) {
 			_, err := upgrade(t, client, status.FirmwareUpgrade{By: "ann"}, bytes.NewReader(c.file))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want %q", err, c.want)
+			}
+			if c.name == "a stranger's" && strings.Contains(err.Error(), "expected to be sent") {
+				t.Errorf("who sent a bundle is told how to send one: %v", err)
 			}
 			env, _ := d.Env()
 			if env.Good != layout.A || env.Next() != layout.A && c.name != "on trial" {
@@ -249,6 +253,7 @@ func TestFromURLAndStick(t *testing.T) {
 	file := bundled(t, newID, maker)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/fw", func(w http.ResponseWriter, _ *http.Request) { w.Write(file) })
+	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!DOCTYPE html><title>login</title>") })
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/fw", http.StatusFound) })
 	mux.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "ftp://x/fw", http.StatusFound) })
 	mux.HandleFunc("/cut", func(w http.ResponseWriter, _ *http.Request) {
@@ -264,7 +269,10 @@ func TestFromURLAndStick(t *testing.T) {
 		{plain.URL + "/moved", ""},
 		{secret.URL + "/fw", ""}, // a certificate that nobody knows
 		{"usb", ""},
-		{plain.URL + "/nothing", "404 Not Found"},
+		{plain.URL + "/nothing", "404 Not Found: look at the URL, or send the bundle by SSH"},
+		{plain.URL + "/page", "give the file ballast-BOARD.bundle\nnothing was written"},
+		{"http://127.0.0.1:1/fw", "connection refused: look at the URL, and whether this box reaches the server, or send the bundle by SSH"},
+		{"http://ann:hidden@127.0.0.1:1/fw", "connection refused: look at the URL"},
 		{plain.URL + "/cut", "broke off in fw.efi"},
 		{plain.URL + "/elsewhere", "want http://"},
 		{"ftp://host/fw", "want http://"},
