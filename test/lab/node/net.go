@@ -22,7 +22,11 @@ func (s *server) setNet(n wire.Net) error {
 	s.netMu.Lock()
 	defer s.netMu.Unlock()
 	s.procs.Range(func(_, v any) bool { // programs in the namespaces end with them
-		v.(*process).cmd.Process.Kill()
+		p := v.(*process)
+		<-p.started
+		if p.cmd != nil {
+			p.cmd.Process.Kill()
+		}
 		return true
 	})
 	for name := range s.spaces {
@@ -151,7 +155,11 @@ func joinBridge(outer, space string, l wire.Link) error {
 func fillSpace(sp wire.Space) error {
 	// Duplicate address detection would keep an IPv6 address from use for a
 	// second, and the lab has no duplicates but those that it means.
-	for _, w := range []string{"all", "default"} {
+	where := []string{"all", "default"}
+	for _, l := range sp.Links { // those that exist have their own
+		where = append(where, l.Name)
+	}
+	for _, w := range where {
 		os.WriteFile("/proc/sys/net/ipv6/conf/"+w+"/accept_dad", []byte("0"), 0)
 	}
 	for _, l := range sp.Links {
