@@ -272,7 +272,9 @@ func (l *Lab) Apply(ctx context.Context, o Options) error {
 	if err := l.Node.apply(ctx, p); err != nil {
 		return err
 	}
-	l.Roles.forget()
+	// What the boxes advertised until they had committed tells nothing of what they
+	// do now.
+	defer l.Roles.forget()
 	return parallel(
 		func() error { return l.Directors[0].apply(ctx, l.Text(0, texts[0]), o.Files) },
 		func() error { return l.Directors[1].apply(ctx, l.Text(1, texts[1]), o.Files) },
