@@ -356,17 +356,19 @@ func (d *Director) Console(ctx context.Context, command string, stdin []byte) (s
 	if err != nil {
 		return "", fmt.Errorf("lab: %s: ssh: %w", d.Name(), err)
 	}
-	s, err := c.NewSession()
-	if err != nil {
-		d.hangUp(c)
-		return "", fmt.Errorf("lab: %s: ssh: %w", d.Name(), err)
-	}
-	defer s.Close()
 	var out, words bytes.Buffer
-	s.Stdout, s.Stderr = &out, &words
-	s.Stdin = bytes.NewReader(stdin)
 	done := make(chan error, 1)
-	go func() { done <- s.Run(command) }()
+	go func() { // the box may have gone without a word: nothing here waits for its own end
+		s, err := c.NewSession()
+		if err != nil {
+			done <- fmt.Errorf("ssh: %w", err)
+			return
+		}
+		defer s.Close()
+		s.Stdout, s.Stderr = &out, &words
+		s.Stdin = bytes.NewReader(stdin)
+		done <- s.Run(command)
+	}()
 	select {
 	case err = <-done:
 	case <-ctx.Done():
