@@ -43,9 +43,12 @@ type server struct {
 	spaces map[string]bool
 }
 
+// process is a program from the moment that it is asked for: a signal that comes
+// before it has started waits for that.
 type process struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
+	started chan struct{} // closed then, or when it did not start
+	cmd     *exec.Cmd     // nil: it did not start
+	stdin   io.WriteCloser
 }
 
 func agent() error {
@@ -65,6 +68,9 @@ func agent() error {
 		case wire.OpStdin, wire.OpSignal: // in their order, and quick
 			s.control(r)
 		default:
+			if r.Op == wire.OpExec {
+				s.procs.Store(r.ID, &process{started: make(chan struct{})})
+			}
 			go s.handle(r)
 		}
 	}
@@ -128,6 +134,11 @@ func (w stream) Write(p []byte) (int, error) {
 }
 
 func (s *server) exec(r wire.Request) (int, error) {
+	v, _ := s.procs.Load(r.ID)
+	p := v.(*process)
+	defer s.procs.Delete(r.ID)
+	up := sync.OnceFunc(func() { close(p.started) })
+	defer up()
 	e := r.Exec
 	if e == nil || len(e.Argv) == 0 {
 		return -1, errors.New("exec: no program")
@@ -148,9 +159,9 @@ func (s *server) exec(r wire.Request) (int, error) {
 	if err := startIn(cmd, e.Space); err != nil {
 		return -1, err
 	}
-	s.procs.Store(r.ID, &process{cmd, in})
+	p.cmd, p.stdin = cmd, in
+	up()
 	err = cmd.Wait()
-	s.procs.Delete(r.ID)
 	var ee *exec.ExitError
 	switch {
 	case err == nil:
@@ -198,6 +209,10 @@ func (s *server) control(r wire.Request) {
 		return // it has ended
 	}
 	p := v.(*process)
+	<-p.started
+	if p.cmd == nil {
+		return
+	}
 	switch r.Op {
 	case wire.OpSignal:
 		syscall.Kill(-p.cmd.Process.Pid, syscall.Signal(r.Signal))
