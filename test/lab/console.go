@@ -69,7 +69,7 @@ func (d *Director) Serial(ctx context.Context, keys, until string) (string, erro
 		return "", fmt.Errorf("lab: %w", err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write([]byte(keys)); err != nil {
 		return "", fmt.Errorf("lab: serial console: %w", err)
 	}

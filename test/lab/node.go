@@ -237,7 +237,7 @@ func (n *Node) Ping(ctx context.Context, addr string) error {
 // FTP opens a control connection, asks for a passive port and reads from it,
 // as one client. It returns the names of the two real servers that answered.
 func (n *Node) FTP(ctx context.Context, target string) (control, data string, err error) {
-	out, err := n.Run(ctx, "node", "ftp", target, "3s")
+	out, err := n.Run(ctx, "node", "ftp", target, "10s")
 	if err != nil {
 		return "", "", err
 	}
