@@ -49,6 +49,9 @@ func phases(r *rand.Rand, n int) (out []phase) {
 	return out[:n]
 }
 
+// mostAgain is how many cuts may miss the phase that they are meant for.
+const mostAgain = 2
+
 const loaderWords = "Esc for the boot menu"
 
 // bootMarks are what a boot says on its way.
@@ -149,7 +152,9 @@ func TestUpgradePowerCut(t *testing.T) {
 	m := machine.New(t, machine.Config{Disk: base, SSH: fw.SSH})
 	m.PowerOn()
 	m.Expect(machine.Slow, "ready: ")
-	for n, want := range phases(r, *cuts) {
+	todo, again := phases(r, *cuts), 0
+	for n := 0; n < len(todo); n++ {
+		want := todo[n]
 		st := state(t, m)
 		if st.Trial != nil { // it came back in a trial, which goes on
 			decided(t, m, status.VerdictConfirmed)
@@ -183,9 +188,13 @@ func TestUpgradePowerCut(t *testing.T) {
 		after := state(t, m)
 		t.Logf("cut %d, meant for %v, hit %v: after %.1f s (%s; boot loader told %+v): runs %s from slot %s, trial %v, slots %+v\n  the user read: %s (%v)",
 			n, want, hit, took.Seconds(), where, env, after.Running.Version, after.Slot, after.Trial != nil, after.Slots, strings.TrimSpace(said.String()), err)
-		// The boot loader is through in less time than a busy machine needs to look.
+		// The boot loader is through in less time than a busy machine needs to look. And
+		// one that stood still cuts too late: that cut counts as any, and comes once more.
 		if hit != want && (want != cutLoader || hit != cutBoot) {
-			t.Errorf("cut %d hit %v, and was meant for %v", n, hit, want)
+			if again++; again > mostAgain {
+				t.Fatalf("cut %d hit %v, and was meant for %v", n, hit, want)
+			}
+			todo = append(todo, want)
 		}
 		if after.Slot != "A" && after.Slot != "B" || after.Cannot != "" {
 			t.Fatalf("%+v", after)
@@ -206,7 +215,7 @@ func TestUpgradePowerCut(t *testing.T) {
 		decided(t, m, status.VerdictConfirmed)
 		st = state(t, m)
 	}
-	if out, err := upgrade(t, m, bundleOf(t, newer(t, "last", int64(*cuts)+1)), ""); err != nil {
+	if out, err := upgrade(t, m, bundleOf(t, newer(t, "last", int64(len(todo))+1)), ""); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	m.Expect(machine.Slow, "ready: ")
