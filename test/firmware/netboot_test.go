@@ -112,11 +112,11 @@ func TestNetboot(t *testing.T) {
 	server.PowerOn()
 	server.Expect(machine.Slow, "ready: ")
 	// Now that it has a name, the text for all of them.
-	server.Await(30*time.Second, "show version", `.`)
+	server.Await(machine.Slow, "show version", `.`)
 	if out, err := server.Run(t.Context(), "commit override", strings.NewReader(pairText(""))); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	server.Await(30*time.Second, "show netboot", `Served .*10\.9\.0\.11`)
+	server.Await(machine.Slow, "show netboot", `Served .*10\.9\.0\.11`)
 
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -126,7 +126,7 @@ func TestNetboot(t *testing.T) {
 	})
 	t.Run("BIOS, a peer without a disk", func(t *testing.T) {
 		own := keyLine.FindStringSubmatch(server.Ask("show peer"))
-		its := keyLine.FindStringSubmatch(server.Ask("show netboot"))
+		its := keyLine.FindStringSubmatch(server.Await(machine.Slow, "show netboot", keyLine.String()))
 		if own == nil || its == nil {
 			t.Fatalf("no keys: %s\n%s", server.Ask("show peer"), server.Ask("show netboot"))
 		}
@@ -134,19 +134,21 @@ func TestNetboot(t *testing.T) {
 		if out, err := server.Run(t.Context(), "commit local override", strings.NewReader(text)); err != nil {
 			t.Fatalf("%v %s", err, out)
 		}
+		// The service that serves it follows the configuration.
+		server.Await(machine.Slow, "show netboot --json", `"peerKeyHere":\s*true`)
 		if out := server.Ask("show netboot"); strings.Contains(out, "another key") {
 			t.Errorf("the peer block has the key, but:\n%s", out)
 		}
 		box := machine.New(t, machine.Config{Name: "lb2", SSH: plain.SSH, Memory: 768, NICs: []vm.NIC{nic(biosMAC, true, 1)}})
 		box.PowerOn()
-		at := box.Expect(machine.Slow, "init is up")
-		box.Expect(machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
+		at := box.Expect(2*machine.Slow, "init is up")
+		box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
 		t.Logf("BIOS, iPXE: PID 1 after %.1f s, ready after %.1f s", at.Seconds(), time.Since(box.Started).Seconds())
 		// It is the backup, and both run the same.
-		box.Await(60*time.Second, "show peer", `In step +yes`)
-		box.Await(30*time.Second, "show vrrp", `BACKUP`)
-		server.Await(30*time.Second, "show vrrp", `MASTER`)
-		server.Await(30*time.Second, "show peer", `In step +yes`)
+		box.Await(machine.Slow, "show peer", `In step +yes`)
+		box.Await(machine.Slow, "show vrrp", `BACKUP`)
+		server.Await(machine.Slow, "show vrrp", `MASTER`)
+		server.Await(machine.Slow, "show peer", `In step +yes`)
 		t.Logf("show netboot:\n%s", server.Ask("show netboot"))
 		// A commit reaches it, and so the next boot.
 		text = strings.Replace(text, "advert_int 1", "advert_int 0.5", 1)
@@ -159,12 +161,12 @@ func TestNetboot(t *testing.T) {
 		key := keyLine.FindString(box.Ask("show peer"))
 		mark := len(box.Console())
 		box.Ask("reboot")
-		box.Expect(machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
-		if got := keyLine.FindString(box.Await(30*time.Second, "show peer", `key "`)); got != key || !strings.Contains(key, its[1]) {
+		box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
+		if got := keyLine.FindString(box.Await(machine.Slow, "show peer", `key "`)); got != key || !strings.Contains(key, its[1]) {
 			t.Errorf("the second boot is somebody else: %s, was %s, serves %s", got, key, its[1])
 		}
-		box.Await(60*time.Second, "show configuration", `advert_int 0\.5`)
-		box.Await(60*time.Second, "show peer", `In step +yes`)
+		box.Await(machine.Slow, "show configuration", `advert_int 0\.5`)
+		box.Await(machine.Slow, "show peer", `In step +yes`)
 		if s := box.Since(mark); strings.Contains(s, "panic") {
 			t.Errorf("it panicked:\n%s", s)
 		}
@@ -178,10 +180,10 @@ func TestNetboot(t *testing.T) {
 		box := machine.New(t, machine.Config{Name: "lb3", UEFI: true, SSH: plain.SSH, Memory: 768, NICs: []vm.NIC{nic(uefiMAC, false, 2)},
 			Disk: blank, Size: diskSize})
 		box.PowerOn()
-		at := box.Expect(machine.Slow, "init is up")
-		box.Expect(machine.Slow, "network: loaded over the network; configuration: generation", "host name: lb3", "ready: ")
+		at := box.Expect(2*machine.Slow, "init is up")
+		box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "host name: lb3", "ready: ")
 		t.Logf("UEFI PXE: PID 1 after %.1f s, ready after %.1f s", at.Seconds(), time.Since(box.Started).Seconds())
-		box.Await(30*time.Second, "show version", `.`)
+		box.Await(machine.Slow, "show version", `.`)
 		key := keyLine.FindString(box.Ask("show peer"))
 		begin := time.Now()
 		out, err := box.Run(t.Context(), "install vda net", nil)
@@ -190,8 +192,8 @@ func TestNetboot(t *testing.T) {
 		}
 		t.Logf("installed in %.1f s:\n%s", time.Since(begin).Seconds(), out)
 		box.Ask("reboot")
-		box.Expect(machine.Slow, tell(layout.A), "boot disk: /dev/vda, slot A", "host name: lb3", "ready: ")
-		if got := keyLine.FindString(box.Await(30*time.Second, "show peer", `key "`)); got != key {
+		box.Expect(2*machine.Slow, tell(layout.A), "boot disk: /dev/vda, slot A", "host name: lb3", "ready: ")
+		if got := keyLine.FindString(box.Await(machine.Slow, "show peer", `key "`)); got != key {
 			t.Errorf("from its disk it is somebody else: %s, was %s", got, key)
 		}
 		if out := box.Ask("show configuration"); !strings.Contains(out, "@lb3 address 10.9.0.13/24") {
@@ -203,8 +205,8 @@ func TestNetboot(t *testing.T) {
 		box := machine.New(t, machine.Config{Name: "lb4", UEFI: true, SSH: plain.SSH, Memory: 768, NICs: []vm.NIC{nic(httpMAC, false, 1)},
 			Extra: []string{"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no", "-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=no"}})
 		box.PowerOn()
-		at := box.Expect(machine.Slow, "init is up")
-		ready := box.Expect(machine.Slow, "network: loaded over the network; configuration: generation", "host name: lb4", "ready: ")
+		at := box.Expect(2*machine.Slow, "init is up")
+		ready := box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "host name: lb4", "ready: ")
 		t.Logf("UEFI HTTP boot: PID 1 after %.1f s, ready after %.1f s", at.Seconds(), ready.Seconds())
 		if out := server.Ask("show netboot"); !strings.Contains(out, "fw.efi by HTTP") {
 			t.Errorf("it was not by HTTP:\n%s", out)
