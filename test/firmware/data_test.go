@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"ballast/image/archive"
 	"ballast/image/disk"
@@ -28,8 +27,8 @@ func TestDataPartition(t *testing.T) {
 	}
 	m.PowerOn()
 	m.Expect(machine.Slow, "boot disk: /dev/vda, slot A", "data: /dev/vda5, ", "ready: ")
-	m.Await(30*time.Second, "show version", "Ballast")
-	m.Await(30*time.Second, "show log init", "spare copy of the identity: that of generation 1 is kept")
+	m.Await(machine.Slow, "show version", "Ballast")
+	m.Await(machine.Slow, "show log init", "spare copy of the identity: that of generation 1 is kept")
 	m.Off()
 
 	if err := os.Truncate(m.Disk, 2<<30); err != nil {
@@ -46,7 +45,7 @@ func TestDataPartition(t *testing.T) {
 	m.PowerOn()
 	m.Expect(machine.Slow, "data: /dev/vda5, new", "identity: box is itself again by the second place: name, addresses, users and keys; the rest of the configuration is gone", "host name: box", "ready: ")
 	// Lines are folded.
-	m.Await(30*time.Second, "show status", `the data disk was empty;\s+box\s+is\s+itself\s+again`)
+	m.Await(machine.Slow, "show status", `the data disk was empty;\s+box\s+is\s+itself\s+again`)
 }
 
 // What a kernel says that panics on a machine with EFI is in the firmware's
@@ -89,7 +88,7 @@ func TestCrashEFI(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Expect(machine.Slow, "crash records: efi_pstore", "last start: kernel panic: sysrq triggered crash", "ready: ")
-	got := m.Await(30*time.Second, "show crash 1", "(?s)Kind +panic.*sysrq: Trigger a crash.*Call Trace")
+	got := m.Await(machine.Slow, "show crash 1", "(?s)Kind +panic.*sysrq: Trigger a crash.*Call Trace")
 	if n := strings.Count(got, "--- kernel, panic"); n != 1 {
 		t.Errorf("%d texts of the kernel: %s", n, got)
 	}
@@ -104,7 +103,7 @@ func TestFactoryMenu(t *testing.T) {
 	m := machine.New(t, machine.Config{Disk: base, SSH: fw.SSH})
 	m.PowerOn()
 	m.Expect(machine.Slow, "ready: ")
-	m.Await(30*time.Second, "show log init", "spare copy of the identity: that of generation 1 is kept")
+	m.Await(machine.Slow, "show log init", "spare copy of the identity: that of generation 1 is kept")
 	m.Reset()
 	m.Expect(machine.Slow, "Esc for the boot menu")
 	m.Type("\x1b")

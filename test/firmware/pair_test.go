@@ -171,7 +171,7 @@ func startPair(t *testing.T) pairLab {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	t.Cleanup(cancel)
 	s := pairLab{t, l, ctx}
 	t.Cleanup(func() {
@@ -201,7 +201,7 @@ func startPair(t *testing.T) pairLab {
 		s.run(d, "commit override local", onePair(s.Plan(), login, keys))
 	}
 	for i, d := range s.Directors {
-		s.until("in step", time.Minute, func() error {
+		s.until("in step", 2*machine.Slow, func() error {
 			out, err := d.Console(s.ctx, "show peer", nil)
 			if err == nil && !strings.Contains(out, "In step      yes\n") {
 				err = fmt.Errorf("%s", out)
@@ -209,7 +209,7 @@ func startPair(t *testing.T) pairLab {
 			return err
 		})
 		role := []string{"MASTER", "BACKUP"}[i]
-		s.until(role, time.Minute, func() error {
+		s.until(role, 2*machine.Slow, func() error {
 			v, err := d.VRRP(s.ctx)
 			if err == nil && (len(v.Instances) != 1 || v.Instances[0].State != role || v.Heartbeat == nil || !v.Heartbeat.Up) {
 				err = fmt.Errorf("%+v", v.Instances)
@@ -217,7 +217,7 @@ func startPair(t *testing.T) pairLab {
 			return err
 		})
 	}
-	s.until("the site answers", time.Minute, func() error {
+	s.until("the site answers", 2*machine.Slow, func() error {
 		_, err := s.Node.Get(s.ctx, "10.10.0.80:80", "/", 2*time.Second)
 		return err
 	})
@@ -271,7 +271,7 @@ func TestPair(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		t.Logf("the user reads: %v", err)
-		s.ended(time.Minute, func(st status.Firmware) string {
+		s.ended(2*machine.Slow, func(st status.Firmware) string {
 			if st.Running.Version != fw.ID.Version || !strings.Contains(st.Notice, "director-b is back with") {
 				return st.Notice
 			}
@@ -282,7 +282,7 @@ func TestPair(t *testing.T) {
 		t.Errorf("director-a has started %d times", n)
 	}
 
-	s.until("director-b is backup again", time.Minute, func() error {
+	s.until("director-b is backup again", 2*machine.Slow, func() error {
 		v, err := db.VRRP(s.ctx)
 		if err == nil && (len(v.Instances) != 1 || v.Instances[0].State != "BACKUP") {
 			err = fmt.Errorf("%+v", v.Instances)
@@ -295,14 +295,14 @@ func TestPair(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		s.until("director-a is told", time.Minute, func() error {
+		s.until("director-a is told", 2*machine.Slow, func() error {
 			st, err := s.firmware(0)
 			if err == nil && (st.Pair == nil || st.Pair.To.Version != "good-3") {
 				err = fmt.Errorf("%+v", st.Pair)
 			}
 			return err
 		})
-		s.ended(6*time.Minute, func(st status.Firmware) string {
+		s.ended(12*time.Minute, func(st status.Firmware) string {
 			if !st.Pair.Done || st.Running.Version != "good-3" || st.Trial != nil {
 				return "runs " + st.Running.Version
 			}
@@ -310,9 +310,9 @@ func TestPair(t *testing.T) {
 		})
 	})
 	t.Log("\n" + s.run(da, "show firmware", nil) + s.run(da, "show journal pair", nil))
-	s.until("director-a is master again", time.Minute, func() error {
+	s.until("director-a is master again", 2*machine.Slow, func() error {
 		v, err := da.VRRP(s.ctx)
-		if err == nil && v.Instances[0].State != "MASTER" {
+		if err == nil && (len(v.Instances) != 1 || v.Instances[0].State != "MASTER") {
 			err = fmt.Errorf("%+v", v.Instances)
 		}
 		return err
