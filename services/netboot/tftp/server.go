@@ -1,6 +1,7 @@
 package tftp
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,6 +32,7 @@ type Server struct {
 	Progress func(from netip.AddrPort, name string, sent, size int64, done bool, err error)
 
 	timeout time.Duration // of a window; 0: a second
+	tries   int           // of a window; 0: maxTries
 }
 
 // Bounds.
@@ -153,10 +155,7 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 		s.tell(to, r.name, 0, 0, true, err)
 		return
 	}
-	t := sender{conn: conn, file: f, size: f.Size(), request: r, timeout: s.timeout}
-	if t.timeout == 0 {
-		t.timeout = defaultTimeout
-	}
+	t := sender{conn: conn, file: f, size: f.Size(), request: r, timeout: cmp.Or(s.timeout, defaultTimeout), tries: cmp.Or(s.tries, maxTries)}
 	if r.timeout > 0 {
 		t.timeout = min(r.timeout, 10*time.Second)
 	}
@@ -188,6 +187,7 @@ type sender struct {
 	file     io.ReaderAt
 	size     int64
 	timeout  time.Duration
+	tries    int
 	sent     int64 // bytes that the client has acknowledged
 	progress func(int64)
 
@@ -219,7 +219,7 @@ func (t *sender) run() error {
 
 // begin sends the answer to the options until the client acknowledges it as block 0.
 func (t *sender) begin(oack []byte) error {
-	for range maxTries {
+	for range t.tries {
 		if _, err := t.conn.Write(oack); err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (t *sender) begin(oack []byte) error {
 // sendWindow sends the blocks after acked, at most a window of them, and returns
 // the newest that was acknowledged.
 func (t *sender) sendWindow(acked, last int64) (int64, error) {
-	for range maxTries {
+	for range t.tries {
 		end := min(acked+int64(t.window), last)
 		for n := acked + 1; n <= end; n++ {
 			if err := t.sendBlock(n); err != nil {

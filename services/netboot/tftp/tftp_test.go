@@ -81,7 +81,7 @@ func (c *client) fetch(server netip.AddrPort, words ...string) ([]byte, error) {
 	}
 	b := make([]byte, 2000)
 	for {
-		c.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 		n, from, err := c.conn.ReadFromUDPAddrPort(b)
 		if err != nil {
 			return nil, err
@@ -128,14 +128,22 @@ type memory struct{ *bytes.Reader }
 
 func (m memory) Size() int64 { return m.Reader.Size() }
 
-func serve(t *testing.T, files map[string][]byte, ended chan<- error) netip.AddrPort {
+// Of a server that sends again soon, and does not give up before a client that
+// stands still for a while; and of one that sends everything once.
+var (
+	eager  = Server{timeout: 50 * time.Millisecond, tries: 400}
+	steady = Server{timeout: time.Minute}
+)
+
+// serve runs a server with the times of another one.
+func serve(t *testing.T, times Server, files map[string][]byte, ended chan<- error) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	s := &Server{timeout: 50 * time.Millisecond,
+	s := &Server{timeout: times.timeout, tries: times.tries,
 		Open: func(_ netip.AddrPort, name string) (File, error) {
 			if name == "secret" {
 				return nil, os.ErrPermission
@@ -179,7 +187,7 @@ func TestTransfer(t *testing.T) {
 	}
 	files := map[string][]byte{"empty": {}, "small": random(100), "even": random(4 * 512), "large": random(1<<20 + 7), "wraps": random(70000 * 8)}
 	ended := make(chan error, 10)
-	at := serve(t, files, ended)
+	at := serve(t, eager, files, ended)
 	for _, tt := range []struct {
 		words []string
 		loss  int // percent
@@ -208,7 +216,7 @@ func TestTransfer(t *testing.T) {
 			if err != nil && tt.loss == 0 {
 				t.Errorf("%q: the server says %v", tt.words, err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Errorf("%q: the server goes on", tt.words)
 		}
 	}
@@ -229,7 +237,8 @@ func TestTransfer(t *testing.T) {
 // A client that goes away ends its transfer, by its own word and without one.
 func TestClientEnds(t *testing.T) {
 	ended := make(chan error, 2)
-	at := serve(t, map[string][]byte{"f": make([]byte, 1<<20)}, ended)
+	files := map[string][]byte{"f": make([]byte, 1<<20)}
+	at := serve(t, steady, files, ended)
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +255,7 @@ func TestClientEnds(t *testing.T) {
 	if err := <-ended; !errors.As(err, &e) || e.Text != "User aborted" || e.Code != 8 {
 		t.Errorf("%v", err)
 	}
-	conn.WriteToUDPAddrPort(rrq("f", "octet"), at)
+	conn.WriteToUDPAddrPort(rrq("f", "octet"), serve(t, Server{timeout: time.Millisecond}, files, ended))
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("%v", err)
 	}
@@ -256,13 +265,13 @@ func TestClientEnds(t *testing.T) {
 // double what follows (RFC 1123, section 4.2.3.1).
 func TestOldAcknowledgement(t *testing.T) {
 	ended := make(chan error, 1)
-	at := serve(t, map[string][]byte{"f": make([]byte, 600)}, ended)
+	at := serve(t, steady, map[string][]byte{"f": make([]byte, 600)}, ended)
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	conn.WriteToUDPAddrPort(rrq("f", "octet", "timeout", "10"), at) // nothing is sent again meanwhile
 	b := make([]byte, 1000)
 	var got [][]byte
@@ -330,13 +339,13 @@ func TestRequestTwice(t *testing.T) {
 func TestRequestAnew(t *testing.T) {
 	ended := make(chan error, 2)
 	want := bytes.Repeat([]byte("ballast"), 300)
-	at := serve(t, map[string][]byte{"f": want}, ended)
+	at := serve(t, steady, map[string][]byte{"f": want}, ended)
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	conn.WriteToUDPAddrPort(rrq("f", "octet", "tsize", "0", "timeout", "10"), at)
 	b := make([]byte, 1000)
 	n, first, err := conn.ReadFromUDPAddrPort(b)
@@ -380,7 +389,7 @@ func TestServerEnds(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	over := make(chan error)
 	go func() { over <- s.Serve(ctx, at) }()
-	client.SetDeadline(time.Now().Add(5 * time.Second))
+	client.SetDeadline(time.Now().Add(20 * time.Second))
 	client.WriteToUDPAddrPort(rrq("f", "octet"), at.LocalAddr().(*net.UDPAddr).AddrPort())
 	b := make([]byte, 1000)
 	if n, err := client.Read(b); err != nil || n != 516 {
