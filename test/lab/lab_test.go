@@ -171,7 +171,7 @@ func TestNode(t *testing.T) {
 	if _, err := n.Get(ctx, "10.2.0.13:8080", "/", time.Second); err == nil {
 		t.Error("the client reaches the inside segment without a director")
 	}
-	if out, err := n.RunIn(ctx, "rs2", "node", "get", "10.1.0.80:80", "/", "1s"); err != nil || !strings.Contains(out, `"rs2"`) {
+	if out, err := n.RunIn(ctx, "rs2", "node", "get", "10.1.0.80:80", "/", "10s"); err != nil || !strings.Contains(out, `"rs2"`) {
 		t.Errorf("a real server does not have the VIP: %s %v", out, err)
 	}
 	if err := n.Ping(ctx, "10.1.0.80"); err == nil {
@@ -181,10 +181,24 @@ func TestNode(t *testing.T) {
 	if err := rs1.Control(wire.ServeControl{Status: 503}); err != nil {
 		t.Fatal(err)
 	}
-	if g, err := n.Get(ctx, "10.1.0.11:80", "/", time.Second); err != nil || g.Status != 503 {
-		t.Errorf("get: %+v, %v, want 503", g, err)
+	// What is told to a server takes its way beside the requests.
+	answers := func(status int) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; {
+			g, err := n.Get(ctx, "10.1.0.11:80", "/", 10*time.Second)
+			if err == nil && g.Status == status {
+				return
+			}
+			if err != nil || time.Now().After(end) {
+				t.Fatalf("get: %+v, %v, want %d", g, err, status)
+			}
+		}
 	}
-	rs1.Control(wire.ServeControl{})
+	answers(503)
+	if err := rs1.Control(wire.ServeControl{}); err != nil {
+		t.Fatal(err)
+	}
+	answers(200)
 
 	udp, err := n.Probe(wire.Probe{Kind: "udp", Target: "10.1.0.11:53", Every: 20 * time.Millisecond, Timeout: 200 * time.Millisecond}, nil)
 	if err != nil {
@@ -203,13 +217,18 @@ func TestNode(t *testing.T) {
 	if err := rs1.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Get(ctx, "10.1.0.11:80", "/", time.Second); err == nil || !strings.Contains(err.Error(), "refused") {
+	if _, err := n.Get(ctx, "10.1.0.11:80", "/", 10*time.Second); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a server that is stopped: %v, want refused", err)
+	}
+	for end := time.Now().Add(30 * time.Second); pr.Report().Errors["refused"] == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the probe of a server that is stopped: %s", pr.Report())
+		}
 	}
 	if err := rs1.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Get(ctx, "10.1.0.11:80", "/", time.Second); err != nil {
+	if _, err := n.Get(ctx, "10.1.0.11:80", "/", 10*time.Second); err != nil {
 		t.Error(err)
 	}
 	r, err := pr.Stop(ctx)

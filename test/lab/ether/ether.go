@@ -103,16 +103,6 @@ func (s *Switch) Port(name string) (*Port, error) {
 	return p, nil
 }
 
-// freePort finds a UDP port that QEMU can bind.
-func freePort() (netip.AddrPort, error) {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort(), nil
-}
-
 // Netdev is the backend for QEMU's -netdev, without an id.
 func (p *Port) Netdev() string {
 	return fmt.Sprintf("socket,udp=%s,localaddr=%s", p.conn.LocalAddr(), p.nic)

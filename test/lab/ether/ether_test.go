@@ -55,7 +55,7 @@ func (n nic) send(f []byte) {
 // want reads one frame with that text; "" wants silence.
 func (n nic) want(text string) {
 	n.t.Helper()
-	wait := 2 * time.Second
+	wait := 20 * time.Second
 	if text == "" {
 		wait = 50 * time.Millisecond
 	}
@@ -170,6 +170,36 @@ func TestCapture(t *testing.T) {
 	}
 	if len(got) != 24+16+25 || binary.LittleEndian.Uint32(got[24+8:]) != 25 || !strings.HasSuffix(string(got), "in the file") {
 		t.Errorf("capture:\n%s", hex.Dump(got))
+	}
+}
+
+// A port is nobody's, is given to nobody else, and is none that the kernel gives away.
+func TestFreePort(t *testing.T) {
+	seen := map[netip.AddrPort]bool{}
+	for range 50 {
+		at, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[at] || at.Port() < firstPort || int(at.Port()) >= chosenPorts() {
+			t.Errorf("port %s", at)
+		}
+		seen[at] = true
+	}
+	taken, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(taken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	portMu.Lock()
+	nextPort-- // as if it had not been given
+	portMu.Unlock()
+	if at, err := freePort(); err != nil || at == taken {
+		t.Errorf("port %s, which somebody has: %v", at, err)
 	}
 }
 
