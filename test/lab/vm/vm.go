@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -252,12 +253,13 @@ func (v *VM) Console() string {
 // WaitConsole waits until the console has shown text, after what was there at
 // byte from. It returns the offset behind the text.
 func (v *VM) WaitConsole(ctx context.Context, from int, text string) (int, error) {
+	said := Said(text)
 	for {
 		running := v.Running() // before the look: a machine that ends may say it with its last breath
 		s := v.Console()
 		if from <= len(s) {
-			if i := strings.Index(s[from:], text); i >= 0 {
-				return from + i + len(text), nil
+			if end := said(s[from:]); end >= 0 {
+				return from + end, nil
 			}
 		}
 		if !running {
@@ -269,6 +271,30 @@ func (v *VM) WaitConsole(ctx context.Context, from int, text string) (int, error
 			return 0, fmt.Errorf("lab: %s: the console did not show %q: %w", v.Name, text, ctx.Err())
 		case <-time.After(50 * time.Millisecond): // the log is a file that QEMU appends to
 		}
+	}
+}
+
+// Said makes a function that tells where a text ends on a console, -1 when it is
+// not there. Each character of it may have been written more than once: QEMU's log
+// of a serial line has one again when whoever reads the line does not take it at
+// once.
+func Said(text string) func(console string) int {
+	var pattern strings.Builder
+	for i, c := range text {
+		if i > 0 {
+			pattern.WriteString("+")
+		}
+		pattern.WriteString(regexp.QuoteMeta(string(c)))
+	}
+	re := regexp.MustCompile(pattern.String())
+	return func(console string) int {
+		if i := strings.Index(console, text); i >= 0 {
+			console = console[:i+len(text)] // it is there, or before
+		}
+		if m := re.FindStringIndex(console); m != nil {
+			return m[1]
+		}
+		return -1
 	}
 }
 

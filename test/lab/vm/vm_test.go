@@ -224,3 +224,14 @@ func TestStartFails(t *testing.T) {
 		t.Errorf("no kernel: %v, want QEMU's own words", err)
 	}
 }
+
+func TestSaid(t *testing.T) {
+	const console = "conf ready: 9 serrvices\n\n> shhow status, show  status\n"
+	for text, want := range map[string]int{
+		"ready: ": 12, "9 services": 23, "show status\n": len(console), "\n> ": 27, ": 99": -1, "services\n": 24, "a+b": -1, "(9": -1, "s": 15, "show": 32,
+	} {
+		if got := Said(text)(console); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
