@@ -83,8 +83,8 @@ func (x *box) expect(within time.Duration, texts ...string) {
 		pos, err := x.WaitConsole(ctx, x.pos, s)
 		if all := x.Console(); err != nil && x.pos < len(all) {
 			// A machine that ends may have said it with its last breath.
-			if i := strings.Index(all[x.pos:], s); i >= 0 {
-				pos, err = x.pos+i+len(s), nil
+			if end := vm.Said(s)(all[x.pos:]); end >= 0 {
+				pos, err = x.pos+end, nil
 			}
 		}
 		if err != nil {

@@ -148,16 +148,16 @@ func TestGeneric(t *testing.T) {
 	x.expect(slow, "board: generic-x86_64", "watchdog: iTCO_wdt, 30s", "data: /dev/nvme0n1, new, 128 MiB, grown", "ready: ")
 	t.Log(x.seen(`init is up [0-9.]+ s after the kernel started`), x.seen(`modules: .*`), x.seen(`ready: .*`))
 
-	x.shows(10*time.Second, `ready: \d+ services(.|\n)*Ballast director ballast(.|\n)*Press Enter`)
+	x.shows(60*time.Second, `ready: \d+ services(.|\n)*Ballast director ballast(.|\n)*Press Enter`)
 	x.press("\n")
-	x.shows(20*time.Second, `A few questions make it reachable(.|\n)*Host name \[ballast\]: `)
+	x.shows(60*time.Second, `A few questions make it reachable(.|\n)*Host name \[ballast\]: `)
 	for _, step := range [][2]string{{"lvs1\n", "Management interface"}, {"\n", "dhcp"}, {"\n", "Key: "}} {
 		x.press(step[0])
 		if step[1] == "Key: " { // the name of the first administrator comes before
-			x.shows(20*time.Second, `\[admin\]: `)
+			x.shows(60*time.Second, `\[admin\]: `)
 			x.press("\n")
 		}
-		x.shows(20*time.Second, step[1])
+		x.shows(60*time.Second, step[1])
 	}
 
 	// Meanwhile somebody works at the serial line.

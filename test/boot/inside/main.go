@@ -6,9 +6,11 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -107,16 +109,31 @@ func look() error {
 	say("modules", "%d, of them %d with %d KiB since the services started", len(after), len(after)-len(before), more>>10)
 	files()
 	kernel()
-	processes()
 	s.later()
-	if err := await("the services listen", func() bool { return strings.Contains(strings.Join(listening(), " "), ":3784") }); err != nil {
-		return err
-	}
+	// Not all of them are waited for before the modules are closed.
+	err = await("the services listen at "+strings.Join(ports, " "), func() bool {
+		all := strings.Join(listening(), " ") + " "
+		return !slices.ContainsFunc(ports, func(p string) bool { return !strings.Contains(all, p+" ") })
+	})
+	processes()
 	for _, l := range listening() {
 		say("listens", "%s", l)
 	}
+	if err != nil {
+		return err
+	}
+	if err := await("the box has its virtual address", func() bool {
+		as, err := net.InterfaceAddrs()
+		return err == nil && slices.ContainsFunc(as, func(a net.Addr) bool { return strings.HasPrefix(a.String(), vip+"/") })
+	}); err != nil {
+		return err
+	}
 	return s.scan()
 }
+
+// ports are those at which something listens in the end: SSH, SNMP, heartbeat, the
+// peer, BFD, IPVS synchronisation.
+var ports = []string{":22", ":161", ":1912", ":1913", ":3784", ":8848"}
 
 func moduleSizes() map[string]int {
 	out := map[string]int{}
