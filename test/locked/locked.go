@@ -9,6 +9,8 @@ import (
 
 // Buffer keeps what is written to it. The zero value is empty.
 type Buffer struct {
+	Max int // bytes of which it keeps no more; 0: it keeps all
+
 	mu sync.Mutex
 	b  bytes.Buffer
 }
@@ -16,7 +18,12 @@ type Buffer struct {
 func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.b.Write(p)
+	n := len(p)
+	if b.Max > 0 {
+		p = p[:min(n, b.Max-b.b.Len())]
+	}
+	b.b.Write(p)
+	return n, nil
 }
 
 // String is all that was written so far.

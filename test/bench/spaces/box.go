@@ -1,7 +1,6 @@
 package spaces
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"ballast/configs/model"
 	"ballast/services/ipc"
 	"ballast/services/ipc/status"
+	"ballast/test/locked"
 )
 
 // Box is a router: our vrrp process, or keepalived.
@@ -29,31 +28,16 @@ type Box struct {
 	ours  ipc.Dir
 	start func() (*exec.Cmd, error)
 	cmd   *exec.Cmd
-	words *words
+	words *locked.Buffer
 	// files are what our process inherits.
 	files []*os.File
 }
 
-type words struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (w *words) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.b.Len() < 1<<16 {
-		w.b.Write(p)
-	}
-	return len(p), nil
-}
+// maxWords are the bytes that are kept of what a box says.
+const maxWords = 64 << 10
 
 // Words are the first that the box said.
-func (b *Box) Words() string {
-	b.words.mu.Lock()
-	defer b.words.mu.Unlock()
-	return b.words.b.String()
-}
+func (b *Box) Words() string { return b.words.String() }
 
 // Ours starts the vrrp process of the box as init does, with the bench in the
 // place of the services that it watches.
@@ -62,7 +46,7 @@ func (n *Net) Ours(index int, binary string, c model.Config) (*Box, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("spaces: %w", err)
 	}
-	b := &Box{net: n, index: index, ours: ipc.Dir(dir), words: &words{}}
+	b := &Box{net: n, index: index, ours: ipc.Dir(dir), words: &locked.Buffer{Max: maxWords}}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.defers(cancel)
 	for name, state := range map[string]any{"conf": status.Conf{Generation: 1, Config: c}, "notify": nil, "net": nil, "ipvs": nil} {
@@ -101,7 +85,7 @@ func (n *Net) Ours(index int, binary string, c model.Config) (*Box, error) {
 
 // Keepalived starts the peer, VRRP only.
 func (n *Net) Keepalived(index int, text string) (*Box, error) {
-	b := &Box{net: n, index: index, words: &words{}}
+	b := &Box{net: n, index: index, words: &locked.Buffer{Max: maxWords}}
 	p := func(what string) string { return n.file(hosts[index] + "." + what) }
 	if err := os.WriteFile(p("conf"), []byte(text), 0o644); err != nil {
 		return nil, fmt.Errorf("spaces: %w", err)
