@@ -3,7 +3,6 @@ package firmware
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,14 +92,7 @@ func (s *service) verbInstall(ctx context.Context, _ ipc.Peer, st *ipc.Stream) e
 	if len(s.keys) == 0 {
 		return errors.New("this firmware trusts no key: it takes no bundle; write the disk with \"ballast flash\" on another machine")
 	}
-	progress := func(p status.FirmwareProgress) error {
-		b, err := json.Marshal(p)
-		if err == nil {
-			_, err = st.Write(append(b, '\n'))
-		}
-		return err
-	}
-	to, err := s.install(ctx, q, st.In, st.Note, progress)
+	to, err := s.install(ctx, q, st.In, st.Note, progressTo(st))
 	text := fmt.Sprintf("install on %s by %s: %s", q.Disk, cmp.Or(q.By, "nobody known"), to.Version)
 	if err != nil {
 		s.log.Warn(fmt.Sprintf("install on %s by %s: %v", q.Disk, cmp.Or(q.By, "nobody known"), err))
@@ -142,9 +134,7 @@ func (s *service) install(ctx context.Context, q status.FirmwareInstall, in io.R
 		return to, fmt.Errorf("%w\nnothing was written", err)
 	}
 	note("%s, signed by %s\nwriting %s: %s\n", status.FirmwareIdentity(to), b.SignedBy[0], target.Disk, target.About)
-	if b.Manifest.ConfigFormat < layout.ConfigFormat {
-		note("it reads configurations of format %d, this firmware stores format %d: it will run the newest one that it can read\n", b.Manifest.ConfigFormat, layout.ConfigFormat)
-	}
+	noteFormat(b.Manifest, note)
 	err = disk.Write(dev, disk.FromBundle(b), disk.Options{Both: true, Time: time.Now(), Progress: inRow(b.Manifest, q.By, func(p status.FirmwareProgress) {
 		progress(p) // who no longer looks on keeps nothing from going on
 	})})

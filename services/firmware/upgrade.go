@@ -55,16 +55,9 @@ func (s *service) verbUpgrade(ctx context.Context, _ ipc.Peer, st *ipc.Stream) e
 	if s.trialOn() {
 		return s.errTrial()
 	}
-	progress := func(p status.FirmwareProgress) error {
-		b, err := json.Marshal(p)
-		if err == nil {
-			_, err = st.Write(append(b, '\n'))
-		}
-		return err
-	}
 	var to layout.Identity
 	err := s.open(ctx, q.Source, st.In, st.Note, func(r io.Reader) (err error) {
-		to, err = s.load(ctx, r, q, st.Note, progress)
+		to, err = s.load(ctx, r, q, st.Note, progressTo(st))
 		return err
 	})
 	if err != nil {
@@ -88,6 +81,24 @@ func (s *service) verbUpgrade(ctx context.Context, _ ipc.Peer, st *ipc.Stream) e
 func (s *service) parting() string {
 	return fmt.Sprintf("the box reboots into slot %s. It is on trial for at most %v: it stays when VRRP, IPVS, all services and this console\n"+
 		"are as they were before, else slot %s is back by itself. Look with \"show firmware\".\n", s.slot.Other(), s.limit, s.slot)
+}
+
+// progressTo tells the user of a verb that streams how far it is.
+func progressTo(st *ipc.Stream) func(status.FirmwareProgress) error {
+	return func(p status.FirmwareProgress) error {
+		b, err := json.Marshal(p)
+		if err == nil {
+			_, err = st.Write(append(b, '\n'))
+		}
+		return err
+	}
+}
+
+// noteFormat tells the user of a firmware that cannot read what this one stores.
+func noteFormat(m bundle.Manifest, note func(string, ...any) error) {
+	if m.ConfigFormat < layout.ConfigFormat {
+		note("it reads configurations of format %d, this firmware stores format %d: it will run the newest one that it can read\n", m.ConfigFormat, layout.ConfigFormat)
+	}
 }
 
 // notSent adds to the error of what was sent in place of a bundle how one is sent,
@@ -154,9 +165,7 @@ func (s *service) load(ctx context.Context, r io.Reader, q status.FirmwareUpgrad
 	idle := s.slot.Other()
 	note("%s, signed by %s\nthis box runs %s from slot %s, which stays as it is; writing slot %s\n",
 		status.FirmwareIdentity(to), b.SignedBy[0], status.FirmwareIdentity(s.running), s.slot, idle)
-	if b.Manifest.ConfigFormat < layout.ConfigFormat {
-		note("it reads configurations of format %d, this firmware stores format %d: it will run the newest one that it can read\n", b.Manifest.ConfigFormat, layout.ConfigFormat)
-	}
+	noteFormat(b.Manifest, note)
 	// What runs is what starts, whatever becomes of the other slot.
 	s.mu.Lock()
 	env := s.env
