@@ -42,6 +42,22 @@ type Part struct {
 // content of a part is gone when the next is asked for.
 type Parts func() (Part, error)
 
+// each does something with every part.
+func (ps Parts) each(do func(Part) error) error {
+	for {
+		p, err := ps()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := do(p); err != nil {
+			return err
+		}
+	}
+}
+
 // headPart is what FromBundle puts behind the parts of a bundle.
 var headPart = strings.TrimPrefix(layout.HeadFile, "/")
 

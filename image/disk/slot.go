@@ -235,24 +235,19 @@ func WriteSlot(d Device, ps Parts, o Options) error {
 }
 
 func writeSlot(v *volume, ps Parts, o Options) error {
-	for {
-		p, err := ps()
-		if errors.Is(err, io.EOF) {
-			break
+	err := ps.each(func(p Part) error {
+		file, ok := slotParts[p.Name]
+		if !ok {
+			file = kept(p)
 		}
-		if err != nil {
-			return err
+		if file != "" {
+			return v.write(file, p, o)
 		}
-		if file, ok := slotParts[p.Name]; ok {
-			err = v.write(file, p, o)
-		} else if file := kept(p); file != "" {
-			err = v.write(file, p, o)
-		} else {
-			_, err = copyPart(io.Discard, p, o.Progress)
-		}
-		if err != nil {
-			return err
-		}
+		_, err := copyPart(io.Discard, p, o.Progress)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return finishSlot(v, o)
 }

@@ -35,17 +35,8 @@ func Write(d Device, ps Parts, o Options) error {
 	if err := w.begin(); err != nil {
 		return err
 	}
-	for {
-		p, err := ps()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := w.part(p); err != nil {
-			return err
-		}
+	if err := ps.each(w.part); err != nil {
+		return err
 	}
 	return w.finish()
 }
