@@ -56,6 +56,19 @@ func Tree(ctx context.Context, name string) (string, error) {
 	return Unpacked{Kind: "packages", Pin: "make packages-pin"}.Tree(ctx, p)
 }
 
+// File is what is in a file of a package of packages.lock.
+func File(ctx context.Context, name, file string) ([]byte, error) {
+	dir, err := Tree(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return nil, fmt.Errorf("packages: %s: %w", name, err)
+	}
+	return b, nil
+}
+
 // Unpacked is a room of the cache where packages lie unpacked.
 type Unpacked struct {
 	Kind string // folder of the cache

@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"ballast/image/packages"
 )
@@ -18,13 +16,9 @@ import (
 // nobody else. It is not signed yet. The program that enrols further keys
 // (MokManager) is left out of images on purpose.
 func Shim(ctx context.Context) ([]byte, error) {
-	dir, err := packages.Tree(ctx, "shim-unsigned")
+	b, err := packages.File(ctx, "shim-unsigned", "usr/lib/shim/shimx64.efi")
 	if err != nil {
 		return nil, err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "usr/lib/shim/shimx64.efi"))
-	if err != nil {
-		return nil, fmt.Errorf("secureboot: %w", err)
 	}
 	return disown(b)
 }

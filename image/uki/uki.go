@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"ballast/image/packages"
 )
@@ -56,15 +54,7 @@ const (
 
 // Stub is the pinned package's: an EFI program without a signature.
 func Stub(ctx context.Context) ([]byte, error) {
-	dir, err := packages.Tree(ctx, "systemd-boot-efi")
-	if err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
-	if err != nil {
-		return nil, fmt.Errorf("uki: %w", err)
-	}
-	return b, nil
+	return packages.File(ctx, "systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 }
 
 func align[T int64 | uint32](v, a T) T { return (v + a - 1) &^ (a - 1) }
