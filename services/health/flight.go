@@ -281,6 +281,9 @@ func (l *loop) waited(c *check, now time.Time) {
 		l.transmit(c, now)
 		return
 	}
+	if l.spare(c, now) {
+		return
+	}
 	if f.why != "" {
 		l.finish(c, outcome{reason: f.why}, now)
 		return

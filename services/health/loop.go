@@ -19,18 +19,19 @@ import (
 // edge is what the loop keeps for a check: its one timer and, while a probe
 // runs, its socket.
 type edge struct {
-	slot  int       // in the heap of timers
-	at    time.Time // next probe, or the deadline of the running one
-	phase phase
-	fd    int // -1: none
-	began time.Time
-	limit time.Time // end of patience with the whole answer
-	out   []byte    // rest of what we say
-	talk  dialog.Dialog
-	asked datagram.Exchange
-	own   *outcome // through_vip: the first half went well
-	slow  bool     // the last probe took too long: see workers
-	gone  bool     // removed by a reload while a worker was busy with it
+	slot   int       // in the heap of timers
+	at     time.Time // next probe, or the deadline of the running one
+	phase  phase
+	fd     int // -1: none
+	began  time.Time
+	limit  time.Time // end of patience with the whole answer
+	out    []byte    // rest of what we say
+	talk   dialog.Dialog
+	asked  datagram.Exchange
+	own    *outcome // through_vip: the first half went well
+	slow   bool     // the last probe took too long: see workers
+	gone   bool     // removed by a reload while a worker was busy with it
+	spared bool     // a deadline came late by our own fault
 
 	flight *flight
 	src    netip.Addr    // what its packets come from
@@ -289,8 +290,32 @@ func (l *loop) drop(c *check) {
 	c.edge.forget()
 }
 
+// stoodStill is how late the loop may come to a deadline. Beyond that this box
+// stood still (a virtual machine that is moved does so for seconds), and was not
+// there to hear an answer in time.
+const stoodStill = 100 * time.Millisecond
+
+// spare gives a server that has kept us waiting the time that we were away, once
+// in a probe: our own lateness is not its silence.
+func (l *loop) spare(c *check, now time.Time) bool {
+	late := now.Sub(c.edge.at)
+	if c.edge.spared || late <= stoodStill {
+		return false
+	}
+	c.edge.spared = true
+	c.edge.limit = c.edge.limit.Add(late)
+	l.timers.set(c, now.Add(min(late, c.spec.ConnectTimeout)))
+	return true
+}
+
 // due is called when the one timer of a check fires.
 func (l *loop) due(c *check, now time.Time) {
+	switch c.edge.phase {
+	case asking, connecting, sending, reading:
+		if l.spare(c, now) {
+			return
+		}
+	}
 	switch c.edge.phase {
 	case idle:
 		l.begin(c, now)
@@ -341,7 +366,7 @@ func (l *loop) begin(c *check, now time.Time) {
 		l.timers.set(c, now.Add(max(c.spec.DelayLoop, minDelay)))
 		return
 	}
-	c.edge.began, c.edge.limit = now, now.Add(patience(c.spec))
+	c.edge.began, c.edge.limit, c.edge.spared = now, now.Add(patience(c.spec)), false
 	c.edge.forget()
 	switch c.spec.Kind {
 	case model.SSLGet:
