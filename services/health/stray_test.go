@@ -40,6 +40,7 @@ func TestThroughVIPOtherLink(t *testing.T) {
 
 	p.ip(t, "link", "set", "eth0", "arp", "off")
 	must(t, "ip", "neigh", "flush", "all")
+	cfg.VirtualServers[0].Real[0].Checks[0].ConnectTimeout = brief(tcp).ConnectTimeout
 	wantVerdict(t, "no answer on the link", probeVIP(t, cfg), false, "well at its own address (connected), but as [10.66.0.10]:tcp:80: neighbour 10.66.0.2: link-layer address not known")
 }
 
@@ -60,7 +61,6 @@ func TestAnswerBeforeError(t *testing.T) {
 	for _, replies := range []bool{true, false} {
 		spec := testCheck(model.UDPCheck, to)
 		spec.Payload, spec.RequireReply, spec.MaxReply = []byte("hello"), true, 100
-		spec.ConnectTimeout = 5 * time.Second
 		w := newWorld()
 		l, err := newLoop(w, nil)
 		if err != nil {
@@ -72,7 +72,7 @@ func TestAnswerBeforeError(t *testing.T) {
 		l.timers.remove(c)
 		l.begin(c, time.Now())
 		b := make([]byte, 64)
-		server.SetReadDeadline(time.Now().Add(5 * time.Second))
+		server.SetReadDeadline(time.Now().Add(time.Minute))
 		_, from, err := server.ReadFromUDPAddrPort(b)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestAnswerBeforeError(t *testing.T) {
 		if err := unix.Sendto(icmp, lost, 0, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(3 * time.Second); w.probes == 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); w.probes == 0 && time.Now().Before(end); {
 			if err := l.turn(time.Second); err != nil {
 				t.Fatal(err)
 			}

@@ -28,7 +28,7 @@ func TestSuspend(t *testing.T) {
 	defer l.close()
 	applyIn(l, cfg, time.Now())
 	turn := func(until func() bool) bool {
-		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 			if until() {
 				return true
 			}

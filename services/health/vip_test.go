@@ -18,7 +18,7 @@ import (
 // vipConfig is a virtual server with one real server that is probed through the
 // virtual address.
 func vipConfig(id model.ServiceID, f model.Forward, tun model.Tunnel, real string, c model.Check) *model.Config {
-	c.ThroughVIP, c.ConnectTimeout = true, 400*time.Millisecond // the machine may be busy
+	c.ThroughVIP = true
 	return &model.Config{VirtualServers: []model.VirtualServer{{
 		Name: id.String(), Quorum: 1, Services: []model.ServiceID{id}, Forward: f,
 		Real: []model.RealServer{{
@@ -39,7 +39,7 @@ func probeVIP(t testing.TB, cfg *model.Config) *check {
 	if errs := applyIn(l, cfg, time.Now()); errs != nil {
 		t.Fatal(errs)
 	}
-	for end := time.Now().Add(10 * time.Second); w.probes == 0; {
+	for end := time.Now().Add(time.Minute); w.probes == 0; {
 		if err := l.turn(time.Second); err != nil {
 			t.Fatal(err)
 		}
@@ -115,6 +115,9 @@ func TestThroughVIP(t *testing.T) {
 		for _, a := range asks {
 			// No t.Run: that is another thread, in another namespace.
 			name := when + "/" + a.name
+			if !ok {
+				a.check = brief(a.check)
+			}
 			g := probeVIP(t, vipConfig(a.id, model.DR, model.Tunnel{}, a.real, a.check))
 			if ok {
 				wantVerdict(t, name, g, true, a.own+", ")
@@ -164,7 +167,7 @@ func TestWireOnlyWhileWanted(t *testing.T) {
 		} else {
 			applyIn(l, configOf(tcp), time.Now())
 		}
-		for end := time.Now().Add(5 * time.Second); w.probes == probes && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); w.probes == probes && time.Now().Before(end); {
 			l.turn(time.Second)
 		}
 		if got := l.flights.socks.Listens(raw.Wire, false); got != want {
@@ -206,7 +209,8 @@ func TestThroughVIPDatagram(t *testing.T) {
 	cfg := vipConfig(model.ServiceID{Addr: netip.MustParseAddr("10.66.0.10"), Port: 53, Protocol: model.UDP}, model.DR, model.Tunnel{}, "10.66.0.2", dns)
 	wantVerdict(t, "dead", probeVIP(t, cfg), false, "connection refused")
 	serve()
-	wantVerdict(t, "missing", probeVIP(t, cfg), false, "well at its own address (answer NOERROR), but as [10.66.0.10]:udp:53: no answer within 400ms")
+	short := vipConfig(model.ServiceID{Addr: netip.MustParseAddr("10.66.0.10"), Port: 53, Protocol: model.UDP}, model.DR, model.Tunnel{}, "10.66.0.2", brief(dns))
+	wantVerdict(t, "missing", probeVIP(t, short), false, "well at its own address (answer NOERROR), but as [10.66.0.10]:udp:53: no answer within 1.5s")
 	p.serverHolds(t, "10.66.0.10/32")
 	must(t, "ip", "addr", "add", "10.66.0.10/32", "dev", "eth0")
 	wantVerdict(t, "held", probeVIP(t, cfg), true, "answer NOERROR, answer NOERROR for")
@@ -231,7 +235,8 @@ func TestThroughVIPTunnel(t *testing.T) {
 		func() {
 			tcp := testCheck(model.TCPCheck, netip.MustParseAddrPort("10.66.0.2:80"))
 			cfg := vipConfig(model.ServiceID{Addr: vip, Port: 80, Protocol: model.TCP}, model.TUN, c.tun, "10.66.0.2", tcp)
-			wantVerdict(t, "nobody unwraps", probeVIP(t, cfg), false, "well at its own address")
+			short := vipConfig(model.ServiceID{Addr: vip, Port: 80, Protocol: model.TCP}, model.TUN, c.tun, "10.66.0.2", brief(tcp))
+			wantVerdict(t, "nobody unwraps", probeVIP(t, short), false, "well at its own address")
 			p.inServer(t, func() error {
 				in, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, c.proto)
 				if err != nil {
@@ -241,7 +246,7 @@ func TestThroughVIPTunnel(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				tv := unix.NsecToTimeval(int64(5 * time.Second))
+				tv := unix.NsecToTimeval(int64(time.Minute))
 				if err := unix.SetsockoptTimeval(in, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 					return err
 				}

@@ -230,7 +230,7 @@ func TestRun(t *testing.T) {
 
 	seen := make(chan status.Health, 64)
 	go ipc.Watch(ctx, dir.Client("health"), func(_ uint64, h status.Health) { seen <- h })
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		var h status.Health
 		select {
