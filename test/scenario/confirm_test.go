@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +24,6 @@ func (s scenario) history(d *lab.Director) []status.Generation {
 // confirms it as well; one that is confirmed stays.
 func TestCommitConfirmed(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51)
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
-	defer cancel()
-	s.ctx = ctx
 	d := s.Directors[b]
 	text := string(s.Text(b, web()))
 	named := func(name string) []byte {
@@ -42,7 +40,7 @@ func TestCommitConfirmed(t *testing.T) {
 	out, err := d.Console(try, "commit confirmed 1 override", []byte(cut))
 	stop()
 	t.Logf("cut: %v\n%s", err, out)
-	s.until("the box can be reached again", 3*time.Minute, func() (bool, string) {
+	s.until("the box can be reached again", func() (bool, string) {
 		try, stop := context.WithTimeout(s.ctx, 5*time.Second)
 		defer stop()
 		out, err := s.OpenSSH(try, b, "show history")
@@ -62,9 +60,9 @@ func TestCommitConfirmed(t *testing.T) {
 	d.Kill()
 	s.must(d.Boot(s.ctx))
 	s.must(d.WaitConsole(s.ctx))
-	s.until("it is rolled back after the power cut", 2*time.Minute, func() (bool, string) {
-		out := s.run(d, "show configuration")
-		return !strings.Contains(out, "UNSURE"), ""
+	s.until("it is rolled back after the power cut", func() (bool, string) {
+		out, err := d.Console(s.ctx, "show configuration", nil)
+		return err == nil && !strings.Contains(out, "UNSURE"), fmt.Sprint(err)
 	})
 	if h := s.history(d); h[0].Source != "rollback" || !strings.Contains(h[0].Comment, "not confirmed") {
 		t.Errorf("history %+v", h[:2])

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -44,9 +45,9 @@ func TestForwarding(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			s := s.in(t)
-			s.answers(target, 30*time.Second, anybody)
+			s.answers(target, anybody)
 			servers := map[string]int{}
-			s.until("both real servers answer", 20*time.Second, func() (bool, string) {
+			s.until("both real servers answer", func() (bool, string) {
 				g, err := s.Node.Get(s.ctx, target, "/bytes/300000?seed="+strings.ReplaceAll(name, " ", ""), 10*time.Second)
 				if err != nil {
 					return false, err.Error()
@@ -61,12 +62,15 @@ func TestForwarding(t *testing.T) {
 	}
 	t.Run("UDP", func(t *testing.T) {
 		s := s.in(t)
-		r := s.probe(wire.Probe{Kind: "udp", Target: "10.10.0.80:5353", Every: 20 * time.Millisecond}, func(context.Context) {
-			time.Sleep(time.Second)
+		s.measured(func() {}, func() (faults []string) {
+			r := s.probe(wire.Probe{Kind: "udp", Target: "10.10.0.80:5353", Every: 20 * time.Millisecond}, func(context.Context) {
+				time.Sleep(time.Second)
+			})
+			if r.Failed() > 0 {
+				faults = append(faults, fmt.Sprintf("udp: %s", r))
+			}
+			return faults
 		})
-		if r.Failed() > 0 {
-			t.Errorf("udp: %s", r)
-		}
 	})
 }
 
@@ -94,19 +98,23 @@ func (s scenario) probe(p wire.Probe, do func(ctx context.Context)) lab.Report {
 func TestRealServer(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51)
 	target := "10.10.0.80:80"
-	s.answers(target, 30*time.Second, only("rs1"))
-	s.answers(target, 30*time.Second, only("rs2"))
 	rs1 := s.Node.Server("rs1")
-	r := s.probe(wire.Probe{Kind: "http", Target: target, Every: 50 * time.Millisecond}, func(ctx context.Context) {
-		s.must(rs1.Stop(ctx))
-		s.inTable("10.10.0.11", false)
-		s.must(rs1.Start(ctx))
-		s.inTable("10.10.0.11", true)
+	s.measured(func() {
+		s.answers(target, only("rs1"))
+		s.answers(target, only("rs2"))
+	}, func() (faults []string) {
+		r := s.probe(wire.Probe{Kind: "http", Target: target, Every: 50 * time.Millisecond}, func(ctx context.Context) {
+			s.must(rs1.Stop(ctx))
+			s.inTable("10.10.0.11", false)
+			s.must(rs1.Start(ctx))
+			s.inTable("10.10.0.11", true)
+		})
+		// delay_loop 1 s, one retry after 1 s: at most half the requests of 2 to 4 seconds.
+		if r.Failed() > 60 || r.Errors["refused"]+r.Errors["reset"] != r.Failed() {
+			faults = append(faults, fmt.Sprintf("a dead real server: %s", r))
+		}
+		return faults
 	})
-	// delay_loop 1 s, one retry after 1 s: at most half the requests of 2 to 4 seconds.
-	if r.Failed() > 60 || r.Errors["refused"]+r.Errors["reset"] != r.Failed() {
-		t.Errorf("a dead real server: %s", r)
-	}
 	// One that answers, but with an error, counts as dead too.
 	s.must(rs1.Control(wire.ServeControl{Status: 503}))
 	s.inTable("10.10.0.11", false)
@@ -117,7 +125,7 @@ func TestRealServer(t *testing.T) {
 // inTable waits until the master's table sends to a real server, or does not.
 func (s scenario) inTable(addr string, want bool) {
 	s.Helper()
-	s.until(addr+" in or out of the table", 30*time.Second, func() (bool, string) {
+	s.until(addr+" in or out of the table", func() (bool, string) {
 		table, err := s.Directors[a].IPVS(s.ctx)
 		if err != nil {
 			return false, err.Error()

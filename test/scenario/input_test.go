@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,41 +17,43 @@ import (
 // runs goes on running.
 func TestBadInput(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51)
-	s.settle()
 	good := string(web())
 	twice := vrrp("one", 51, "eth0", "10.10.0.80/24") + vrrp("two", 51, "eth0", "10.10.0.82/24")
 	d := s.Directors[a]
-	r := s.probe(wire.Probe{Kind: "http", Target: site, Every: every, Timeout: 2 * time.Second}, func(ctx context.Context) {
-		for _, c := range []struct {
-			name, text string
-			says       []string // any of them
-		}{
-			{"duplicate VRID", twice, []string{"51"}},
-			{"unknown block", good + "\nvirtual_sever 10.10.0.9 80 {\n    lb_kind DR\n}\n", []string{"virtual_sever"}},
-			{"binary garbage", string(bytes.Repeat([]byte{0, 1, 0xff, '{', 0x80, '\n'}, 2000)), []string{":1:", "binary", "text"}},
-			{"a line of 1 MB", good + "\n! x\nrouter_id " + strings.Repeat("x", 1<<20) + "\n", []string{"long", "bytes"}},
-			{"half a file", good[:len(good)*2/3], []string{"}", "open"}},
-			{"nothing", "", []string{"nothing", "empty"}},
-			{"not a number", strings.Replace(good, "priority 100", "priority high", 1), []string{"high"}},
-		} {
-			_, err := d.Commit(ctx, []byte(c.text))
-			var exit *lab.ExitError
-			if !errors.As(err, &exit) {
-				t.Errorf("%s: %v, want it refused", c.name, err)
-				continue
+	s.measured(s.settle, func() (faults []string) {
+		r := s.probe(wire.Probe{Kind: "http", Target: site, Every: every, Timeout: 2 * time.Second}, func(ctx context.Context) {
+			for _, c := range []struct {
+				name, text string
+				says       []string // any of them
+			}{
+				{"duplicate VRID", twice, []string{"51"}},
+				{"unknown block", good + "\nvirtual_sever 10.10.0.9 80 {\n    lb_kind DR\n}\n", []string{"virtual_sever"}},
+				{"binary garbage", string(bytes.Repeat([]byte{0, 1, 0xff, '{', 0x80, '\n'}, 2000)), []string{":1:", "binary", "text"}},
+				{"a line of 1 MB", good + "\n! x\nrouter_id " + strings.Repeat("x", 1<<20) + "\n", []string{"long", "bytes"}},
+				{"half a file", good[:len(good)*2/3], []string{"}", "open"}},
+				{"nothing", "", []string{"nothing", "empty"}},
+				{"not a number", strings.Replace(good, "priority 100", "priority high", 1), []string{"high"}},
+			} {
+				_, err := d.Commit(ctx, []byte(c.text))
+				var exit *lab.ExitError
+				if !errors.As(err, &exit) {
+					t.Errorf("%s: %v, want it refused", c.name, err)
+					continue
+				}
+				told := false
+				for _, w := range c.says {
+					told = told || strings.Contains(exit.Text, w)
+				}
+				if !told {
+					t.Errorf("%s: the box says %.300q, want one of %q in it", c.name, exit.Text, c.says)
+				}
 			}
-			told := false
-			for _, w := range c.says {
-				told = told || strings.Contains(exit.Text, w)
-			}
-			if !told {
-				t.Errorf("%s: the box says %.300q, want one of %q in it", c.name, exit.Text, c.says)
-			}
+		})
+		if r.Failed() > 0 {
+			faults = append(faults, fmt.Sprintf("while the box was sent rubbish: %s", r))
 		}
+		return faults
 	})
-	if r.Failed() > 0 {
-		t.Errorf("while the box was sent rubbish: %s", r)
-	}
 	// A NIC that is not there may come later, so it need not be refused, but
 	// the user is told.
 	out, err := d.Console(s.ctx, "check", append(s.Text(a, web()), vrrp("three", 54, "eth9", "10.30.0.1/24")...))
@@ -80,7 +83,7 @@ func TestBrokenSeed(t *testing.T) {
 	s.must(s.Apply(s.ctx, lab.Options{Name: t.Name(), Config: web()}))
 	s.Directors[a].Kill()
 	s.waitMaster(51, b)
-	s.answers(site, 20*time.Second, anybody)
+	s.answers(site, anybody)
 }
 
 // TestReboot: a box that was cut off in the middle of its life comes back with

@@ -1,10 +1,8 @@
 package scenario
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"ballast/test/lab"
 )
@@ -17,13 +15,7 @@ func TestLostData(t *testing.T) {
 	_, login, _ := strings.Cut(s.run(da, "show configuration"), "key \"")
 	login, _, _ = strings.Cut(login, "\"")
 	keys := [2]string{s.peerKey(da), s.peerKey(db)}
-	t.Cleanup(func() { // each for itself again
-		for i, d := range s.Directors {
-			if d.Running() {
-				d.Console(context.Background(), "commit override local", s.Text(i, web()))
-			}
-		}
-	})
+	t.Cleanup(s.part)
 	for _, d := range s.Directors {
 		if _, err := d.Console(s.ctx, "commit override", s.together(web(), login, keys)); err != nil {
 			t.Fatal(err)
@@ -49,5 +41,5 @@ func TestLostData(t *testing.T) {
 	}
 	s.contains(db, "show status --json", "the data disk was empty; director-b is itself again", "the configuration comes from its peer")
 	s.contains(db, "show crash 1", "Kind      data")
-	s.answers(site, 60*time.Second, anybody)
+	s.answers(site, anybody)
 }

@@ -41,8 +41,11 @@ func (s scenario) run(d *lab.Director, command string) string {
 // contains waits until a command of the console prints all of the words.
 func (s scenario) contains(d *lab.Director, command string, words ...string) {
 	s.Helper()
-	s.until(command, 20*time.Second, func() (bool, string) {
-		out := s.run(d, command)
+	s.until(command, func() (bool, string) {
+		out, err := d.Console(s.ctx, command, nil)
+		if err != nil {
+			return false, fmt.Sprintf("%v\n%s", err, out)
+		}
 		for _, w := range words {
 			if !strings.Contains(out, w) {
 				return false, fmt.Sprintf("no %q in\n%s", w, out)
@@ -57,37 +60,45 @@ func (s scenario) contains(d *lab.Director, command string, words ...string) {
 // reboot; explain and the journal tell of them.
 func TestOrders(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51)
-	s.settle()
 	d := s.Directors[a]
-	s.inTable("10.10.0.11", true)
-	s.inTable("10.10.0.12", true)
-	t.Cleanup(func() { d.Console(context.Background(), "enable 10.10.0.11", nil) })
-
-	r := s.probe(wire.Probe{Kind: "http", Target: site, Every: every}, func(ctx context.Context) {
-		if out := s.run(d, "drain 10.10.0.11:80"); !strings.Contains(out, "10.10.0.11:80: weight 0") {
-			t.Errorf("drain: %s", out)
-		}
-		if w := s.weights(d); w["10.10.0.11"] != 0 || w["10.10.0.12"] == 0 {
-			t.Errorf("drained: %v", w)
-		}
-		s.run(d, "weight 10.10.0.11 7 of [10.10.0.80]:tcp:80")
-		if w := s.weights(d); w["10.10.0.11"] != 7 {
-			t.Errorf("weighed: %v", w)
-		}
-		s.run(d, "drain 10.10.0.11:80")
-		time.Sleep(time.Second) // of requests
-		if w := s.weights(d); w["10.10.0.11"] != 0 {
-			t.Errorf("drained again: %v", w)
-		}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		d.Console(ctx, "enable 10.10.0.11", nil)
 	})
-	if r.Failed() > 0 {
-		t.Errorf("requests were lost: %s", r)
-	}
+	s.measured(func() {
+		s.settle()
+		d.Console(s.ctx, "enable 10.10.0.11", nil) // what the run before ordered
+		s.inTable("10.10.0.11", true)
+		s.inTable("10.10.0.12", true)
+	}, func() (faults []string) {
+		r := s.probe(wire.Probe{Kind: "http", Target: site, Every: every}, func(ctx context.Context) {
+			if out := s.run(d, "drain 10.10.0.11:80"); !strings.Contains(out, "10.10.0.11:80: weight 0") {
+				t.Errorf("drain: %s", out)
+			}
+			if w := s.weights(d); w["10.10.0.11"] != 0 || w["10.10.0.12"] == 0 {
+				faults = append(faults, fmt.Sprintf("drained: %v", w))
+			}
+			s.run(d, "weight 10.10.0.11 7 of [10.10.0.80]:tcp:80")
+			if w := s.weights(d); w["10.10.0.11"] != 7 {
+				faults = append(faults, fmt.Sprintf("weighed: %v", w))
+			}
+			s.run(d, "drain 10.10.0.11:80")
+			time.Sleep(time.Second) // of requests
+			if w := s.weights(d); w["10.10.0.11"] != 0 {
+				faults = append(faults, fmt.Sprintf("drained again: %v", w))
+			}
+		})
+		if r.Failed() > 0 {
+			faults = append(faults, fmt.Sprintf("requests were lost: %s", r))
+		}
+		return faults
+	})
 	s.contains(d, "explain server 10.10.0.11", "drains", "Ordered", "drain by", "HTTP_GET ok")
 	s.contains(d, "show orders", "10.10.0.11:80  drain")
 
 	s.run(d, "restart ipvs signal 9")
-	s.until("ipvs is back with its orders", 30*time.Second, func() (bool, string) {
+	s.until("ipvs is back with its orders", func() (bool, string) {
 		out, err := d.Console(s.ctx, "show orders", nil)
 		return err == nil && strings.Contains(out, "drain"), out
 	})
@@ -101,7 +112,7 @@ func TestOrders(t *testing.T) {
 	s.must(d.Stop(s.ctx))
 	s.waitMaster(51, b)
 	s.settle()
-	s.until("it is drained after a reboot", 30*time.Second, func() (bool, string) {
+	s.until("it is drained after a reboot", func() (bool, string) {
 		w := s.weights(d)
 		return w["10.10.0.12"] > 0 && w["10.10.0.11"] == 0, fmt.Sprint(w)
 	})
@@ -161,28 +172,33 @@ func TestHeartbeat(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := s.in(t)
-			s.settle()
-			s.contains(s.Directors[b], "show heartbeat", "peer UP")
-			r := s.probe(wire.Probe{Kind: "udp", Target: "10.10.0.80:5353", Every: 10 * time.Millisecond, Timeout: 500 * time.Millisecond}, func(ctx context.Context) {
-				s.must(c.do(ctx))
-				s.waitMaster(51, b)
-				s.waitMaster(52, b)
-				time.Sleep(time.Second)
-			})
-			if r.Outage > c.most {
-				t.Errorf("%s: the client saw a gap of %v, want at most %v", c.name, r.Outage, c.most)
-			}
-			st, err := lab.Show[status.VRRP](s.ctx, s.Directors[b], "vrrp")
-			s.must(err)
-			for _, v := range st.Instances {
-				if v.Name == "outside" && !strings.Contains(v.Evidence.Takeover, c.why) {
-					t.Errorf("it took over by %q (%s), want %q", v.Evidence.Takeover, v.Reason, c.why)
+			s.measured(func() {
+				s.settle()
+				s.waitMaster(52, a)
+				s.contains(s.Directors[b], "show heartbeat", "peer UP")
+			}, func() (faults []string) {
+				r := s.probe(wire.Probe{Kind: "udp", Target: "10.10.0.80:5353", Every: 10 * time.Millisecond, Timeout: 500 * time.Millisecond}, func(ctx context.Context) {
+					s.must(c.do(ctx))
+					s.waitMaster(51, b)
+					s.waitMaster(52, b)
+					time.Sleep(time.Second)
+				})
+				if r.Outage > c.most {
+					faults = append(faults, fmt.Sprintf("%s: the client saw a gap of %v, want at most %v", c.name, r.Outage, c.most))
 				}
-			}
-			if c.name == "resigned" && r.Failed() > 0 {
-				t.Errorf("a planned switchover lost requests: %s", r)
-			}
-			s.Directors[a].Console(s.ctx, "resume", nil)
+				st, err := lab.Show[status.VRRP](s.ctx, s.Directors[b], "vrrp")
+				s.must(err)
+				for _, v := range st.Instances {
+					if v.Name == "outside" && !strings.Contains(v.Evidence.Takeover, c.why) {
+						faults = append(faults, fmt.Sprintf("it took over by %q (%s), want %q", v.Evidence.Takeover, v.Reason, c.why))
+					}
+				}
+				if c.name == "resigned" && r.Failed() > 0 {
+					faults = append(faults, fmt.Sprintf("a planned switchover lost requests: %s", r))
+				}
+				s.Directors[a].Console(s.ctx, "resume", nil)
+				return faults
+			})
 			s.settle()
 		})
 	}
@@ -192,17 +208,18 @@ func TestHeartbeat(t *testing.T) {
 func TestSNMP(t *testing.T) {
 	s := begin(t, lab.Options{Config: web()}, 51)
 	d := s.Directors[a]
-	if p := s.process(d, "snmp"); p.State != "stopped" || p.PID != 0 {
-		t.Errorf("without an snmp block: %+v", p)
-	}
+	s.until("without an snmp block snmp is stopped", func() (bool, string) {
+		p := s.process(d, "snmp")
+		return p.State == "stopped" && p.PID == 0, p.State
+	})
 	s.must(s.Apply(s.ctx, lab.Options{Config: []byte(strings.Replace(string(web()), "vrrp_version 3", "vrrp_version 3\n    enable_snmp_vrrp\n    enable_traps", 1)),
 		Blocks: "snmp {\n    listen 0.0.0.0\n    community scenario1\n}\n"}))
-	s.until("snmp is ready", 20*time.Second, func() (bool, string) {
+	s.until("snmp is ready", func() (bool, string) {
 		p := s.process(d, "snmp")
 		return p.State == "ready", p.State
 	})
 	s.must(s.Apply(s.ctx, lab.Options{Config: web()}))
-	s.until("snmp is stopped", 20*time.Second, func() (bool, string) {
+	s.until("snmp is stopped", func() (bool, string) {
 		p := s.process(d, "snmp")
 		return p.State == "stopped", p.State
 	})
@@ -214,22 +231,22 @@ func TestSNMP(t *testing.T) {
 func TestVirtualMAC(t *testing.T) {
 	text := strings.Replace(string(web()), "    virtual_router_id 51\n", "    virtual_router_id 51\n    use_vmac\n    vmac_xmit_base\n    no_accept\n", 1)
 	s := begin(t, lab.Options{Config: []byte(text)}, 51)
-	s.answers(site, 30*time.Second, anybody)
+	s.answers(site, anybody)
 	s.contains(s.Directors[a], "show interfaces", "vrrp.51", "00:00:5e:00:01:33", "10.10.0.80", "no_accept")
 	if err := s.Node.Ping(s.ctx, "10.10.0.80"); err == nil {
 		t.Error("the box answers a ping to an address of no_accept")
 	}
 	s.must(s.Directors[a].Stop(s.ctx))
 	s.waitMaster(51, b)
-	s.answers(site, 20*time.Second, anybody)
+	s.answers(site, anybody)
 	s.contains(s.Directors[b], "show interfaces", "00:00:5e:00:01:33")
 	s.settle()
 	s.must(s.Apply(s.ctx, lab.Options{Config: web()}))
-	s.until("the virtual MAC is gone", 20*time.Second, func() (bool, string) {
+	s.until("the virtual MAC is gone", func() (bool, string) {
 		out := s.run(s.Directors[a], "show interfaces")
 		return !strings.Contains(out, "00:00:5e:00:01:33"), out
 	})
-	s.must(s.Node.Ping(s.ctx, "10.10.0.80"))
+	s.pings("10.10.0.80")
 }
 
 // TestTrackFile: a number written to a file moves the mastership.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ballast/test/lab"
+	"ballast/test/stall"
 )
 
 // The directors by index.
@@ -73,7 +74,7 @@ func begin(t *testing.T, o lab.Options, vrids ...uint8) scenario {
 	if pairErr != nil {
 		t.Fatal(pairErr)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
 	s := scenario{t, thePair, ctx, time.Now()}
 	t.Cleanup(func() {
@@ -111,10 +112,7 @@ func (s scenario) must(err error) {
 func (s scenario) tell() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	for _, e := range s.Roles.Events() {
-		if e.At.Before(s.began) {
-			continue
-		}
+	for _, e := range s.since(s.began) {
 		s.Log(e.At.Format("15:04:05.000 "), e)
 	}
 	for _, d := range s.Directors {
@@ -129,7 +127,7 @@ func (s scenario) tell() {
 
 func (s scenario) waitMaster(vrid uint8, d int) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, 60*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	s.must(s.Roles.WaitMaster(ctx, vrid, d))
 }
@@ -140,10 +138,14 @@ func (s scenario) in(t *testing.T) scenario {
 	return s
 }
 
+// patience is how long what is waited for may take on a busy machine: a box that
+// boots and hears of the connections, a commit that goes back after a minute.
+const patience = 4 * time.Minute
+
 // until polls what nothing announces.
-func (s scenario) until(what string, within time.Duration, ok func() (bool, string)) {
+func (s scenario) until(what string, ok func() (bool, string)) {
 	s.Helper()
-	end := time.Now().Add(within)
+	end := time.Now().Add(patience)
 	last := ""
 	for {
 		done, now := ok()
@@ -152,7 +154,7 @@ func (s scenario) until(what string, within time.Duration, ok func() (bool, stri
 		}
 		last = now
 		if time.Now().After(end) {
-			s.Fatalf("not within %v: %s; last: %s", within, what, last)
+			s.Fatalf("not within %v: %s; last: %s", patience, what, last)
 		}
 		select {
 		case <-time.After(200 * time.Millisecond):
@@ -164,15 +166,63 @@ func (s scenario) until(what string, within time.Duration, ok func() (bool, stri
 
 // answers waits until the client gets an answer from a real server that want
 // accepts.
-func (s scenario) answers(target string, within time.Duration, want func(server string) bool) {
+func (s scenario) answers(target string, want func(server string) bool) {
 	s.Helper()
-	s.until(target+" answers as it should", within, func() (bool, string) {
+	s.until(target+" answers as it should", func() (bool, string) {
 		g, err := s.Node.Get(s.ctx, target, "/", 2*time.Second)
 		if err != nil {
 			return false, err.Error()
 		}
 		return want(g.Server), fmt.Sprintf("%+v", g)
 	})
+}
+
+// pings waits until an address answers a ping: a box advertises a moment before
+// it has the address, and the client may still know the MAC of the other one.
+func (s scenario) pings(addr string) {
+	s.Helper()
+	s.until(addr+" answers a ping", func() (bool, string) {
+		err := s.Node.Ping(s.ctx, addr)
+		return err == nil, fmt.Sprint(err)
+	})
+}
+
+// stalled is how long a processor of this machine may stand still while something
+// is measured against the clock: the boxes advertise every 200 ms.
+const stalled = 100 * time.Millisecond
+
+// measured does what a machine that stands still spoils, and does it again when it
+// shows faults while one did. ready comes before, and is not measured.
+func (s scenario) measured(ready func(), do func() (faults []string)) {
+	s.Helper()
+	w := stall.Watch(s.T)
+	for try := 1; ; try++ {
+		ready()
+		begin := time.Now()
+		faults := do()
+		if len(faults) == 0 {
+			return
+		}
+		stood := w.Longest(begin)
+		if stood <= stalled || try == tries {
+			s.Errorf("run %d (no processor stood still for longer than %v): %s", try, stood, strings.Join(faults, "; "))
+			return
+		}
+		s.Logf("run %d is not judged, a processor stood still for %v: %s", try, stood, strings.Join(faults, "; "))
+	}
+}
+
+// tries is how many runs measured makes before it believes what it sees.
+const tries = 5
+
+// since are the changes of masters after a moment.
+func (s scenario) since(begin time.Time) (list []lab.RoleChange) {
+	for _, e := range s.Roles.Events() {
+		if e.At.After(begin) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 func anybody(string) bool { return true }

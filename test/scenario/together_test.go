@@ -18,8 +18,26 @@ func (s scenario) peerKey(d *lab.Director) string {
 	var st struct {
 		Wire status.Peer `json:"wire"`
 	}
-	s.must(json.Unmarshal([]byte(s.run(d, "show peer --json")), &st))
+	s.until("the key of "+d.Name(), func() (bool, string) { // its peer service may be starting
+		out, err := d.Console(s.ctx, "show peer --json", nil)
+		if err != nil {
+			return false, err.Error()
+		}
+		s.must(json.Unmarshal([]byte(out), &st))
+		return st.Wire.PublicKey != "", out
+	})
 	return st.Wire.PublicKey
+}
+
+// part has each box for itself again.
+func (s scenario) part() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for i, d := range s.Directors {
+		if d.Running() {
+			d.Console(ctx, "commit override local", s.Text(i, web()))
+		}
+	}
 }
 
 // together is one text for both boxes, which know each other by their keys.
@@ -68,13 +86,7 @@ func TestTogether(t *testing.T) {
 		user := strings.ReplaceAll(string(web()), "delay_loop 1", fmt.Sprintf("delay_loop %d", delay))
 		return s.together([]byte(user), login, keys)
 	}
-	t.Cleanup(func() { // each for itself again
-		for i, d := range s.Directors {
-			if d.Running() {
-				d.Console(context.Background(), "commit override local", s.Text(i, web()))
-			}
-		}
-	})
+	t.Cleanup(s.part)
 	for _, d := range s.Directors {
 		if _, err := d.Console(s.ctx, "commit override", text(1)); err != nil {
 			t.Fatal(err)
@@ -118,14 +130,15 @@ func TestTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.contains(db, "show interfaces", s.at(b))
-	if keys[b] = s.peerKey(db); keys[b] == "" {
-		t.Fatal("the new box has no key")
-	}
+	keys[b] = s.peerKey(db)
 	if _, err := da.Console(s.ctx, "commit local", text(3)); err != nil {
 		t.Fatal(err)
 	}
 	s.contains(da, "show peer", "Listening    "+s.at(a))
-	s.run(db, fmt.Sprintf("peer pull from %s source %s key %q as director-b", s.at(a), s.at(b), keys[a]))
+	s.until("director-a listens for the new key", func() (bool, string) { // it has committed that a moment ago
+		out, err := db.Console(s.ctx, fmt.Sprintf("peer pull from %s source %s key %q as director-b", s.at(a), s.at(b), keys[a]), nil)
+		return err == nil, fmt.Sprintf("%v\n%s", err, out)
+	})
 	for _, d := range s.Directors {
 		s.contains(d, "show peer", "In step      yes")
 	}
