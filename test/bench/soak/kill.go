@@ -153,7 +153,7 @@ func Kill(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	o, s.patience = s.Options, 5*time.Second
-	defer s.Close()
+	defer s.close()
 	if err := s.settled(ctx); err != nil {
 		return s.result, fmt.Errorf("soak: before any fault: %w\n%s", err, s.tell(ctx))
 	}
@@ -174,7 +174,8 @@ func Kill(ctx context.Context, o Options) (Result, error) {
 	changes := len(s.Roles.Events())
 	// Every process is hit once before any is hit twice, in the order of the seed.
 	var deck []string
-	for end := time.Now().Add(o.Duration); time.Now().Before(end) && err == nil; {
+	// Two at least, however slow the machine is.
+	for end := time.Now().Add(o.Duration); (time.Now().Before(end) || s.result.Rounds < 2) && err == nil; {
 		if len(deck) == 0 {
 			deck = slices.Clone(victims)
 			s.rnd.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })

@@ -55,6 +55,7 @@ type soak struct {
 	// patience is how long a site may take to answer, and a master to advertise,
 	// when all is well.
 	patience time.Duration
+	still    *onlookers
 	// kills counts, by service, what we killed since a box's boot; everything
 	// above it that supervision started anew has crashed by itself.
 	kills [2]map[string]int
@@ -75,7 +76,12 @@ func start(ctx context.Context, o Options, config []byte) (*soak, error) {
 		return nil, err
 	}
 	o.Log(fmt.Sprintf("seed %d", o.Seed))
-	return &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1, patience: time.Second}, nil
+	return &soak{Options: o, Lab: l, rnd: rand.New(rand.NewPCG(o.Seed, 0)), kills: [2]map[string]int{{}, {}}, last: -1, patience: time.Second, still: watchProcessors()}, nil
+}
+
+func (s *soak) close() {
+	s.Lab.Close()
+	s.still.close()
 }
 
 // Run breaks and checks until the time is over. An error says what did not
@@ -87,7 +93,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	l := s.Lab
 	o = s.Options
-	defer l.Close()
+	defer s.close()
 	if err := s.settled(ctx); err != nil {
 		return s.result, fmt.Errorf("soak: before any fault: %w\n%s", err, s.tell(ctx))
 	}
