@@ -5,6 +5,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -230,6 +231,11 @@ func (s *soak) fault(ctx context.Context) (string, error) {
 		}
 		s.kills[i][service]++
 		_, err := d.Console(ctx, "restart "+service+" signal 9", nil)
+		var refused *lab.ExitError
+		if errors.As(err, &refused) && strings.Contains(refused.Text, "is not running") { // killed a moment ago, and not yet back
+			s.kills[i][service]--
+			return "", nil
+		}
 		return "kill -9 " + service + " of " + name, err
 	}
 }
