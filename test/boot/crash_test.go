@@ -92,7 +92,7 @@ func TestCrash(t *testing.T) {
 	x.wants("show crash", "Last start  kernel panic: sysrq triggered crash", "1      2", "panic  test", "no    sysrq triggered crash")
 	x.wants("show status", "! crash 1 at ", "panic: sysrq triggered crash")
 	x.ask("show crash 1 | no-more")
-	x.expect(20*time.Second, "--- kernel, panic 1", "sysrq: Trigger a crash", "Call Trace", "--- journal", "ready: ", "ballast> ")
+	x.expect(time.Minute, "--- kernel, panic 1", "sysrq: Trigger a crash", "Call Trace", "--- journal", "ready: ", "ballast> ")
 	if got := x.answer("show status"); strings.Contains(got, "crash 1") {
 		t.Errorf("it has been read: %s", got)
 	}
@@ -101,16 +101,16 @@ func TestCrash(t *testing.T) {
 	sabotage("stop init")
 	x.expect(2*slow, "last start: the watchdog ended the run before: PID 1 did not feed it any more", "ready: ")
 	x.ask("show crash 2 | no-more")
-	x.expect(20*time.Second, "Kind      watchdog", "watchdog pretimeout event", "ballast> ")
+	x.expect(time.Minute, "Kind      watchdog", "watchdog pretimeout event", "ballast> ")
 	x.again()
 
 	sabotage("end init")
 	x.expect(2*slow, "last start: PID 1 ended: SIGSEGV", "ready: ")
 	x.ask("show crash 3 | no-more")
-	x.expect(20*time.Second, "Kind      init", "--- init", "SIGSEGV", "goroutine ", "ballast> ")
+	x.expect(time.Minute, "Kind      init", "--- init", "SIGSEGV", "goroutine ", "ballast> ")
 	x.wants("show version", "Last start     PID 1 ended")
 	x.ask("reboot")
-	x.expect(20*time.Second, "[y/N]")
+	x.expect(time.Minute, "[y/N]")
 	x.ask("y")
 	x.expect(slow, "reboot, asked by serial", "last start: reboot, asked by serial")
 	x.expect(slow, "ready: ")
@@ -169,7 +169,7 @@ func TestLostData(t *testing.T) {
 	x.wants("show status", "! crash 1 at ", "data: the data disk was empty; lost1 is itself again")
 
 	x.ask("factory-reset keep-identity")
-	x.expect(20*time.Second, "Host name, interfaces, routes, users and keys stay", "[y/N]")
+	x.expect(time.Minute, "Host name, interfaces, routes, users and keys stay", "[y/N]")
 	x.ask("y")
 	x.expect(slow, "reboot, asked by serial")
 	x.again()
@@ -179,7 +179,7 @@ func TestLostData(t *testing.T) {
 	x.wants("show configuration", "host_name lost1")
 
 	x.ask("factory-reset")
-	x.expect(20*time.Second, "[y/N]")
+	x.expect(time.Minute, "[y/N]")
 	x.ask("y")
 	x.expect(slow, "reboot, asked by serial")
 	x.again()

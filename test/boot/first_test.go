@@ -83,7 +83,7 @@ func TestFirstBoot(t *testing.T) {
 	x.expect(slow, "ballast.gateway: it is left out: with dhcp the gateway comes from there",
 		"first configuration: words of the kernel's command line, ballast.conf on /dev/vdb", "ready: ")
 	x.ask("show configuration")
-	x.expect(20*time.Second, "router_id FROM_THE_STICK", "host_name word1", "login ann", "role admin", firstKey, "dhcp", "> ")
+	x.expect(time.Minute, "router_id FROM_THE_STICK", "host_name word1", "login ann", "role admin", firstKey, "dhcp", "> ")
 	x.VM.Kill()
 	<-x.Exited()
 
@@ -95,12 +95,12 @@ func TestFirstBoot(t *testing.T) {
 		{"192.0.2.1", "[admin]: "}, {"ann", "Key: "}, {"ssh-ed25519 " + firstKey + " ann@laptop", "[yes]: "},
 	} {
 		fmt.Fprint(x.conn, step[0]+"\r")
-		x.expect(30*time.Second, step[1])
+		x.expect(time.Minute, step[1])
 	}
 	fmt.Fprint(x.conn, "\r")
 	x.expect(60*time.Second, "committed: generation ", "ssh ann@192.0.2.11", "SHA256:", "> ")
 	x.ask("show sessions")
-	x.expect(20*time.Second, "serial", "admin", "> ")
+	x.expect(time.Minute, "serial", "admin", "> ")
 	x.ask("show audit")
-	x.expect(20*time.Second, "serial from serial: first boot: ok", "> ")
+	x.expect(time.Minute, "serial from serial: first boot: ok", "> ")
 }

@@ -170,7 +170,7 @@ func TestGeneric(t *testing.T) {
 	x.await("show sessions", `screen .*(.|\n)*serial `)
 	x.await("show log kernel", `Loading firmware from /lib/firmware/e100/d102e_ucode.bin.zst`)
 	x.ask("show processes")
-	x.expect(20*time.Second, "console", "> ")
+	x.expect(time.Minute, "console", "> ")
 	t.Log(x.seen(`(?s)Service +PID.*?snmp`))
 	x.await("show version", `Memory +\S+ used of`)
 	t.Log(x.seen(`modules: .* closed, .*`), x.seen(`Memory +\S+ used of \S+`))
@@ -193,10 +193,10 @@ func TestManagementController(t *testing.T) {
 	x.press("\n")
 	x.await("show sessions", `screen .*`)
 	x.ask("poweroff")
-	x.expect(20*time.Second, "[y/N]")
+	x.expect(time.Minute, "[y/N]")
 	x.ask("y")
-	x.expect(30*time.Second, "] power off")
-	x.ended(20 * time.Second)
+	x.expect(time.Minute, "] power off")
+	x.ended(time.Minute)
 }
 
 // On a board that names its sockets a card in a slot that comes before them on

@@ -84,7 +84,7 @@ func TestHardened(t *testing.T) {
 	x.expect(6*time.Minute, "inside: done")
 	t.Logf("took %v", time.Since(begin).Round(time.Second))
 	x.ask("show log init")
-	x.expect(30*time.Second, "closed, ", "> ")
+	x.expect(time.Minute, "closed, ", "> ")
 	t.Log(x.seen(`ready: .*`), x.seen(`modules: .* closed, .*`))
 
 	got := map[string]string{}
