@@ -2,7 +2,6 @@ package notify
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,7 +90,7 @@ func TestPipe(t *testing.T) {
 		st := s.states()[0]
 		return st.Dropped > 0 && st.Written > 1000
 	})
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > 30*time.Second {
 		t.Errorf("nobody reads, and that held us up for %s", d)
 	}
 	s.add("VS x UP\n", true)
@@ -101,7 +100,7 @@ func TestPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	f.SetReadDeadline(time.Now().Add(10 * time.Second))
+	f.SetReadDeadline(time.Now().Add(time.Minute))
 	r := bufio.NewReader(f)
 	lines := 0
 	for {
@@ -171,12 +170,10 @@ while read l; do echo "$l" >>`+out+`; [ "$l" = die ] && exit 3; done <"$2"`)
 	if d := <-died; d != "vrrp_notify_fifo_script: exit 3" {
 		t.Errorf("%q", d)
 	}
-	if st := s.states()[0]; st.Reader != "running" || st.Written != 3 {
-		t.Errorf("%+v", st)
-	}
+	await(t, "the count", func() bool { st := s.states()[0]; return st.Reader == "running" && st.Written == 3 })
 	s.add("last\n", false)
 	last := strings.Fields(read()[3])[4]
-	s.stop(5 * time.Second)
+	s.stop(time.Minute)
 	if l := read(); l[len(l)-1] != "last" {
 		t.Errorf("the last line is lost: %q", l)
 	}
@@ -307,15 +304,7 @@ func TestQueuesSideBySide(t *testing.T) {
 		t.Errorf("%d dropped", q.lost())
 	}
 	os.WriteFile(gate, nil, 0o644)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	done := make(chan struct{})
-	go func() { q.drain(20 * time.Second); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		t.Fatal("the queues do not drain")
-	}
+	q.drain(time.Minute)
 	if running() != sideBySide+10 {
 		t.Errorf("%d ran", running())
 	}

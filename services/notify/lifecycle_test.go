@@ -29,9 +29,9 @@ func TestStartupScript(t *testing.T) {
 	b := newBox(t)
 	cfg := model.Config{
 		Global: model.Global{
-			StartupScript: model.Command{Shell: "echo begin >>" + log + "; while [ ! -e " + dir + "/gate ]; do sleep 0.02; done; echo end >>" + log}, StartupScriptTimeout: 10 * time.Second,
+			StartupScript: model.Command{Shell: "echo begin >>" + log + "; while [ ! -e " + dir + "/gate ]; do sleep 0.02; done; echo end >>" + log}, StartupScriptTimeout: time.Minute,
 		},
-		Scripts:   []model.Script{{Name: "chk", Command: note("check"), Interval: time.Hour, Timeout: time.Second, Rise: 1, Fall: 1}},
+		Scripts:   []model.Script{{Name: "chk", Command: note("check"), Interval: time.Hour, Timeout: time.Minute, Rise: 1, Fall: 1}},
 		Instances: []model.Instance{{Name: "VI_1", TrackScripts: []model.TrackScript{{Script: "chk"}}, Notify: model.Notify{Backup: note("backup")}}},
 	}
 	b.conf.Publish(status.Conf{Generation: 1, Config: cfg})
@@ -71,7 +71,7 @@ func TestShutdown(t *testing.T) {
 	note := func(what string) model.Command { return model.Command{Shell: "echo " + what + " >>" + log} }
 	b := newBox(t)
 	cfg := eventConfig()
-	cfg.Global.SMTPServer, cfg.Global.ShutdownScript, cfg.Global.ShutdownScriptTimeout = "", note("shutdown"), time.Second
+	cfg.Global.SMTPServer, cfg.Global.ShutdownScript, cfg.Global.ShutdownScriptTimeout = "", note("shutdown"), time.Minute
 	cfg.Global.LVSFIFO = model.FIFO{Path: pipe, Script: model.Command{Shell: `cat "$1" >>` + dir + "/lines"}}
 	vs := &cfg.VirtualServers[0]
 	vs.Omega, vs.QuorumUp, vs.QuorumDown = true, model.Command{}, note("quorum down")

@@ -75,7 +75,7 @@ func TestMailBytes(t *testing.T) {
 	p := newPostman(discard(), func() {})
 	p.configure(model.Global{
 		SMTPServer: addr, SMTPHELO: "lb1", NotificationEmail: []string{"admin@example.com", "Ops <ops@example.com>"},
-		NotificationEmailFrom: "root@example.com", SMTPConnectTimeout: 5 * time.Second, RouterID: "LVS_DEVEL",
+		NotificationEmailFrom: "root@example.com", SMTPConnectTimeout: time.Minute, RouterID: "LVS_DEVEL",
 	}, "")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -122,7 +122,7 @@ func TestMailTrouble(t *testing.T) {
 	if err := p.add(mail{}); err == nil || !strings.Contains(err.Error(), "smtp_server") {
 		t.Errorf("no server: %v", err)
 	}
-	p.configure(model.Global{SMTPServer: addr, SMTPConnectTimeout: 5 * time.Second}, "")
+	p.configure(model.Global{SMTPServer: addr, SMTPConnectTimeout: time.Minute}, "")
 	if err := p.add(mail{}); err == nil || !strings.Contains(err.Error(), "notification_email") {
 		t.Errorf("no recipient: %v", err)
 	}
@@ -177,7 +177,7 @@ func TestMailGoesOnWithTheNextConfiguration(t *testing.T) {
 	good, sessions := smtpServer(t, goodSMTP)
 	p := newPostman(discard(), func() {})
 	p.retry = []time.Duration{time.Hour}
-	g := model.Global{SMTPServer: bad, NotificationEmail: []string{"a@b"}, SMTPConnectTimeout: 5 * time.Second}
+	g := model.Global{SMTPServer: bad, NotificationEmail: []string{"a@b"}, SMTPConnectTimeout: time.Minute}
 	p.configure(g, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -192,7 +192,7 @@ func TestMailGoesOnWithTheNextConfiguration(t *testing.T) {
 	p.configure(g, "")
 	select {
 	case <-sessions:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the new server was not tried")
 	}
 	cancel()
@@ -210,7 +210,7 @@ func TestMailToTheOthers(t *testing.T) {
 	})
 	var log strings.Builder
 	p := newPostman(slog.New(ipc.NewLogHandler(&log)), func() {})
-	p.configure(model.Global{SMTPServer: addr, NotificationEmail: []string{"gone@example.com", "b@example.com"}, SMTPConnectTimeout: 5 * time.Second}, "")
+	p.configure(model.Global{SMTPServer: addr, NotificationEmail: []string{"gone@example.com", "b@example.com"}, SMTPConnectTimeout: time.Minute}, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); p.work(ctx) }()

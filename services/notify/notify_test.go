@@ -44,10 +44,10 @@ func write(t testing.TB, path, text string) string {
 
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(end) {
-			t.Fatalf("waited 10 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -168,18 +168,19 @@ func TestRun(t *testing.T) {
 	// The verbs.
 	c := dir.Client("notify")
 	var res status.RunResult
-	if err := c.Call(outer, "run", status.Run{Name: "x", Command: model.Command{Shell: "echo hi; exit 4"}, Timeout: time.Second}, &res); err != nil || res.Exit != 4 || res.Output != "hi\n" || res.Detail != "exit 4: hi" {
+	if err := c.Call(outer, "run", status.Run{Name: "x", Command: model.Command{Shell: "echo hi; exit 4"}, Timeout: time.Minute}, &res); err != nil || res.Exit != 4 || res.Output != "hi\n" || res.Detail != "exit 4: hi" {
 		t.Errorf("%+v, %v", res, err)
 	}
 	slow := make(chan error, 1)
 	go func() {
-		slow <- c.Call(outer, "run", status.Run{Name: "y", Command: model.Command{Shell: "echo >" + work + "/y; sleep 0.3"}, Timeout: time.Second}, nil)
+		slow <- c.Call(outer, "run", status.Run{Name: "y", Command: model.Command{Shell: "echo >" + work + "/y; while [ ! -e " + work + "/gate ]; do sleep 0.02; done"}, Timeout: time.Minute}, nil)
 	}()
 	await(t, "the slow run", func() bool { _, err := os.Stat(work + "/y"); return err == nil })
 	var refused *ipc.Refused
-	if err := c.Call(outer, "run", status.Run{Name: "y", Command: model.Command{Shell: ":"}, Timeout: time.Second}, nil); !errors.As(err, &refused) {
+	if err := c.Call(outer, "run", status.Run{Name: "y", Command: model.Command{Shell: ":"}, Timeout: time.Minute}, nil); !errors.As(err, &refused) {
 		t.Errorf("a second run of one name: %v", err)
 	}
+	os.WriteFile(work+"/gate", nil, 0o644)
 	if err := <-slow; err != nil {
 		t.Error(err)
 	}

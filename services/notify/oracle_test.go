@@ -80,14 +80,14 @@ func (w *witness) expect(step string, argv, lines, mails int) stage {
 		select {
 		case m := <-w.mails:
 			s.Mails = append(s.Mails, m)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			w.t.Fatalf("%s: %d mails, want %d", step, len(s.Mails), mails)
 		}
 	}
 	var got string
-	w.fifo.SetReadDeadline(time.Now().Add(10 * time.Second))
+	w.fifo.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, 4096)
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(time.Minute)
 	for strings.Count(got, "\n") < lines {
 		n, err := w.fifo.Read(buf)
 		if err == io.EOF { // keepalived makes a new pipe at a reload
@@ -96,7 +96,7 @@ func (w *witness) expect(step string, argv, lines, mails int) stage {
 				w.fifo.Close()
 				w.fifo = f
 			}
-			w.fifo.SetReadDeadline(time.Now().Add(10 * time.Second))
+			w.fifo.SetReadDeadline(time.Now().Add(time.Minute))
 			if time.Now().After(end) {
 				w.t.Fatalf("%s: lines %q: the pipe is closed", step, got)
 			}
@@ -442,7 +442,7 @@ func (b *box) stop() {
 		if err != nil {
 			b.t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		b.t.Fatal("notify does not end")
 	}
 }

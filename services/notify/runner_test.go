@@ -45,7 +45,7 @@ func TestRunner(t *testing.T) {
 		{"killed by a signal", model.Command{Shell: "kill -9 $$"}, -1, "killed by SIGKILL", "", false},
 		{"nothing", model.Command{}, -1, "no command", "", true},
 	} {
-		res := r.run(context.Background(), c.cmd, nil, 5*time.Second)
+		res := r.run(context.Background(), c.cmd, nil, time.Minute)
 		if res.exit != c.exit || res.detail != c.detail || res.output != c.output || res.missing != c.missing {
 			t.Errorf("%s: %+v", c.name, res)
 		}
@@ -62,7 +62,7 @@ func TestRunnerIsolation(t *testing.T) {
 		ps -o pgid= -p $$ | tr -d ' '
 		echo $$
 		env | sort
-		read x && echo stdin`}, nil, 5*time.Second)
+		read x && echo stdin`}, nil, time.Minute)
 	lines := strings.Split(res.output, "\n")
 	if len(lines) < 8 {
 		t.Fatalf("%+v", res)
@@ -93,13 +93,14 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 	dir := folder(t)
 	pids := filepath.Join(dir, "pids")
 	child := write(t, filepath.Join(dir, "child"), `trap '' TERM; echo $$ >>`+pids+`; while :; do sleep 0.05; done`)
+	const limit = 3 * time.Second // far more than they need to begin
 	began := time.Now()
 	res := testRunner().run(context.Background(), model.Command{Shell: child + " & " + child + " & trap '' TERM; while [ $(wc -l <" + pids + ") -lt 2 ]; do sleep 0.02; done; wait"},
-		nil, 300*time.Millisecond)
-	if res.exit != -1 || res.detail != "timeout after 300ms, killed" {
+		nil, limit)
+	if res.exit != -1 || res.detail != "timeout after 3s, killed" {
 		t.Errorf("%+v", res)
 	}
-	if d := time.Since(began); d < killAfter || d > killAfter+3*time.Second {
+	if d := time.Since(began); d < limit+killAfter || d > limit+killAfter+30*time.Second {
 		t.Errorf("took %s: SIGKILL comes %s after SIGTERM", d, killAfter)
 	}
 	b, err := os.ReadFile(pids)
@@ -119,14 +120,14 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 	tidy := filepath.Join(dir, "tidied")
 	child = write(t, filepath.Join(dir, "tidy"), `trap 'echo x >`+tidy+`; exit' TERM; echo >`+tidy+`.up; while :; do sleep 0.02; done`)
 	testRunner().run(context.Background(), model.Command{Shell: child + " & trap '' TERM; while [ ! -e " + tidy + ".up ]; do sleep 0.02; done; while :; do sleep 0.02; done"},
-		nil, 400*time.Millisecond)
+		nil, limit)
 	if _, err := os.Stat(tidy); err != nil {
 		t.Errorf("the child was not asked to end: %v", err)
 	}
 	// One that dies of SIGTERM is not waited for longer.
 	began = time.Now()
 	testRunner().run(context.Background(), model.Command{Argv: []string{"sleep", "60"}}, nil, 50*time.Millisecond)
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > killAfter {
 		t.Errorf("took %s", d)
 	}
 }
@@ -144,14 +145,14 @@ func gone(pid int) bool {
 // open has ended all the same.
 func TestBackgroundChild(t *testing.T) {
 	began := time.Now()
-	res := testRunner().run(context.Background(), model.Command{Shell: "sleep 3 & echo done"}, nil, 10*time.Second)
-	if res.exit != 0 || res.output != "done\n" || time.Since(began) > 2*time.Second {
+	res := testRunner().run(context.Background(), model.Command{Shell: "sleep 30 & echo done"}, nil, time.Minute)
+	if res.exit != 0 || res.output != "done\n" || time.Since(began) > 20*time.Second {
 		t.Errorf("%+v after %s", res, time.Since(began))
 	}
 }
 
 func TestTail(t *testing.T) {
-	res := testRunner().run(context.Background(), model.Command{Shell: "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"}, nil, 20*time.Second)
+	res := testRunner().run(context.Background(), model.Command{Shell: "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"}, nil, time.Minute)
 	if len(res.output) > tailSize+8 || !strings.HasSuffix(res.output, "line 19999\n") || !strings.HasPrefix(res.output, "…") {
 		t.Errorf("%d bytes: %.20q…", len(res.output), res.output)
 	}

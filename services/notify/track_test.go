@@ -102,7 +102,7 @@ func TestTrackFile(t *testing.T) {
 	until := func(name string, want int) (took time.Duration) {
 		t.Helper()
 		began := time.Now()
-		end := time.After(10 * time.Second)
+		end := time.After(time.Minute)
 		for {
 			if v, ok := value(name); ok && v.Value == want {
 				return time.Since(began)
@@ -130,7 +130,7 @@ func TestTrackFile(t *testing.T) {
 	// A script writes: as its user, with the shell's truncation first.
 	script := func(line string) { // as the scripts' user
 		t.Helper()
-		if res := testRunner().run(b.ctx, model.Command{Shell: line}, nil, 10*time.Second); res.exit != 0 {
+		if res := testRunner().run(b.ctx, model.Command{Shell: line}, nil, time.Minute); res.exit != 0 {
 			t.Fatalf("%s: %+v", line, res)
 		}
 	}
