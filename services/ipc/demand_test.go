@@ -106,8 +106,10 @@ func TestDemandInUse(t *testing.T) {
 		free <- srv.Hold()
 		return nil, nil
 	}, ipc.AnyUID)
+	began, over := make(chan struct{}), make(chan struct{})
 	srv.Handle("long", func(context.Context, ipc.Peer, json.RawMessage) (any, error) {
-		time.Sleep(4 * idle)
+		close(began)
+		<-over
 		return nil, nil
 	}, ipc.AnyUID)
 	ended := make(chan error, 1)
@@ -138,9 +140,14 @@ func TestDemandInUse(t *testing.T) {
 	<-seen
 	(<-free)()
 	alive("a watch")
+	answered := make(chan error, 1)
+	go func() { answered <- c.Call(t.Context(), "long", nil, nil) }()
+	<-began
 	stop()
 	<-watched
-	if err := c.Call(t.Context(), "long", nil, nil); err != nil {
+	alive("a request that takes long")
+	close(over)
+	if err := <-answered; err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; !errors.Is(err, ipc.ErrIdle) {

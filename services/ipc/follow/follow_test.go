@@ -103,7 +103,7 @@ func (r *reader) next() follow.Update {
 	select {
 	case u := <-r.updates:
 		return u
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Fatal("no update")
 		panic("unreachable")
 	}
