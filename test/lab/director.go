@@ -338,6 +338,17 @@ func (d *Director) hangUp(c *ssh.Client) {
 	}
 }
 
+// HangUp ends the SSH connection to the box, which may be dead without a word once
+// its address was away: the next command makes another.
+func (d *Director) HangUp() {
+	d.cmu.Lock()
+	c := d.client
+	d.cmu.Unlock()
+	if c != nil {
+		d.hangUp(c)
+	}
+}
+
 // ExitError is a console command that the box refused.
 type ExitError struct {
 	Command string
