@@ -148,6 +148,7 @@ func TestUnplugged(t *testing.T) {
 	boxes := pair(t)
 	a, b := boxes[0], boxes[1]
 	b.unplug()
+	a.await("alone", func(st status.PairState) bool { return !st.Reachable }) // it has heard the end of its connections
 	_, err := a.commit(text(boxes, "second"))
 	refused(t, err, "nothing changed", "does not answer", "connection refused", "commit local")
 	if _, err := a.commit(text(boxes, "second"), local); err != nil {
