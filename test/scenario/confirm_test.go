@@ -36,16 +36,17 @@ func TestCommitConfirmed(t *testing.T) {
 		t.Fatalf("no DHCP in\n%s", text)
 	}
 	// The answer may or may not get out before the address goes.
-	try, stop := context.WithTimeout(s.ctx, 20*time.Second)
+	try, stop := context.WithTimeout(s.ctx, 40*time.Second)
 	out, err := d.Console(try, "commit confirmed 1 override", []byte(cut))
 	stop()
 	t.Logf("cut: %v\n%s", err, out)
 	s.until("the box can be reached again", func() (bool, string) {
-		try, stop := context.WithTimeout(s.ctx, 5*time.Second)
+		try, stop := context.WithTimeout(s.ctx, 15*time.Second)
 		defer stop()
 		out, err := s.OpenSSH(try, b, "show history")
 		return err == nil && strings.Contains(out, "was not confirmed in 1m"), out
 	})
+	d.HangUp()
 	h := s.history(d)
 	if h[0].Source != "rollback" || !h[0].Running || h[0].Generation < before+2 {
 		t.Errorf("history %+v", h[:2])

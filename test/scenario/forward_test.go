@@ -80,7 +80,7 @@ func (s scenario) probe(p wire.Probe, do func(ctx context.Context)) lab.Report {
 	s.Helper()
 	pr, err := s.Node.Probe(p, nil)
 	s.must(err)
-	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	err = pr.Answered(ctx)
 	if err == nil {
