@@ -231,7 +231,7 @@ func (l lan) fetch(t *testing.T, source string) (out string, log string, err err
 		t.Fatalf("%v: %s", err, b)
 	}
 	out = filepath.Join(dir, "out")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Env = []string{EnvSource + "=" + source, EnvOut + "=" + out, envSys + "=" + l.sysfs(dir)}
