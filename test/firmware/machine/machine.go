@@ -31,7 +31,7 @@ import (
 
 // Slow is how long an emulated processor of a busy machine may take from power
 // on to ready.
-const Slow = 120 * time.Second
+const Slow = 240 * time.Second
 
 // Config is a machine. The zero value is one with SeaBIOS and no disk.
 type Config struct {
