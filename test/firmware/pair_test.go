@@ -189,6 +189,9 @@ func startPair(t *testing.T) pairLab {
 	})
 	var keys [2]string
 	for i, d := range s.Directors {
+		// The console answers before all services do.
+		_, err := d.VM().WaitConsole(s.ctx, 0, "ready: ")
+		s.must(err)
 		var st struct {
 			Wire status.Peer `json:"wire"`
 		}
