@@ -290,7 +290,14 @@ func (b *box) kill() {
 
 // dead waits until conf has been killed by its own hand.
 func (b *box) dead() {
-	b.conf.Wait()
+	b.t.Helper()
+	done := make(chan struct{})
+	go func() { b.conf.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Minute):
+		b.t.Fatalf("%s: conf did not get to the step at which it dies", hosts[b.i])
+	}
 	b.conf = nil
 }
 
