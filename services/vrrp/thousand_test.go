@@ -55,7 +55,7 @@ func TestThousandAddressesMove(t *testing.T) {
 	// answers waits until the last address answers, from mac if one is named.
 	answers := func(mac string) string {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		from, err := p.Await(ctx, last, mac)
 		if err != nil {

@@ -19,7 +19,7 @@ const (
 	nap = 2 * time.Millisecond
 	// attempts is how many runs Judge makes before it believes a failure whatever
 	// the machine did.
-	attempts = 10
+	attempts = 30
 )
 
 // Witness has a thread on each processor that does nothing but look whether it
@@ -103,7 +103,7 @@ func (w *Witness) Longest(since time.Time) (worst time.Duration) {
 
 // Judge does what is measured against the clock, and does it again when it fails
 // while a processor stood still for longer than limit. A fault of the program
-// fails in the next run as well; of ten runs that were all disturbed the last
+// fails in the next run as well; of thirty runs that were all disturbed the last
 // one counts.
 func (w *Witness) Judge(limit time.Duration, try func() error) error {
 	for n := 1; ; n++ {
