@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -292,6 +293,22 @@ func (m *Machine) Expect(within time.Duration, texts ...string) time.Duration {
 		m.pos = pos
 	}
 	return time.Since(m.Started)
+}
+
+// Which waits until the serial line says one of the texts, behind what was waited
+// for before, and returns the one that came first.
+func (m *Machine) Which(within time.Duration, texts ...string) string {
+	m.t.Helper()
+	ctx, stop := context.WithTimeout(m.t.Context(), within)
+	defer stop()
+	from := m.pos
+	pos, err := m.vm.WaitConsole(ctx, from, texts...)
+	if err != nil {
+		m.t.Fatalf("waiting for one of %q: %v", texts, err)
+	}
+	m.pos = pos
+	said := m.Since(from)[:pos-from]
+	return texts[slices.IndexFunc(texts, func(s string) bool { return vm.Said(s)(said) == len(said) })]
 }
 
 // Since is what the serial line said behind a mark.

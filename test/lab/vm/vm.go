@@ -250,25 +250,32 @@ func (v *VM) Console() string {
 	return strings.ReplaceAll(string(b), "\r", "")
 }
 
-// WaitConsole waits until the console has shown text, after what was there at
-// byte from. It returns the offset behind the text.
-func (v *VM) WaitConsole(ctx context.Context, from int, text string) (int, error) {
-	said := Said(text)
+// WaitConsole waits until the console has shown one of the texts, after what was
+// there at byte from. It returns the offset behind the one that ends first.
+func (v *VM) WaitConsole(ctx context.Context, from int, texts ...string) (int, error) {
+	var said []func(string) int
+	for _, text := range texts {
+		said = append(said, Said(text))
+	}
 	for {
 		running := v.Running() // before the look: a machine that ends may say it with its last breath
 		s := v.Console()
-		if from <= len(s) {
-			if end := said(s[from:]); end >= 0 {
-				return from + end, nil
+		first := -1
+		for _, where := range said {
+			if end := where(s[min(from, len(s)):]); end >= 0 && (first < 0 || end < first) {
+				first = end
 			}
 		}
+		if first >= 0 {
+			return from + first, nil
+		}
 		if !running {
-			return 0, fmt.Errorf("%w; its console never showed %q", v.died(), text)
+			return 0, fmt.Errorf("%w; its console never showed %q", v.died(), texts)
 		}
 		select {
 		case <-v.exited: // one more look
 		case <-ctx.Done():
-			return 0, fmt.Errorf("lab: %s: the console did not show %q: %w", v.Name, text, ctx.Err())
+			return 0, fmt.Errorf("lab: %s: the console did not show %q: %w", v.Name, texts, ctx.Err())
 		case <-time.After(50 * time.Millisecond): // the log is a file that QEMU appends to
 		}
 	}

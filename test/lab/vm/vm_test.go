@@ -203,6 +203,9 @@ func TestLastBreath(t *testing.T) {
 	if err := <-heard; err != nil {
 		t.Error(err)
 	}
+	if at, err := v.WaitConsole(t.Context(), 2, "login", "down", "power"); err != nil || at != len("reboot: power") {
+		t.Errorf("the first of several: %d, %v", at, err)
+	}
 	if at, err := v.WaitConsole(t.Context(), 3, "down"); err != nil || at != len("reboot: power down") {
 		t.Errorf("%d, %v", at, err)
 	}
