@@ -72,13 +72,17 @@ func Join(stub []byte, sections []Section) ([]byte, error) {
 	if o.DataDirectory[dirSecurity].Size != 0 {
 		return nil, errors.New("uki: the stub is signed; sections cannot be added to it")
 	}
-	if o.FileAlignment > fileAlign || fileAlign%max(o.FileAlignment, 1) != 0 || o.SectionAlignment > pageAlign {
-		return nil, fmt.Errorf("uki: the stub's sections are aligned to %d and %d bytes: want at most %d and %d", o.FileAlignment, o.SectionAlignment, fileAlign, pageAlign)
+	if o.FileAlignment == 0 || fileAlign%o.FileAlignment != 0 || o.SectionAlignment == 0 || pageAlign%o.SectionAlignment != 0 {
+		return nil, fmt.Errorf("uki: the stub's sections are aligned to %d and %d bytes: want divisors of %d and %d", o.FileAlignment, o.SectionAlignment, fileAlign, pageAlign)
 	}
 	var memory, end uint32
+	room := o.SizeOfHeaders // where the headers must end
 	for _, s := range f.Sections {
 		memory = max(memory, s.VirtualAddress+s.VirtualSize)
 		end = max(end, s.Offset+s.Size)
+		if s.Size > 0 {
+			room = min(room, s.Offset)
+		}
 	}
 	if int64(end) > int64(len(stub)) {
 		return nil, errors.New("uki: the stub is cut off")
@@ -87,7 +91,7 @@ func Join(stub []byte, sections []Section) ([]byte, error) {
 	coff := le.Uint32(stub[lfanew:]) + 4
 	opt := coff + coffSize
 	table := opt + uint32(f.SizeOfOptionalHeader) + uint32(f.NumberOfSections)*sectionHeader
-	if need := table + uint32(len(sections))*sectionHeader; need > o.SizeOfHeaders || need > f.Sections[0].Offset {
+	if table+uint32(len(sections))*sectionHeader > room {
 		return nil, fmt.Errorf("uki: the stub has no room for %d more sections", len(sections))
 	}
 
@@ -123,7 +127,7 @@ func Join(stub []byte, sections []Section) ([]byte, error) {
 	le.PutUint16(out[coff+coffSections:], f.NumberOfSections+uint16(len(sections)))
 	le.PutUint64(out[coff+coffSymbols:], 0) // where the symbols are, and how many
 	le.PutUint32(out[opt+optInitData:], initData)
-	le.PutUint32(out[opt+optImageSize:], align(memory, max(o.SectionAlignment, 1)))
+	le.PutUint32(out[opt+optImageSize:], align(memory, o.SectionAlignment))
 	le.PutUint32(out[opt+optCheckSum:], 0)
 	return out, nil
 }
