@@ -81,7 +81,7 @@ func TestCapture(t *testing.T) {
 	out.Close()
 	cmd.Process.Signal(syscall.SIGINT)
 	cmd.Wait()
-	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	ipc.Watch(ctx, b.dir.Client("capture"), func(_ uint64, s status.Capture) {
 		if len(s.Running) == 0 {
@@ -177,7 +177,7 @@ func newBox(t *testing.T) *box {
 	b.args = []string{"-F", "none", "-p", b.port, "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
 		"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "admin@127.0.0.1"}
 	// The console knows its users once it has seen conf's state.
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		out, err := exec.Command("ssh", append(b.args, "show sessions")...).CombinedOutput()
 		if err == nil {
 			return b
@@ -191,7 +191,7 @@ func newBox(t *testing.T) *box {
 // ssh is the user's own.
 func (b *box) ssh(command string) string {
 	b.t.Helper()
-	ctx, stop := context.WithTimeout(b.t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(b.t.Context(), time.Minute)
 	defer stop()
 	var words strings.Builder
 	cmd := exec.CommandContext(ctx, "ssh", append(b.args, command)...)
