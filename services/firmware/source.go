@@ -65,7 +65,7 @@ func newFetcher() fetcher {
 			cancel()
 			return nil, fmt.Errorf("%s: the server says %s: look at the URL, or send the bundle by SSH", u.Redacted(), resp.Status)
 		}
-		return &patient{r: resp.Body, cancel: cancel, timer: time.AfterFunc(stallTime, cancel)}, nil
+		return newPatient(resp.Body, cancel), nil
 	}
 }
 
@@ -76,20 +76,28 @@ func webURL(u *url.URL) error {
 	return nil
 }
 
-// patient gives up a transfer that stands still.
+// patient gives up a transfer that stands still: one that is waited for. What the
+// disk takes its time for does not count.
 type patient struct {
 	r      io.ReadCloser
 	cancel context.CancelFunc
-	timer  *time.Timer
+	timer  *time.Timer // runs during a Read
+}
+
+func newPatient(r io.ReadCloser, cancel context.CancelFunc) *patient {
+	p := &patient{r: r, cancel: cancel, timer: time.AfterFunc(stallTime, cancel)}
+	p.timer.Stop()
+	return p
 }
 
 // Read implements io.Reader.
 func (p *patient) Read(b []byte) (int, error) {
+	p.timer.Reset(stallTime)
 	n, err := p.r.Read(b)
+	p.timer.Stop()
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("nothing came for %v: try again, or send the bundle by SSH", stallTime)
 	}
-	p.timer.Reset(stallTime)
 	return n, err
 }
 

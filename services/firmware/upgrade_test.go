@@ -2,6 +2,7 @@ package firmware
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -367,4 +369,26 @@ func TestHistoryIsKept(t *testing.T) {
 	if list, err := s.records.history(); err != nil || len(list) != maxHistory {
 		t.Errorf("%d events, %v", len(list), err)
 	}
+}
+
+// A transfer that stands still is given up, and one whose disk is slow is not.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		p := newPatient(r, func() { w.CloseWithError(context.Canceled) })
+		go w.Write([]byte("two"))
+		b := make([]byte, 2)
+		if n, err := p.Read(b); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(2 * stallTime) // the disk
+		if n, err := p.Read(b); n != 1 || err != nil {
+			t.Errorf("after a slow write: %d, %v", n, err)
+		}
+		began := time.Now()
+		if _, err := p.Read(b); err == nil || !strings.Contains(err.Error(), "nothing came for 1m0s") || time.Since(began) != stallTime {
+			t.Errorf("given up after %v: %v", time.Since(began), err)
+		}
+		p.Close()
+	})
 }
