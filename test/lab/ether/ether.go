@@ -57,6 +57,7 @@ type Port struct {
 	stop   chan struct{}
 
 	Received, Sent, Dropped atomic.Uint64 // frames from and to the NIC, and lost by impairment
+	Unheard                 atomic.Uint64 // frames from the NIC while the cable was out
 }
 
 // Impairment is what a cable does to frames in either direction.
@@ -174,7 +175,11 @@ func (p *Port) receive() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n < 14 || from != p.nic || !p.up.Load() {
+		if err != nil || n < 14 || from != p.nic {
+			continue
+		}
+		if !p.up.Load() {
+			p.Unheard.Add(1)
 			continue
 		}
 		p.Received.Add(1)

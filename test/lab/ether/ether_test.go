@@ -104,6 +104,11 @@ func TestCables(t *testing.T) {
 
 	a.p.Plug(false)
 	a.send(frame(0xff, 1, "unplugged"))
+	for end := time.Now().Add(20 * time.Second); a.p.Unheard.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the frame of a NIC without a cable never came")
+		}
+	}
 	b.send(frame(0xff, 2, "to a"))
 	c.want("to a")
 	a.want("")
