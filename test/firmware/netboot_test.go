@@ -88,7 +88,28 @@ func stick(t *testing.T, text string) string {
 	return img
 }
 
+// byUndionly is how a machine boots whose boot ROM is not iPXE.
+var byUndionly = regexp.MustCompile(`(?s)BIOS PXE asks what to boot: undionly\.kpxe.*undionly\.kpxe by TFTP: \d+ bytes.*iPXE asks what to boot: boot\.ipxe.*boot\.ipxe by HTTP.*vmlinuz by HTTP`)
+
 var keyLine = regexp.MustCompile(`key "(ssh-ed25519 [^" ]+)`)
+
+// plainPXE makes iPXE in a machine's card on the segment a boot ROM that is not iPXE,
+// by its command line: with another user class it is one to the DHCP server, and it
+// does not look for IPv6, loads the file that it is told by TFTP and runs it, as such a
+// ROM does.
+func plainPXE(box *machine.Machine) {
+	box.Expect(machine.Slow, "Ctrl-B")
+	box.Type("\x02")
+	for _, line := range [][]string{{"set ", "user-class ", "PXE"}, {"ifconf ", "-c dhcp ", "net1"}, {"chain ", "${filename}"}} {
+		box.Expect(machine.Slow, "iPXE> ")
+		for _, word := range line { // the BIOS keeps few keys
+			box.Type(word)
+			box.Expect(machine.Slow, word)
+		}
+		box.Type("\r")
+	}
+	box.Expect(machine.Slow, layout.NetUndionly+"... ok")
+}
 
 // TestNetboot: a box serves others of its segment: one without a disk becomes its
 // peer, others boot in the ways that UEFI knows.
@@ -139,7 +160,8 @@ func TestNetboot(t *testing.T) {
 		if out := server.Ask("show netboot"); strings.Contains(out, "another key") {
 			t.Errorf("the peer block has the key, but:\n%s", out)
 		}
-		box := machine.New(t, machine.Config{Name: "lb2", SSH: plain.SSH, Memory: 768, NICs: []vm.NIC{nic(biosMAC, true, 1)}})
+		// Without graphics the BIOS, and so the boot ROM, is on the serial line.
+		box := machine.New(t, machine.Config{Name: "lb2", SSH: plain.SSH, Memory: 768, NICs: []vm.NIC{nic(biosMAC, true, 1)}, Extra: []string{"-machine", "graphics=off"}})
 		box.PowerOn()
 		at := box.Expect(2*machine.Slow, "init is up")
 		box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
@@ -149,7 +171,6 @@ func TestNetboot(t *testing.T) {
 		box.Await(machine.Slow, "show vrrp", `BACKUP`)
 		server.Await(machine.Slow, "show vrrp", `MASTER`)
 		server.Await(machine.Slow, "show peer", `In step +yes`)
-		t.Logf("show netboot:\n%s", server.Ask("show netboot"))
 		// A commit reaches it, and so the next boot.
 		text = strings.Replace(text, "advert_int 1", "advert_int 0.5", 1)
 		if out, err := server.Run(t.Context(), "commit override", strings.NewReader(text)); err != nil {
@@ -160,8 +181,21 @@ func TestNetboot(t *testing.T) {
 		}
 		key := keyLine.FindString(box.Ask("show peer"))
 		mark := len(box.Console())
+		// The second boot is that of a card whose boot ROM is not iPXE.
 		box.Ask("reboot")
+		box.Expect(machine.Slow, "Restarting system")
+		begin := time.Now()
+		plainPXE(box)
+		box.Expect(machine.Slow, layout.NetScript+"... ok")
+		box.Expect(2*machine.Slow, "init is up")
+		pid1 := time.Since(begin)
 		box.Expect(2*machine.Slow, "network: loaded over the network; configuration: generation", "ready: ")
+		t.Logf("BIOS, undionly.kpxe: PID 1 after %.1f s, ready after %.1f s", pid1.Seconds(), time.Since(begin).Seconds())
+		out := server.Ask("show netboot")
+		t.Logf("show netboot:\n%s", out)
+		if !byUndionly.MatchString(out) {
+			t.Error("it was not by undionly.kpxe")
+		}
 		if got := keyLine.FindString(box.Await(machine.Slow, "show peer", `key "`)); got != key || !strings.Contains(key, its[1]) {
 			t.Errorf("the second boot is somebody else: %s, was %s, serves %s", got, key, its[1])
 		}
