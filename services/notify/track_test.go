@@ -354,6 +354,42 @@ func TestTrackFileWithoutAny(t *testing.T) {
 	}
 }
 
+// A file that is being written holds the number before, also while another one
+// is looked for.
+func TestTrackFileThatIsBeingWritten(t *testing.T) {
+	// Not below /tmp, where folders are made as they are needed.
+	dir, err := os.MkdirTemp("/var/tmp", "notify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path, later := filepath.Join(dir, "drain"), filepath.Join(dir, "none", "later")
+	if err := os.WriteFile(path, []byte("5\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := &trackFiles{user: &scriptUser{}, log: discard(), did: func() {}, now: time.Now, tell: func(string, int, int) {}}
+	s.apply(t.Context(), []model.TrackFile{{Name: "drain", Path: path}, {Name: "later", Path: later}}, false)
+	defer s.stop()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Mkdir(filepath.Dir(later), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(later, []byte("7\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the other number", func() bool { return s.results()[1].Value == 7 })
+	if r := s.results()[0]; r.Value != 5 {
+		t.Errorf("between the emptying and the writing: %+v", r)
+	}
+	f.WriteString("6\n")
+	f.Close()
+	await(t, "the next number", func() bool { return s.results()[0].Value == 6 })
+}
+
 // A file whose folder is not there is looked for each second; that is no news
 // each time, and its state says which folder it is.
 func TestTrackFileWithoutFolder(t *testing.T) {

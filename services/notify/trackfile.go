@@ -219,7 +219,8 @@ func resolve(path string) string {
 }
 
 // poll looks once a second for folders that were not there, and for all files
-// when the kernel cannot tell.
+// when the kernel cannot tell. A file that the kernel tells of is left alone:
+// its writer may have emptied it and not yet written, which is no number.
 func (s *trackFiles) poll(ctx context.Context, gen int) {
 	t := time.NewTicker(fileLook)
 	defer t.Stop()
@@ -234,9 +235,9 @@ func (s *trackFiles) poll(ctx context.Context, gen int) {
 			s.mu.Unlock()
 			return
 		}
-		if s.in == nil || slices.ContainsFunc(s.list, func(f *trackFile) bool { return !s.watched(f) }) {
+		if unseen := slices.DeleteFunc(slices.Clone(s.list), func(f *trackFile) bool { return s.in != nil && s.watched(f) }); len(unseen) > 0 {
 			s.rewatch(ctx)
-			for _, f := range s.list {
+			for _, f := range unseen {
 				s.read(f)
 			}
 		}
