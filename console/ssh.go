@@ -339,8 +339,9 @@ func (c *console) session(ctx context.Context, s ssh.Session) {
 
 // plain serves a session without a terminal.
 func (c *console) plain(ctx context.Context, t *terminal, s ssh.Session) int {
-	// A client that sends nothing for too long is cut off.
-	idle := time.AfterFunc(c.idleTime(), func() { s.Close() })
+	// A client that is waited for, and sends nothing for too long, is cut off.
+	idle := time.AfterFunc(time.Hour, func() { s.Close() })
+	idle.Stop()
 	defer idle.Stop()
 	in := bufio.NewReaderSize(readerFunc(func(p []byte) (int, error) {
 		idle.Reset(c.idleTime())

@@ -84,11 +84,12 @@ func (t *terminal) start(ctx context.Context, r io.Reader, s *display, again boo
 	}()
 }
 
-// expire ends the session when nobody types any more.
+// expire ends the session when nobody types any more, and no command works
+// either: that may take its time.
 func (t *terminal) expire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.quit != nil {
+	if t.quit != nil && t.cancel == nil {
 		t.idled = true
 		t.quit()
 	}
@@ -305,7 +306,6 @@ func (t *terminal) loop(ctx context.Context) int {
 			t.mu.Unlock()
 			return cli.OK
 		}
-		t.idle.Stop() // a command that works may take its time
 		r := t.run(ctx, s, text)
 		t.idle.Reset(t.console.idleTime())
 		if r.Code != cli.OK {

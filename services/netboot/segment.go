@@ -229,7 +229,9 @@ func (g *segment) who(a netip.Addr) *box {
 	}
 	defer c.Close()
 	c.Write(nil)
-	for range 10 {
+	// The kernel asks three times, a second apart; a boot ROM takes a refusal for the
+	// last word.
+	for range 70 {
 		select {
 		case <-g.ctx.Done():
 			return nil

@@ -116,12 +116,11 @@ func TestCommitIsForBoth(t *testing.T) {
 	a.await("in step", settled)
 }
 
-// TestBothAtOnce: of two commits at the same moment at most one runs, and on
-// both boxes.
+// TestBothAtOnce: of two commits at the same moment one runs, on both boxes; the
+// other one is refused, or comes after it.
 func TestBothAtOnce(t *testing.T) {
 	boxes := pair(t)
-	won := 0
-	for range 5 {
+	for round := range 5 {
 		errs := make(chan error, 2)
 		for _, x := range boxes {
 			go func() { _, err := x.commit(text(boxes, "by-"+hosts[x.i])); errs <- err }()
@@ -132,13 +131,12 @@ func TestBothAtOnce(t *testing.T) {
 				n++
 			}
 		}
-		won += n
+		if n == 0 {
+			t.Errorf("round %d: both were refused", round)
+		}
 		for _, x := range boxes {
 			x.await("in step", settled)
 		}
-	}
-	if won == 0 {
-		t.Error("not one of ten commits came through")
 	}
 }
 
