@@ -55,7 +55,7 @@ func Fill(d Device, size int64, r Rest) (*Table, bool, error) {
 // fill changes the table.
 func (t *Table) fill(size int64, r Rest) (fresh, grown bool, err error) {
 	end := (Last(size)+1)/align*align - 1 // of the last whole MiB
-	behind := uint64(First - 1)           // the last sector of the others
+	behind := uint64(0)                   // the last sector of the others
 	at := -1
 	for i, p := range t.Partitions {
 		if p.Number == r.Number {

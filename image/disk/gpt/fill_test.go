@@ -88,7 +88,7 @@ func flashed(t testing.TB, size int64, data bool) *platter {
 	t.Helper()
 	const image = 16 * mib
 	p := &platter{kept: bytes.Repeat([]byte("old pictures    "), int(size/16)), left: -1}
-	clear(p.kept[:image])
+	clear(p.kept[:13*mib])
 	tab := Table{GUID: NamedGUID("disk")}
 	for i, n := range four {
 		tab.Partitions = append(tab.Partitions, Partition{Number: i + 1, Type: TypeLinux, GUID: NamedGUID(n), Start: uint64(1+i*3) * align, Last: uint64(4+i*3)*align - 1, Name: n})
@@ -137,7 +137,7 @@ func TestFill(t *testing.T) {
 		if blank := len(bytes.Trim(p.kept[13*mib:14*mib], "\x00")) == 0; blank == data {
 			t.Errorf("data %v: the beginning of the partition is blank: %v", data, blank)
 		}
-		if !bytes.Contains(p.kept[20*mib:21*mib], []byte("old pictures")) {
+		if !bytes.HasPrefix(p.kept[14*mib:], []byte("old pictures")) {
 			t.Error("more was written than the beginning")
 		}
 		tab, err := Read(p, size)
@@ -150,18 +150,118 @@ func TestFill(t *testing.T) {
 	}
 }
 
+// tabled is a disk of so many bytes with a table that was written for as many or
+// fewer. Partitions are pairs of MiB, the last pair is the one to fill; nil: there
+// is none.
+func tabled(t *testing.T, size, of int64, others [][2]uint64, data []uint64) *platter {
+	t.Helper()
+	p := &platter{kept: make([]byte, size), left: -1}
+	tab := Table{GUID: NamedGUID("disk")}
+	if data != nil { // the first in its list
+		tab.Partitions = append(tab.Partitions, Partition{Number: 5, Type: TypeLinux, GUID: NamedGUID("data"), Start: data[0] * align, Last: data[1]*align - 1, Name: "data"})
+	}
+	for i, o := range others {
+		tab.Partitions = append(tab.Partitions, Partition{Number: i + 6, Type: TypeLinux, GUID: NamedGUID("o"), Start: o[0] * align, Last: o[1]*align - 1, Name: "o"})
+	}
+	if err := tab.Write(p, of); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Where the partition ends up to the sector, and whether anything has changed.
+func TestFillEnds(t *testing.T) {
+	const edge = Tail * Sector // behind the last whole MiB
+	front := [][2]uint64{{1, 4}}
+	for _, tt := range []struct {
+		name    string
+		size    int64
+		of      int64 // that the table was written for
+		others  [][2]uint64
+		data    []uint64
+		least   int64
+		damage  int64 // sector that is gone
+		end     uint64
+		changed bool
+	}{
+		{"just a whole MiB", 20*mib + edge, 20*mib + edge, front, []uint64{4, 8}, 0, 0, 20, true},
+		{"a sector less", 20*mib + edge - Sector, 20*mib + edge - Sector, front, []uint64{4, 8}, 0, 0, 19, true},
+		{"it fills all", 20*mib + edge, 20*mib + edge, front, []uint64{4, 20}, 0, 0, 20, false},
+		{"it fills all, of a disk that is longer", 20*mib + edge + Sector, 20*mib + edge, front, []uint64{4, 20}, 0, 0, 20, true},
+		{"it fills all, the first copy is gone", 20*mib + edge, 20*mib + edge, front, []uint64{4, 20}, 0, 1, 20, true},
+		{"alone", 20*mib + edge, 20*mib + edge, nil, []uint64{4, 8}, 0, 0, 20, true},
+		{"before another", 20*mib + edge, 20*mib + edge, [][2]uint64{{10, 12}}, []uint64{4, 8}, 0, 0, 8, false},
+		{"new, and just large enough", 20*mib + edge, 20*mib + edge, front, nil, 16 * mib, 0, 20, true},
+		{"new, and alone", 20*mib + edge, 20*mib + edge, nil, nil, 19 * mib, 0, 20, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := tabled(t, tt.size, tt.of, tt.others, tt.data)
+			if tt.damage > 0 {
+				clear(p.kept[tt.damage*Sector:][:Sector])
+			}
+			r := rest
+			r.Least = tt.least
+			tab, changed, err := Fill(p, tt.size, r)
+			if err != nil || changed != tt.changed {
+				t.Fatalf("changed %v, want %v: %v", changed, tt.changed, err)
+			}
+			x, _ := tab.Find(5)
+			if x.Last+1 != tt.end*align || tab.Sectors != uint64(tt.size/Sector) || tab.FromBackup {
+				t.Errorf("it ends at sector %d, want MiB %d; table of %d sectors, from the copy %v", x.Last, tt.end, tab.Sectors, tab.FromBackup)
+			}
+			if _, changed, err := Fill(p, tt.size, r); err != nil || changed {
+				t.Errorf("a second time: %v, %v", changed, err)
+			}
+		})
+	}
+}
+
 func TestFillRefused(t *testing.T) {
-	small := flashed(t, 16*mib, false)
-	if _, _, err := Fill(small, 16*mib, rest); err == nil || !strings.Contains(err.Error(), "no room") {
-		t.Errorf("no room: %v", err)
+	const edge = Tail * Sector
+	front := [][2]uint64{{1, 12}}
+	other, little := rest, rest
+	other.Name, little.Least = "else", 0
+	odd := rest
+	odd.Least = 8*mib + 1
+	for _, tt := range []struct {
+		name string
+		p    *platter
+		size int64
+		r    Rest
+		want string
+	}{
+		{"no table", &platter{kept: make([]byte, 16*mib), left: -1}, 16 * mib, rest, ErrNone.Error()},
+		{"no room", flashed(t, 16*mib, false), 16 * mib, rest, "gpt: no room for partition 5, data: it needs 4 MiB behind the others, on a disk of 16"},
+		{"a byte too few", tabled(t, 20*mib+edge, 20*mib+edge, front, nil), 20*mib + edge, odd, "no room for partition 5"},
+		{"no sector left", tabled(t, 12*mib+edge, 12*mib+edge, front, nil), 12*mib + edge, little, "no room for partition 5"},
+		{"cut short", tabled(t, 20*mib, 20*mib, front, nil), 12*mib + edge - Sector, rest, "gpt: a disk of 12 MiB is smaller than the one that its table was made for"},
+		{"cut within the partition", tabled(t, 20*mib, 20*mib, nil, []uint64{4, 12}), 12*mib + edge - Sector, rest, "gpt: a disk of 12 MiB is smaller than the one that its table was made for"},
+		{"another name", flashed(t, 64*mib, true), 64 * mib, other, `gpt: partition 5 is called "data" and not "else": it is left alone`},
+	} {
+		p := &platter{kept: tt.p.kept[:tt.size], left: -1}
+		before := bytes.Clone(p.kept)
+		tab, changed, err := Fill(p, tt.size, tt.r)
+		if tab != nil || changed || err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, %v, %v, want %q", tt.name, tab, changed, err, tt.want)
+		}
+		if !bytes.Equal(before, p.kept) || len(p.cache) > 0 {
+			t.Errorf("%s: the disk was written", tt.name)
+		}
 	}
-	if _, _, err := Fill(&platter{kept: small.kept[:12*mib], left: -1}, 12*mib, rest); err == nil {
-		t.Error("a disk that is smaller than its table")
-	}
-	other := rest
-	other.Name = "else"
-	if _, _, err := Fill(flashed(t, 64*mib, true), 64*mib, other); err == nil || !strings.Contains(err.Error(), "left alone") {
-		t.Errorf("another name: %v", err)
+	// What the disk does not take is told, and a partition whose beginning it did
+	// not take is not there.
+	for left, want := range map[int]string{0: "gpt: wipe the beginning of partition 5: ", wiped / Sector: "gpt: wipe the beginning of partition 5: ", wiped/Sector + 1: "gpt: write "} {
+		p := flashed(t, 64*mib, false)
+		p.left = left
+		if tab, changed, err := Fill(p, 64*mib, rest); tab != nil || changed || !errors.Is(err, errCut) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d writes: %v, %v, %v, want %q", left, tab, changed, err, want)
+		}
+		p.left = -1
+		if tab, err := Read(p, 64*mib); err != nil {
+			t.Errorf("%d writes: %v", left, err)
+		} else if _, ok := tab.Find(5); ok {
+			t.Errorf("%d writes: the partition is there", left)
+		}
 	}
 }
 
