@@ -25,16 +25,22 @@ const (
 	minClusters = 65525
 	endOfChain  = 0x0fffffff
 	clusterMask = 0x0fffffff
-	attrVolume  = 0x08
+	attrVolume  = 0x08 // of a part of a long name too
 	attrDir     = 0x10
-	attrLong    = 0x0f
 	attrFile    = 0x20
 	lowBase     = 0x08 // the name is meant in small letters: Windows and Linux show it so
 	lowExt      = 0x10
 )
 
+// least is how many clusters Create makes at least: some readers err by a few.
+// forEach is for how many of a sector plan makes a sector in each table.
+const (
+	least   = minClusters + 16
+	forEach = (256+tables)/2 - tables
+)
+
 // MinSize is that of the smallest file system that Create makes.
-const MinSize = (minClusters + 1 + reserved + tables*((minClusters+3)*4/sector+1)) * sector
+const MinSize = (reserved + least + tables*((least+forEach-1)/forEach)) * sector
 
 // Options of a new file system.
 type Options struct {
@@ -67,7 +73,7 @@ func plan(size int64) (geometry, error) {
 		// a table a sector too long.
 		fatSectors := (total - reserved + (256*per+tables)/2 - 1) / ((256*per + tables) / 2)
 		clusters := (total - reserved - tables*fatSectors) / per
-		if clusters >= minClusters+16 { // some readers err by a few
+		if clusters >= least {
 			return geometry{
 				cluster: per * sector, fat: reserved * sector, fatSize: fatSectors * sector,
 				data: (reserved + tables*fatSectors) * sector, clusters: uint32(clusters),

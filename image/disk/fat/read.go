@@ -95,7 +95,7 @@ func (f *FS) each(folder uint32, fn func(e []byte) bool) error {
 			if e[0] == 0 {
 				return nil
 			}
-			if e[0] != deleted && e[11]&attrLong != attrLong && e[11]&attrVolume == 0 && fn(e[:entrySize:entrySize]) {
+			if e[0] != deleted && e[11]&attrVolume == 0 && fn(e[:entrySize:entrySize]) {
 				return nil
 			}
 		}
