@@ -34,7 +34,7 @@ func TestAnsible(t *testing.T) {
 	book := l.file("play.yml", playbook(t))
 	play := func(more ...string) (string, error) {
 		cmd := exec.Command("ansible-playbook", append([]string{"-i", filepath.Join(l.dir, "inventory"), book}, more...)...)
-		cmd.Env = append(os.Environ(), "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCAL_TEMP="+l.dir+"/tmp", "HOME="+l.dir, "ANSIBLE_HOME="+l.dir, "PATH="+bin+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCAL_TEMP="+l.dir+"/tmp", "HOME="+l.dir, "ANSIBLE_HOME="+l.dir, "PATH="+bin+":"+os.Getenv("PATH"))
 		cmd.Dir = l.dir
 		out, err := cmd.CombinedOutput()
 		return string(out), err
