@@ -250,20 +250,26 @@ func TestIdleTimeoutOfTheConfiguration(t *testing.T) {
 	s, cmd := l.onTerminal("view")
 	s.expect("lb1> ", "nobody typed for a long time")
 	l.wantEnd(cmd)
-	l.conf.change(func() {
-		l.conf.state.Generation++
-		l.conf.state.Config.System.IdleTimeout, l.conf.state.Config.System.HostName = time.Hour, "lb2"
-	})
-	// The greeting tells when the console knows of it.
-	for end := time.Now().Add(patience); !strings.Contains(l.run("exit\r", l.sshArgs("view", "-tt", "view@127.0.0.1")...).out, "director lb2"); {
-		if time.Now().After(end) {
-			t.Fatal("the console does not follow the configuration")
-		}
-	}
+	l.idleTime("lb2", time.Hour)
 	s, _ = l.onTerminal("view")
 	s.expect("lb2> ")
 	s.send("show version\r")
 	s.expect("Kernel", "lb2> ")
+}
+
+// idleTime sets the configuration's idle time, and a host name, and waits until
+// the console knows of both: a greeting tells.
+func (l *lab) idleTime(host string, d time.Duration) {
+	l.t.Helper()
+	l.conf.change(func() {
+		l.conf.state.Generation++
+		l.conf.state.Config.System.IdleTimeout, l.conf.state.Config.System.HostName = d, host
+	})
+	for end := time.Now().Add(patience); !strings.Contains(l.run("exit\r", l.sshArgs("view", "-tt", "view@127.0.0.1")...).out, "director "+host); {
+		if time.Now().After(end) {
+			l.t.Fatal("the console does not follow the configuration")
+		}
+	}
 }
 
 func TestAuditor(t *testing.T) {

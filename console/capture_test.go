@@ -118,6 +118,24 @@ func TestCapture(t *testing.T) {
 	}
 }
 
+// Nobody need type while a command works, whichever way it was given.
+func TestIdleWhileACommandWorks(t *testing.T) {
+	l := newLab(t)
+	l.capture()
+	l.start()
+	s, cmd := l.onTerminal("admin")
+	s.expect("lb1> ")
+	l.idleTime("lb2", time.Second)
+	const long = "capture eth0 text count 500" // 5 ms and more each
+	l.ssh("admin", "", long).want(t, 0, "packet 499\n", "500 packets, 0 dropped\n")
+	l.run("", append(l.sshArgs("admin", "-tt", "admin@127.0.0.1"), long)...).want(t, 0, "500 packets, 0 dropped", "")
+	s.send(long + "\r")
+	s.expect("packet 1\r\n")
+	s.send("x") // that somebody typed meanwhile does not count
+	s.expect("500 packets, 0 dropped", "nobody typed for a long time")
+	l.wantEnd(cmd)
+}
+
 // On a terminal there is a line a packet, until Ctrl-C.
 func TestCaptureOnATerminal(t *testing.T) {
 	l := newLab(t)
