@@ -283,6 +283,10 @@ func (c *conf) changePair(ctx context.Context, k checked, m store.Meta, h how) (
 	m.Txn, m.Author, m.Comment = string(pair.NewTxn()), clip(m.Author), clip(m.Comment)
 	p.look.Lock()
 	p.open = pair.Txn(m.Txn)
+	if p.opened != nil {
+		close(p.opened)
+		p.opened = nil
+	}
 	p.look.Unlock()
 	defer func() {
 		p.look.Lock()

@@ -31,6 +31,7 @@ type partner struct {
 	doubt  uint64          // generation of part
 	wanted map[string]bool // sums of files that were asked for
 	open   pair.Txn        // own commit under way
+	opened chan struct{}   // closed when open is set; nil: nobody waits for that
 	seen   pair.State
 	seenAt time.Time // zero: never
 	since  time.Time // that lost is what it is
@@ -225,19 +226,8 @@ func (c *conf) prepareFor(ctx context.Context, m pair.Message) (a pair.Answer, e
 		}
 		return pair.Answer{Missing: sums}, nil
 	}
-	p.look.Lock()
-	// Of two boxes that commit at once the first by name goes on.
-	busy := p.open != "" && shortName(c.Host()) < shortName(m.Box)
-	p.look.Unlock()
-	if busy {
-		return a, errors.New("somebody commits here at this moment; try again")
-	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-time.After(c.Pair.Turn):
-		return a, errors.New("another commit is under way here; try again")
-	case <-ctx.Done():
-		return a, ctx.Err()
+	if err := c.turnFor(ctx, m.Box); err != nil {
+		return a, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,6 +240,36 @@ func (c *conf) prepareFor(ctx context.Context, m pair.Message) (a pair.Answer, e
 	}
 	slices.Sort(a.Warning)
 	return a, nil
+}
+
+// turnFor waits until it is the other box's turn. Of two boxes that commit at once
+// the first by name goes on, also when it begins while the other one waits here:
+// else each would wait for the other.
+func (c *conf) turnFor(ctx context.Context, box string) error {
+	p := &c.pair
+	patience := time.NewTimer(c.Pair.Turn)
+	defer patience.Stop()
+	for {
+		p.look.Lock()
+		if p.open != "" && shortName(c.Host()) < shortName(box) {
+			p.look.Unlock()
+			return errors.New("somebody commits here at this moment; try again")
+		}
+		if p.opened == nil {
+			p.opened = make(chan struct{})
+		}
+		opened := p.opened
+		p.look.Unlock()
+		select {
+		case c.turn <- struct{}{}:
+			return nil
+		case <-opened:
+		case <-patience.C:
+			return errors.New("another commit is under way here; try again")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (c *conf) stageFor(ctx context.Context, m pair.Message) error {
