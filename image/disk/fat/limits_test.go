@@ -19,6 +19,7 @@ func TestPlan(t *testing.T) {
 	for _, tt := range []struct{ total, per, tableSectors, clusters int64 }{
 		{66_607, 1, 517, 65_541}, {132_143, 1, 1025, 130_061}, {132_144, 2, 515, 65_541}, {263_223, 2, 1025, 130_570}, {263_224, 4, 514, 65_541},
 		{525_385, 4, 1025, 130_825}, {525_386, 8, 513, 65_541}, {4_000_000, 8, 3903, 499_020},
+		{77_432, 1, 600, 76_200}, {77_433, 1, 601, 76_199}, {615_032, 8, 600, 76_725},
 	} {
 		want := geometry{cluster: tt.per * 512, fat: 32 * 512, fatSize: tt.tableSectors * 512, data: (32 + 2*tt.tableSectors) * 512, clusters: uint32(tt.clusters)}
 		if g, err := plan(tt.total * 512); err != nil || g != want {
@@ -110,7 +111,7 @@ func TestFormat(t *testing.T) {
 		{"info", 512, 4, 0x41615252}, {"info, second", 512 + 484, 4, 0x61417272}, {"free clusters", 512 + 488, 4, clusters - 4}, {"next free cluster", 512 + 492, 4, 6}, {"end of info", 512 + 508, 4, 0xaa550000},
 		{"table: medium", 32 * 512, 4, 0x0ffffff8}, {"table: 1", 32*512 + 4, 4, 0x0fffffff}, {"table: root", 32*512 + 8, 4, 0x0fffffff}, {"table: dir", 32*512 + 12, 4, 0x0fffffff},
 		{"table: file", 32*512 + 16, 4, 5}, {"table: file, second", 32*512 + 20, 4, 0x0fffffff}, {"table: free", 32*512 + 24, 4, 0},
-		{"label: kind", data + 11, 1, 0x08},
+		{"label: kind", data + 11, 1, 0x08}, {"label: written, date", data + 24, 2, 46<<9 | 11<<5 | 22},
 		{"dir: kind", data + 32 + 11, 1, 0x10}, {"dir: small letters", data + 32 + 12, 1, 0x08}, {"dir: cluster", data + 32 + 26, 2, 3}, {"dir: size", data + 32 + 28, 4, 0}, {"end of the root folder", data + 64, 4, 0},
 		{"dot: kind", data + 512 + 11, 1, 0x10}, {"dot: cluster", data + 512 + 26, 2, 3}, {"dot dot: cluster", data + 512 + 32 + 26, 2, 0},
 		{"file: kind", data + 512 + 64 + 11, 1, 0x20}, {"file: cluster, high", data + 512 + 64 + 20, 2, 0}, {"file: cluster", data + 512 + 64 + 26, 2, 4}, {"file: size", data + 512 + 64 + 28, 4, 700},
@@ -155,8 +156,20 @@ func TestWriterLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for e := w.root.entries; len(e) > 0; e = e[entrySize:] {
+		if c := firstCluster(e); c != 0 {
+			t.Errorf("%q is empty and has cluster %d", e[:11], c)
+		}
+	}
 	if err := w.Close(nosync); err != nil {
 		t.Errorf("15 files beside the label: %v", err)
+	}
+	// What is begun anew cannot be read from there on, nor by the copy.
+	if _, err := Create(d, size, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(bytes.Trim(d[:32*512], "\x00")) > 0 {
+		t.Error("something is left of the file system before")
 	}
 	if _, err := w.Create(name(15), 0); err != nil {
 		t.Fatal(err)
@@ -206,7 +219,7 @@ func TestWriterLimits(t *testing.T) {
 
 var errFails = errors.New("input/output error")
 
-// failing is a device that fails after so many writes and syncs.
+// failing is a device that fails once, after so many writes and syncs.
 type failing struct {
 	memory
 	left   int
@@ -214,7 +227,7 @@ type failing struct {
 }
 
 func (f *failing) event() error {
-	if f.left--; f.left < 0 {
+	if f.left--; f.left == -1 {
 		return errFails
 	}
 	return nil
