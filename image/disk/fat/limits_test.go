@@ -83,8 +83,8 @@ func TestFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := w.Create("dir/file", 700)
-	if err == nil {
-		_, err = f.Write(bytes.Repeat([]byte("x"), 700))
+	for i := 0; i < 700 && err == nil; i += 350 {
+		_, err = f.Write(bytes.Repeat([]byte{'x', byte(i / 350)}, 175))
 	}
 	if err == nil {
 		err = w.Close(nosync)
@@ -114,6 +114,7 @@ func TestFormat(t *testing.T) {
 		{"label: kind", data + 11, 1, 0x08}, {"label: written, date", data + 24, 2, 46<<9 | 11<<5 | 22},
 		{"dir: kind", data + 32 + 11, 1, 0x10}, {"dir: small letters", data + 32 + 12, 1, 0x08}, {"dir: cluster", data + 32 + 26, 2, 3}, {"dir: size", data + 32 + 28, 4, 0}, {"end of the root folder", data + 64, 4, 0},
 		{"dot: kind", data + 512 + 11, 1, 0x10}, {"dot: cluster", data + 512 + 26, 2, 3}, {"dot dot: cluster", data + 512 + 32 + 26, 2, 0},
+		{"dot: letters", data + 512 + 12, 1, 0}, {"dot: size", data + 512 + 28, 4, 0}, {"dot dot: letters", data + 512 + 32 + 12, 1, 0}, {"dot dot: size", data + 512 + 32 + 28, 4, 0},
 		{"file: kind", data + 512 + 64 + 11, 1, 0x20}, {"file: cluster, high", data + 512 + 64 + 20, 2, 0}, {"file: cluster", data + 512 + 64 + 26, 2, 4}, {"file: size", data + 512 + 64 + 28, 4, 700},
 		{"file: made, clock", data + 512 + 64 + 14, 2, 13<<11 | 14<<5 | 7}, {"file: made, date", data + 512 + 64 + 16, 2, 46<<9 | 11<<5 | 22}, {"file: read", data + 512 + 64 + 18, 2, 46<<9 | 11<<5 | 22},
 		{"file: written, clock", data + 512 + 64 + 22, 2, 13<<11 | 14<<5 | 7}, {"file: written, date", data + 512 + 64 + 24, 2, 46<<9 | 11<<5 | 22},
@@ -123,6 +124,9 @@ func TestFormat(t *testing.T) {
 		if got := le.Uint32(b); got != n.want {
 			t.Errorf("%s: %#x, want %#x", n.what, got, n.want)
 		}
+	}
+	if want := append(bytes.Repeat([]byte{'x', 0}, 175), bytes.Repeat([]byte{'x', 1}, 175)...); !bytes.Equal(d[data+2*512:][:700], want) {
+		t.Error("a file that was written in pieces holds something else")
 	}
 	if string(d[71:90]) != "ELEVENCHARSFAT32   " || string(d[data:data+11]) != "ELEVENCHARS" || string(d[data+512:data+512+11]) != ".          " || string(d[data+512+32:data+512+43]) != "..         " {
 		t.Errorf("names: %q %q", d[71:90], d[data:data+11])
@@ -148,6 +152,19 @@ func TestWriterLimits(t *testing.T) {
 		if _, err := w.Create("x", n); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d bytes: %v, want %q", n, err, want)
 		}
+	}
+	if _, err := w.Create("Bad name/b", 0); err == nil {
+		t.Error("a folder with a bad name")
+	}
+	f, err := w.Create("none", 0)
+	if err == nil {
+		_, err = f.Write([]byte("12345"))
+	}
+	if err == nil || err.Error() != "fat: none: 5 bytes more than were announced" {
+		t.Errorf("more than announced: %v", err)
+	}
+	if w, err = Create(d, size, Options{Label: "A"}); err != nil {
+		t.Fatal(err)
 	}
 	// The label is no file of its name. A folder has as many entries as a cluster.
 	name := func(i int) string { return string(rune('a' + i)) }
@@ -194,9 +211,6 @@ func TestWriterLimits(t *testing.T) {
 	}
 	if _, err := w.Create("a/b", 0); err == nil {
 		t.Error("a file is a folder too")
-	}
-	if _, err := w.Create("Bad name/b", 0); err == nil {
-		t.Error("a folder with a bad name")
 	}
 	// A device that fails at each write in turn.
 	for n := 0; ; n++ {
@@ -302,6 +316,9 @@ func TestOpenLimits(t *testing.T) {
 		if (err == nil) != (tt.clusters > 0) || err == nil && f.clusters != tt.clusters {
 			t.Errorf("%s: %v, want %d clusters", tt.name, err, tt.clusters)
 		}
+	}
+	if _, err := Open(d[:511], size); !errors.Is(err, io.EOF) {
+		t.Errorf("a device that ends early: %v", err)
 	}
 	// Clusters that there are.
 	for c, ok := range map[uint32]bool{0: false, 1: false, 2: true, good.clusters + 1: true, good.clusters + 2: false} {
