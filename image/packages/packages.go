@@ -165,7 +165,7 @@ func (u Unpacked) download(ctx context.Context, dir string, p Package) (string, 
 	}
 	get := []string{"download", p.Name + "=" + p.Version}
 	err := run(ctx, dir, "apt-get", get...)
-	if err != nil && ctx.Err() == nil && p.Component == "" {
+	if err != nil && p.Component == "" {
 		// The machine's list of packages may be older than the pin. A fresh one
 		// of our own needs no privilege and leaves the machine's alone.
 		own, e := ownLists(dir)
@@ -173,7 +173,7 @@ func (u Unpacked) download(ctx context.Context, dir string, p Package) (string, 
 			err = run(ctx, dir, "apt-get", append(own, get...)...)
 		}
 	}
-	if err != nil && ctx.Err() == nil && p.Component != "" {
+	if err != nil && p.Component != "" {
 		// The machine's sources leave this component of their archives out.
 		var own []string
 		if own, err = ownSources(ctx, dir, p.Component); err == nil {
