@@ -42,6 +42,7 @@ func TestKinds(t *testing.T) {
 		{bios, "", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClassIdentifier("PXEClient"))}},
 		{uefi, "", []dhcpv4.Modifier{class("PXEClient:Arch:00007", iana.EFI_BC)}},
 		{uefi, "", []dhcpv4.Modifier{class("PXEClient:Arch:00009", iana.EFI_X86_64)}},
+		{other, "architecture", []dhcpv4.Modifier{class("PXEClient:Arch:00006", iana.EFI_IA32)}}, // UEFI of 32 bits starts nothing of 64
 		{other, "architecture", []dhcpv4.Modifier{class("PXEClient:Arch:00011", iana.EFI_ARM64)}},
 		{other, "architecture", []dhcpv4.Modifier{class("HTTPClient:Arch:00019", iana.EFI_ARM64_HTTP)}},
 		{httpBoot, "", []dhcpv4.Modifier{class("HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP)}},
