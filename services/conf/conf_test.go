@@ -559,11 +559,15 @@ func TestFilePaths(t *testing.T) {
 	}
 	// A link that leads out of the root must not be followed.
 	outside := t.TempDir()
-	if err := os.Symlink(outside, filepath.Join(b.root, "opt")); err != nil {
-		t.Fatal(err)
+	for _, top := range []string{"opt", "usr"} { // a folder, and what another one is in
+		if err := os.Symlink(outside, filepath.Join(b.root, top)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := b.call("file-put", status.File{Path: "/opt/x", Content: []byte("x")}, nil); err == nil {
-		t.Error("a link out of the root was followed")
+	for _, path := range []string{"/opt/x", "/usr/local/x", "/usr/libexec/keepalived/x"} {
+		if err := b.call("file-put", status.File{Path: path, Content: []byte("x")}, nil); err == nil {
+			t.Errorf("%s: a link out of the root was followed", path)
+		}
 	}
 	if es, _ := os.ReadDir(outside); len(es) > 0 {
 		t.Errorf("written outside: %v", es)

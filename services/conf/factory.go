@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"ballast/configs"
@@ -16,13 +15,17 @@ import (
 )
 
 // kernelNICs lists the network interfaces that have a device behind them.
+// This folder of links is all of /sys that conf may read: what they lead to is
+// asked for and never opened.
 func kernelNICs() []string {
-	paths, _ := filepath.Glob("/sys/class/net/*/device") // the pattern is well-formed
+	const class = "/sys/class/net"
+	list, _ := os.ReadDir(class) // none, or those up to the error
 	var names []string
-	for _, p := range paths {
-		names = append(names, filepath.Base(filepath.Dir(p)))
+	for _, e := range list {
+		if _, err := os.Stat(filepath.Join(class, e.Name(), "device")); err == nil {
+			names = append(names, e.Name())
+		}
 	}
-	slices.Sort(names)
 	return names
 }
 

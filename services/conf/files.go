@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,12 +21,18 @@ import (
 var folders = []string{"/etc/keepalived", "/usr/local", "/usr/libexec/keepalived", "/opt"}
 
 func inFolders(p string) bool {
+	_, _, ok := cutFolder(p)
+	return ok
+}
+
+// cutFolder parts a path into one of the folders and the rest.
+func cutFolder(p string) (folder, rest string, ok bool) {
 	for _, f := range folders {
-		if strings.HasPrefix(p, f+"/") {
-			return true
+		if rest, ok := strings.CutPrefix(p, f+"/"); ok {
+			return f, rest, true
 		}
 	}
-	return false
+	return "", "", false
 }
 
 // validPath says why a file cannot lie at p.
@@ -118,14 +125,6 @@ func (c *conf) place(refs []store.FileRef) (problems []model.Problem) {
 		problems = append(problems, model.Problem{Severity: model.Error, File: ref.Path, Text: err.Error(),
 			Fix: "put the file again"})
 	}
-	if len(refs) == 0 && len(c.placed) == 0 {
-		return nil
-	}
-	root, err := os.OpenRoot(c.Root)
-	if err != nil {
-		return []model.Problem{{Severity: model.Error, File: c.Root, Text: err.Error()}}
-	}
-	defer root.Close()
 	want := map[string]bool{}
 	for _, ref := range refs {
 		want[ref.Path] = true
@@ -135,7 +134,7 @@ func (c *conf) place(refs []store.FileRef) (problems []model.Problem) {
 		}
 		b, err := c.store.Content(ref)
 		if err == nil {
-			err = writeFile(root, strings.TrimPrefix(ref.Path, "/"), b, fs.FileMode(ref.Mode))
+			err = c.inFolder(ref.Path, func(root *os.Root, name string) error { return writeFile(root, name, b, fs.FileMode(ref.Mode)) })
 		}
 		if err != nil {
 			bad(ref, err)
@@ -147,13 +146,50 @@ func (c *conf) place(refs []store.FileRef) (problems []model.Problem) {
 		if want[p] {
 			continue
 		}
-		if err := root.Remove(strings.TrimPrefix(p, "/")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := c.inFolder(p, func(root *os.Root, name string) error { return root.Remove(name) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			bad(store.FileRef{Path: p}, err)
 			continue
 		}
 		delete(c.placed, p)
 	}
 	return problems
+}
+
+// inFolder does something to a file, by its name in the folder that it lies in.
+// Of the folders, and of nothing above them, conf may open what it likes.
+func (c *conf) inFolder(p string, do func(root *os.Root, name string) error) error {
+	folder, name, ok := cutFolder(p)
+	if !ok {
+		return validPath(p)
+	}
+	root, err := openFolder(c.Root, folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(root, name), root.Close())
+}
+
+// openFolder opens one of the folders, which is no link, nor behind one. init has
+// made them all; where there is no init, it makes it.
+func openFolder(top, folder string) (*os.Root, error) {
+	full := filepath.Join(top, folder)
+	real, err := filepath.EvalSymlinks(full)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		root, err := os.OpenRoot(top)
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(root.MkdirAll(strings.TrimPrefix(folder, "/"), 0o755), root.Close()); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	case real != full:
+		return nil, fmt.Errorf("%s is a link to %s", full, real)
+	}
+	return os.OpenRoot(full)
 }
 
 // writeFile replaces a file in one step, so that a script that is about to run
