@@ -27,6 +27,11 @@ import (
 // read or write: firmware writes slots and boot state, netboot reads the slots.
 const diskDir = "/run/ballast-disk"
 
+// lentDir is where a disk that is lent to firmware appears. It is there before that
+// service starts, which confines itself to what is there; and it is in /dev
+// because devices cannot be opened anywhere else.
+const lentDir = "/dev/lent"
+
 // wordFile tells the firmware service of a trial that PID 1 ended.
 const wordFile = boot.DataDir + "/firmware-word.json"
 
@@ -59,6 +64,9 @@ func handOver(d boot.BootDisk, dir string, uid, gid int) error {
 
 // firmwareDisk makes the phase of it.
 func (m *machine) firmwareDisk() (string, error) {
+	if err := os.MkdirAll(lentDir, 0o755); err != nil {
+		m.journal.Print(journal.Error, "install: %v", err)
+	}
 	if m.disk == nil {
 		m.cannot = boot.ErrNoSlot.Error() + ": \"install DISK\" puts it on a disk that has slots"
 		if m.cmdline.Get(layout.WordPart) != "" {
@@ -79,7 +87,7 @@ func (m *machine) firmwareDisk() (string, error) {
 
 // firmwareEnv is what the firmware service is told.
 func (m *machine) firmwareEnv() []string {
-	env := []string{firmware.EnvDisk + "=" + diskDir, firmware.EnvSlot + "=" + m.cmdline.Get(layout.WordSlot), firmware.EnvWord + "=" + wordFile,
+	env := []string{firmware.EnvDisk + "=" + diskDir, firmware.EnvSlot + "=" + m.cmdline.Get(layout.WordSlot), firmware.EnvWord + "=" + wordFile, firmware.EnvLent + "=" + lentDir,
 		firmware.EnvLimit + "=" + m.trialLimit().String()}
 	if boot.SecureBoot(boot.EFIVars) {
 		env = append(env, firmware.EnvSecure+"=1")

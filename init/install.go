@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ballast/init/boot"
 	"ballast/init/flash"
@@ -60,7 +63,37 @@ func (m *machine) verbDisks(context.Context, ipc.Peer, json.RawMessage) (any, er
 	return out, nil
 }
 
-// verbDiskTake gives the firmware service one whole disk that nobody uses.
+// lend makes a second node of a device, for one user. What that user may open is
+// this one: the node in /dev stays root's.
+func lend(dev, node string, uid int) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dev, &st); err != nil {
+		return fmt.Errorf("install: %w", &os.PathError{Op: "stat", Path: dev, Err: err})
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return fmt.Errorf("install: %s is no disk", dev)
+	}
+	if err := endLoan(node); err != nil { // of a disk that had this name before
+		return err
+	}
+	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(st.Rdev)); err != nil {
+		return fmt.Errorf("install: %w", &os.PathError{Op: "mknod", Path: node, Err: err})
+	}
+	if err := os.Chown(node, uid, uid); err != nil {
+		return errors.Join(fmt.Errorf("install: %w", err), endLoan(node))
+	}
+	return nil
+}
+
+// endLoan takes the node away. Who has it open keeps that.
+func endLoan(node string) error {
+	if err := os.Remove(node); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("install: %w", err)
+	}
+	return nil
+}
+
+// verbDiskTake lends the firmware service one whole disk that nobody uses.
 func (m *machine) verbDiskTake(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 	var q status.InstallDisk
 	if err := unmarshal(body, &q); err != nil {
@@ -75,12 +108,11 @@ func (m *machine) verbDiskTake(_ context.Context, _ ipc.Peer, body json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	dev := filepath.Join("/dev", t.Disk)
-	if err := errors.Join(os.Chown(dev, ipc.UIDFirmware, ipc.UIDFirmware), os.Chmod(dev, 0o600)); err != nil {
+	if err := lend(filepath.Join("/dev", t.Disk), filepath.Join(lentDir, t.Disk), ipc.UIDFirmware); err != nil {
 		return nil, err
 	}
 	m.taken = t.Disk
-	m.journal.Print(journal.Notice, "install: %s, %s, is given to firmware", t.Disk, t.About)
+	m.journal.Print(journal.Notice, "install: %s, %s, is lent to firmware", t.Disk, t.About)
 	m.takenTimer = time.AfterFunc(takenFor, func() {
 		m.taking.Lock()
 		defer m.taking.Unlock()
@@ -93,9 +125,8 @@ func (m *machine) verbDiskTake(_ context.Context, _ ipc.Peer, body json.RawMessa
 
 // takeBack ends the loan. Called with taking held.
 func (m *machine) takeBack() {
-	dev := filepath.Join("/dev", m.taken)
-	if err := errors.Join(os.Chown(dev, 0, 0), os.Chmod(dev, 0o600)); err != nil {
-		m.journal.Print(journal.Error, "install: %v", err)
+	if err := endLoan(filepath.Join(lentDir, m.taken)); err != nil {
+		m.journal.Print(journal.Error, "%v", err)
 	}
 	m.takenTimer.Stop()
 	m.taken = ""

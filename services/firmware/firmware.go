@@ -9,7 +9,8 @@
 // not confirm in time is ended by PID 1.
 //
 // The process has no capability. init gives it the block devices of both slots and
-// of the EFI system partition, and no other.
+// of the EFI system partition, and while it installs, that of the disk; it can
+// open no other, and the slot that runs for reading only.
 package firmware
 
 import (
@@ -42,6 +43,7 @@ const (
 	EnvLimit  = "BALLAST_LIMIT"  // when init ends a trial: a duration since the kernel started
 	EnvWord   = "BALLAST_WORD"   // file in which init leaves a Word
 	EnvSecure = "BALLAST_SECURE" // "1": UEFI starts only what is signed
+	EnvLent   = "BALLAST_LENT"   // folder in which the disk that init lends to it appears, by its name
 	EnvCannot = "BALLAST_CANNOT" // why there is no disk to upgrade
 )
 
@@ -104,7 +106,7 @@ func Run(ctx context.Context, env *ipc.Env) error {
 	s.others = newBox(env.Dir)
 	s.client = newFetcher()
 	s.hold = s.server.Hold
-	s.disks = initDisks{env.Dir.Client("init")}
+	s.disks = initDisks{env.Dir.Client("init"), os.Getenv(EnvLent)}
 	if d, err := time.ParseDuration(os.Getenv(EnvLimit)); err == nil && d > 0 {
 		s.limit = min(s.limit, d)
 	}

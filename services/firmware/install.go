@@ -26,14 +26,17 @@ type granted interface {
 }
 
 // disks is how this process gets a whole disk: init asks the kernel whether
-// anybody uses it, gives its device away, and takes it back.
+// anybody uses it, lends it, and takes it back.
 type disks interface {
 	take(ctx context.Context, name string) (granted, status.InstallTarget, error)
 	give(ctx context.Context, name string, carry bool) (note string, err error)
 }
 
 // initDisks is init over its socket.
-type initDisks struct{ init *ipc.Client }
+type initDisks struct {
+	init *ipc.Client
+	lent string // folder in which the disk appears
+}
 
 func (d initDisks) take(ctx context.Context, name string) (granted, status.InstallTarget, error) {
 	var t status.InstallTarget
@@ -42,7 +45,7 @@ func (d initDisks) take(ctx context.Context, name string) (granted, status.Insta
 	if err := d.init.Call(ctx, "disk-take", status.InstallDisk{Disk: name}, &t); err != nil {
 		return nil, t, err
 	}
-	f, err := os.OpenFile(filepath.Join("/dev", t.Disk), os.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(filepath.Join(d.lent, t.Disk), os.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		err = fmt.Errorf("%s is in use: try again when what reads it is over, or take another disk: \"install\" lists them", t.Disk)
 	}
