@@ -8,13 +8,30 @@ import (
 	"ballast/image/layout"
 	"ballast/init/boot"
 	"ballast/init/jail"
+	"ballast/services/conf"
+	"ballast/services/firmware"
 	"ballast/services/ipc"
 )
 
-// jails are the services that parse what strangers send, or have no business
-// with files at all: outside of their own folders they see what this says. All
-// others keep their files, and lose the system calls that nobody needs.
+// jails are the services that parse what strangers send, have no business with
+// files at all, or hold what the box is made of: outside of their own folders
+// they see what this says. All others keep their files, and lose the system calls
+// that nobody needs.
 var jails = map[string]func(*jail.Policy){
+	"conf": func(p *jail.Policy) { // scripts are put where the configuration calls them
+		p.NoTCP = true
+		p.Read = append(p.Read, os.Getenv(conf.EnvSeed), "/sys/class/net")
+		p.Write = append(p.Write, boot.ScriptDirs...)
+	},
+	"firmware": func(p *jail.Policy) { // of the slots, one to write and one to read
+		p.Read = append(p.Read, os.Getenv(firmware.EnvWord))
+		p.Write = append(p.Write, os.Getenv(firmware.EnvLent))
+		dir, runs := os.Getenv(firmware.EnvDisk), layout.Slot(os.Getenv(firmware.EnvSlot))
+		if other := runs.Other(); other != layout.None {
+			p.Read = append(p.Read, filepath.Join(dir, runs.Part()))
+			p.Write = append(p.Write, filepath.Join(dir, other.Part()), filepath.Join(dir, layout.PartESP))
+		}
+	},
 	"health": func(p *jail.Policy) { // certificates of SSL_GET lie with the scripts
 		p.Read = append(p.Read, boot.ScriptDirs...)
 	},
@@ -40,7 +57,7 @@ func (s service) policy(env *ipc.Env) jail.Policy {
 	}
 	p.Confine = true
 	self := fmt.Sprintf("/proc/%d", os.Getpid())
-	p.Read = []string{"/etc", self, "/proc/sys/kernel/random", "/proc/sys/net", "/sys/kernel/mm/transparent_hugepage", "/run/service/net"}
+	p.Read = []string{"/etc", self, "/proc/sys/kernel/random", "/proc/sys/kernel/hostname", "/proc/sys/net", "/sys/kernel/mm/transparent_hugepage", "/run/service/net"}
 	p.Write = []string{"/dev/null"}
 	for _, own := range []string{env.Data, env.Run} {
 		if own != "" {

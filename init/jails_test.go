@@ -1,23 +1,31 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"ballast/image/layout"
 	"ballast/init/jail"
+	"ballast/services/conf"
+	"ballast/services/firmware"
 	"ballast/services/ipc"
 )
 
@@ -58,6 +66,7 @@ var attempts = []attempt{
 	}},
 	{"read /etc/passwd", func(*ipc.Env, string) error { _, err := os.ReadFile("/etc/passwd"); return err }},
 	{"read another's file", func(_ *ipc.Env, others string) error { _, err := os.ReadFile(others); return err }},
+	{"what the box is called", func(*ipc.Env, string) error { _, err := os.ReadFile("/proc/sys/kernel/hostname"); return err }},
 	{"list /", func(*ipc.Env, string) error { _, err := os.ReadDir("/"); return err }},
 	{"read another process's memory map", func(*ipc.Env, string) error { _, err := os.ReadFile("/proc/1/maps"); return err }},
 	{"start a program", func(*ipc.Env, string) error { return exec.Command("/bin/true").Run() }},
@@ -119,19 +128,58 @@ func insideJail(name string) int {
 		fmt.Println("jail:", err)
 		return 1
 	}
-	for _, a := range attempts {
-		err := a.do(env, os.Getenv("JAIL_OTHERS"))
-		var e syscall.Errno
-		switch {
-		case err == nil:
-			fmt.Printf("%s: yes\n", a.name)
-		case errors.As(err, &e):
-			fmt.Printf("%s: %s\n", a.name, unix.ErrnoName(e))
-		default:
-			fmt.Printf("%s: %v\n", a.name, err)
+	if files := os.Getenv("JAIL_FILES"); files != "" {
+		fmt.Println("jailed")
+		io.Copy(io.Discard, os.Stdin) // ends when what comes later is there
+		for _, word := range strings.Fields(files) {
+			how, path, _ := strings.Cut(word, ":")
+			fmt.Printf("%s: %s\n", word, outcome(reach(how, path)))
 		}
+		return 0
+	}
+	for _, a := range attempts {
+		fmt.Printf("%s: %s\n", a.name, outcome(a.do(env, os.Getenv("JAIL_OTHERS"))))
 	}
 	return 0
+}
+
+// outcome is an error as the tables have it.
+func outcome(err error) string {
+	var e syscall.Errno
+	switch {
+	case err == nil:
+		return "yes"
+	case errors.As(err, &e):
+		return unix.ErrnoName(e)
+	}
+	return err.Error()
+}
+
+// reach tries one path in one way.
+func reach(how, path string) error {
+	switch how {
+	case "read":
+		_, err := os.ReadFile(path)
+		return err
+	case "write":
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		return err
+	case "list":
+		_, err := os.ReadDir(path)
+		return err
+	case "replace": // as conf puts a script
+		if err := os.WriteFile(path+".new", []byte("x"), 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			return err
+		}
+		return os.Remove(path)
+	}
+	return fmt.Errorf("%s?", how)
 }
 
 func TestMain(m *testing.M) {
@@ -139,6 +187,36 @@ func TestMain(m *testing.M) {
 		os.Exit(insideJail(name))
 	}
 	os.Exit(m.Run())
+}
+
+// prisoner is this test's program in the place of a service, in a network of its own,
+// which may be configured. What it keeps for itself is in data.
+func prisoner(t *testing.T, exe string, s service, data string, env ...string) *exec.Cmd {
+	t.Helper()
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(data, int(s.uid), ipc.GroupBallast); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(stop)
+	c := exec.CommandContext(ctx, exe)
+	c.Dir = "/"
+	c.Env = append(append(os.Environ(), "JAIL_SERVICE="+s.name, "JAIL_DATA="+data), env...)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.uid, Gid: ipc.GroupBallast, Groups: []uint32{ipc.GroupBallast}}, AmbientCaps: s.caps,
+		Cloneflags: unix.CLONE_NEWNET}
+	return c
+}
+
+// answers are the lines "what: how" of a prisoner.
+func answers(out string) map[string]string {
+	got := map[string]string{}
+	for line := range strings.Lines(out) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		got[k] = v
+	}
+	return got
 }
 
 // What each service cannot do, tried by a process like it: its user, its
@@ -171,7 +249,7 @@ func TestJails(t *testing.T) {
 		t.Fatal(err)
 	}
 	common := map[string]string{
-		"write its own file": "yes", "read /etc/passwd": "yes", "read another's file": "yes", "list /": "yes",
+		"write its own file": "yes", "read /etc/passwd": "yes", "read another's file": "yes", "what the box is called": "yes", "list /": "yes",
 		"read another process's memory map": "EACCES", "start a program": "EPERM", "ptrace": "EPERM", "end another process": "EPERM",
 		"load a module": "EPERM", "load a program into the kernel": "EPERM", "mount": "EPERM", "a namespace of its own": "EPERM",
 		"io_uring": "EPERM", "keys": "EPERM", "raw socket": "EPERM", "frames": "EAFNOSUPPORT", "vsock": "EAFNOSUPPORT", "crypto socket": "EAFNOSUPPORT",
@@ -183,6 +261,7 @@ func TestJails(t *testing.T) {
 	noTCP := map[string]string{"listen on TCP": "EACCES"}
 	type walls []map[string]string
 	own := map[string]walls{
+		"conf": {confined, noTCP}, "firmware": {confined},
 		"net": {raw, admin}, "vrrp": {raw, admin}, "ipvs": {admin}, "health": {raw, confined},
 		"console": {confined}, "peer": {confined}, "snmp": {confined, noTCP}, "pacer": {confined, noTCP},
 		"capture": {confined, noTCP, raw}, "netboot": {confined},
@@ -196,34 +275,138 @@ func TestJails(t *testing.T) {
 					want[k] = v
 				}
 			}
-			data := filepath.Join(dir, s.name)
-			if err := os.Mkdir(data, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Chown(data, int(s.uid), ipc.GroupBallast); err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-			defer stop()
-			c := exec.CommandContext(ctx, exe)
-			c.Dir = "/"
-			c.Env = append(os.Environ(), "JAIL_SERVICE="+s.name, "JAIL_DATA="+data, "JAIL_OTHERS="+others)
-			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.uid, Gid: ipc.GroupBallast, Groups: []uint32{ipc.GroupBallast}}, AmbientCaps: s.caps,
-				Cloneflags: unix.CLONE_NEWNET} // the one whose network may be configured
-			out, err := c.CombinedOutput()
+			out, err := prisoner(t, exe, s, filepath.Join(dir, s.name), "JAIL_OTHERS="+others).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			got := map[string]string{}
-			for line := range strings.Lines(string(out)) {
-				k, v, _ := strings.Cut(strings.TrimSpace(line), ": ")
-				got[k] = v
-			}
+			got := answers(string(out))
 			for _, a := range attempts {
 				if got[a.name] != want[a.name] {
 					t.Errorf("%s: %q, want %q", a.name, got[a.name], want[a.name])
 				}
 			}
 		})
+	}
+	t.Run("files", func(t *testing.T) { jailsOfFiles(t, filepath.Join(dir, "files"), exe) })
+}
+
+// jailsOfFiles is what conf and firmware reach of files that are theirs in one
+// way and not in the other. Their users own all of these: it is the jail that refuses.
+func jailsOfFiles(t *testing.T, dir, exe string) {
+	// A namespace of mounts for this test's thread, which ends with it: the folders of
+	// scripts are of the machine that it runs on.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	const scripts = "/opt"
+	if err := unix.Mount("tmpfs", scripts, "tmpfs", 0, fmt.Sprintf("mode=0755,uid=%d", ipc.UIDConf)); err != nil {
+		t.Fatal(err)
+	}
+	own := func(path string, uid int) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Chown(path, uid, uid), os.Chown(filepath.Dir(path), uid, uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	own(at("seed/config"), ipc.UIDConf)
+	own(at("elsewhere/conf"), ipc.UIDConf)
+	for _, name := range []string{"dev/a", "dev/b", "dev/esp", "dev/sda", "lent/none", "word.json", "elsewhere2/firmware"} {
+		own(at(name), ipc.UIDFirmware)
+	}
+	if err := os.Mkdir(at("disk"), 0o755); err != nil { // links, as init makes them
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{layout.PartSlotA: "a", layout.PartSlotB: "b", layout.PartESP: "esp"} {
+		if err := os.Symlink(at("dev/"+to), at("disk/"+link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk := []string{firmware.EnvDisk + "=" + at("disk"), firmware.EnvWord + "=" + at("word.json"), firmware.EnvLent + "=" + at("lent")}
+	for _, tt := range []struct {
+		name, service string
+		env           []string
+		want          map[string]string
+	}{
+		{"conf", "conf", []string{conf.EnvSeed + "=" + at("seed")}, map[string]string{
+			"read:" + at("seed/config"): "yes", "list:" + at("seed"): "yes", "write:" + at("seed/config"): "EACCES", "replace:" + at("seed/x"): "EACCES",
+			"replace:" + scripts + "/x": "yes", "list:/sys/class/net": "yes", "list:/sys/class/net/lo/": "EACCES", "list:/sys/class": "EACCES",
+			"read:" + at("elsewhere/conf"): "EACCES", "write:" + at("elsewhere/conf"): "EACCES", "replace:" + at("elsewhere/x"): "EACCES", "list:" + at("elsewhere"): "EACCES",
+			"read:/proc/cmdline": "EACCES", "list:/dev": "EACCES",
+		}},
+		{"conf without a seed", "conf", nil, map[string]string{"read:" + at("seed/config"): "EACCES", "replace:" + scripts + "/x": "yes"}},
+		{"firmware of slot A", "firmware", append([]string{firmware.EnvSlot + "=A"}, disk...), map[string]string{
+			"read:" + at("disk/slotA"): "yes", "write:" + at("disk/slotA"): "EACCES", "write:" + at("disk/slotB"): "yes", "write:" + at("disk/esp"): "yes",
+			"read:" + at("word.json"): "yes", "write:" + at("word.json"): "EACCES",
+			"write:" + at("lent/vdb"): "yes", "read:" + at("dev/sda"): "EACCES", "write:" + at("dev/sda"): "EACCES", "list:" + at("dev"): "EACCES", "list:" + at("disk"): "EACCES",
+			"read:" + at("elsewhere2/firmware"): "EACCES", "replace:" + at("elsewhere2/x"): "EACCES", "list:/dev": "EACCES",
+		}},
+		{"firmware of slot B", "firmware", append([]string{firmware.EnvSlot + "=B"}, disk...), map[string]string{
+			"write:" + at("disk/slotA"): "yes", "read:" + at("disk/slotB"): "yes", "write:" + at("disk/slotB"): "EACCES",
+		}},
+		{"firmware of no slot", "firmware", disk, map[string]string{
+			"read:" + at("disk/slotA"): "EACCES", "read:" + at("disk/slotB"): "EACCES", "read:" + at("disk/esp"): "EACCES", "list:" + at("disk"): "EACCES", "write:" + at("lent/vdb"): "yes",
+		}},
+	} {
+		t.Log(tt.name) // no subtest: it would run on another thread
+		s, _ := serviceNamed(tt.service)
+		c := prisoner(t, exe, s, at("data of "+tt.name), append(tt.env, "JAIL_FILES="+strings.Join(slices.Sorted(maps.Keys(tt.want)), " "))...)
+		var out strings.Builder
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Stderr = &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(stdout)
+		if line, err := r.ReadString('\n'); err != nil || line != "jailed\n" {
+			t.Fatalf("%s: %q %v %s", tt.name, line, err, out.String())
+		}
+		late := at("lent/vdb") // a disk that is lent when the jail is there
+		own(late, ipc.UIDFirmware)
+		in.Close()
+		said, err := io.ReadAll(r)
+		if err = errors.Join(err, c.Wait(), os.Remove(late)); err != nil {
+			t.Fatalf("%s: %v\n%s%s", tt.name, err, said, out.String())
+		}
+		got := map[string]string{}
+		for word := range tt.want {
+			got[word] = "not tried"
+		}
+		maps.Copy(got, answers(string(said)))
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A path that init did not tell of opens nothing, least of all the folder that it
+// would be in.
+func TestPolicyOfFirmware(t *testing.T) {
+	s, _ := serviceNamed("firmware")
+	base := len(s.policy(&ipc.Env{}).Read)
+	for _, slot := range []string{"", "C", "../x"} {
+		t.Setenv(firmware.EnvDisk, "/run/disk")
+		t.Setenv(firmware.EnvSlot, slot)
+		p := s.policy(&ipc.Env{})
+		if len(p.Read) != base || slices.ContainsFunc(slices.Concat(p.Read, p.Write), func(s string) bool { return strings.HasPrefix(s, "/run/disk") }) {
+			t.Errorf("slot %q: %+v", slot, p)
+		}
 	}
 }

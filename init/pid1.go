@@ -26,6 +26,7 @@ import (
 	"ballast/init/supervise"
 	"ballast/init/vip"
 	"ballast/init/watchdog"
+	"ballast/services/conf"
 	"ballast/services/ipc"
 	"ballast/services/ipc/follow"
 	"ballast/services/ipc/status"
@@ -289,10 +290,10 @@ func (m *machine) startServices(ctx context.Context) error {
 	data := boot.DataDir
 	env := []string{}
 	if m.seed {
-		env = append(env, "BALLAST_SEED="+boot.SeedDir)
+		env = append(env, conf.EnvSeed+"="+boot.SeedDir)
 	}
 	if id := ownIdentity(); id.Build > 0 {
-		env = append(env, fmt.Sprintf("BALLAST_FIRMWARE=%s %d", id.Version, id.Build))
+		env = append(env, fmt.Sprintf("%s=%s %d", conf.EnvFirmware, id.Version, id.Build))
 	}
 	var err error
 	m.sup, err = supervise.New(supervise.Config{

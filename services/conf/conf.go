@@ -24,6 +24,12 @@ import (
 	"ballast/services/ipc/status"
 )
 
+// What init tells the process in its environment.
+const (
+	EnvSeed     = "BALLAST_SEED"     // folder of the seed; not set: the image brought none
+	EnvFirmware = "BALLAST_FIRMWARE" // the firmware that runs: "VERSION BUILD"
+)
+
 // Language is what conf needs of the configuration language.
 type Language struct {
 	Load  func(name, text string, opts configs.Options) (model.Config, []model.Problem)
@@ -38,10 +44,10 @@ type Options struct {
 	// Root is put before the paths of script files; default "/".
 	Root string
 	// Seed is the folder with the configuration that the image or the netboot
-	// server brought: "config" and "files/…". Default: $BALLAST_SEED, else
+	// server brought: "config" and "files/…". Default: that of EnvSeed, else
 	// "seed" in the data folder.
 	Seed string
-	// Firmware is the one that runs. Default: $BALLAST_FIRMWARE, "VERSION BUILD".
+	// Firmware is the one that runs. Default: EnvFirmware.
 	Firmware store.Firmware
 	// Services are asked to prepare and awaited at commit, in this order.
 	Services []string
@@ -71,10 +77,10 @@ func (o Options) withDefaults(data string) Options {
 		o.Root = "/"
 	}
 	if o.Seed == "" {
-		o.Seed = os.Getenv("BALLAST_SEED")
+		o.Seed = os.Getenv(EnvSeed)
 	}
 	if o.Firmware == (store.Firmware{}) {
-		version, build, _ := strings.Cut(os.Getenv("BALLAST_FIRMWARE"), " ")
+		version, build, _ := strings.Cut(os.Getenv(EnvFirmware), " ")
 		o.Firmware.Version = version
 		o.Firmware.Build, _ = strconv.ParseInt(build, 10, 64) // else it is not known
 	}
