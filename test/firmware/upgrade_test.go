@@ -118,7 +118,9 @@ func TestUpgrade(t *testing.T) {
 			m.Await(machine.Slow, "show audit", `(?s)admin from 10\.0\.2\.2 \(SHA256:.*\): upgrade( usb)?: ok\n.*firmware from -: upgrade of admin@10\.0\.2\.2: .*confirmed`)
 			t.Logf("%s", m.Ask("show firmware"))
 			good := layout.B
-			if !uefi { // and back, on trial as well
+			if uefi {
+				installLate(t, m)
+			} else { // and back, on trial as well
 				m.Ask("rollback firmware")
 				m.Expect(machine.Slow, "reboot", tell(layout.A), "ballast.trial=1", "ready: ")
 				if e := decided(t, m, status.VerdictConfirmed); e.Kind != "rollback" || e.To.Version != fw.ID.Version {
@@ -132,6 +134,30 @@ func TestUpgrade(t *testing.T) {
 			}
 		})
 	}
+}
+
+// installLate installs what runs on a disk that comes when the service has
+// confined itself, and knows nothing of it.
+func installLate(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	file := filepath.Join(m.Dir, "late.img")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, diskSize)); err != nil {
+		t.Fatal(err)
+	}
+	state(t, m) // the service is there, for some seconds
+	if err := errors.Join(
+		m.VM().QMP(t.Context(), "blockdev-add", map[string]any{"driver": "raw", "node-name": "late", "file": map[string]string{"driver": "file", "filename": file}}),
+		m.VM().QMP(t.Context(), "device_add", map[string]any{"driver": "usb-storage", "bus": "usb1.0", "drive": "late", "serial": "late"}), // beside the stick
+	); err != nil {
+		t.Fatal(err)
+	}
+	m.Await(30*time.Second, "install", `sdb +`)
+	begin := time.Now()
+	out, err := m.Run(t.Context(), "install sdb slot", nil)
+	if err != nil || !strings.Contains(out, "sdb has the firmware, the configuration and the identity") {
+		t.Errorf("install: %v: %s", err, out)
+	}
+	t.Logf("installed in %.1f s", time.Since(begin).Seconds())
 }
 
 // bundleStick is a disk with a file system and a bundle on it.
