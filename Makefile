@@ -58,26 +58,12 @@ test-tools:
 	go run ./test/lab/cmd/lab -install -tests
 
 # Everything: unit tests, virtual machines, and the scenarios on a director pair.
-# A failure does not keep the rest from running: one run tells all. A test that
-# fails is run once more, alone: one that passes then is named as unsteady at the
-# end, which is a fault of it or of ours to look into, and out/unsteady.txt keeps
-# it. The output is in out/test.log too, every line that a test logged in
-# out/test.*.json, and the beginning of what each failed test said comes again at
-# the end.
-test: SHELL := bash
-test: .SHELLFLAGS := -o pipefail -c
+# A failure does not keep the rest from running: one run tells all. The output is
+# in out/test.log too, and the beginning of what each failed test said comes again
+# at the end; .ci/tests tells what happens to a test that fails.
 test: test-tools image
-	@failed=; : >out/test.log; rm -f out/test.*.json out/unsteady*.txt; \
-	run() { go tool gotestsum --format standard-quiet --hide-summary skipped --jsonfile out/test.$$1.json \
-		--rerun-fails=1 --rerun-fails-max-failures=6 --rerun-fails-run-root-test --rerun-fails-report out/unsteady.$$1.txt \
-		--packages "$$2" -- -timeout 60m 2>&1 | tee -a out/test.log || failed="$$failed $$1"; }; \
-	run packages "$$(go list ./... | grep -v -e /test/scenario -e /test/firmware$$ | tr '\n' ' ')"; \
-	run firmware ./test/firmware; \
-	run scenario ./test/scenario; \
-	cat out/unsteady.*.txt 2>/dev/null | grep ' 1 failures' >out/unsteady.txt; \
-	if [ -s out/unsteady.txt ] || [ -n "$$failed" ]; then grep -a -A12 -e '=== FAIL' -e '^panic:' -e '^FAIL.*\[' out/test.log | cut -c1-400; fi; \
-	if [ -s out/unsteady.txt ]; then echo "unsteady, failed once and passed when run again:"; cat out/unsteady.txt; fi; \
-	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+	@.ci/tests packages "$$(go list ./... | grep -v -e /test/scenario -e /test/firmware$$ | tr '\n' ' ')" \
+		firmware ./test/firmware scenario ./test/scenario
 
 # Every Fuzz target of the repository, one after the other; goes on when one
 # fails and names it at the end. FUZZTIME=10m for longer, FUZZFLAGS=-parallel=1
