@@ -35,7 +35,8 @@ const lentDir = "/dev/lent"
 // wordFile tells the firmware service of a trial that PID 1 ended.
 const wordFile = boot.DataDir + "/firmware-word.json"
 
-// handOver gives the firmware service the partitions of the boot disk.
+// handOver gives the firmware service the partitions of the boot disk, but the slot
+// that runs: that one it reads, as others do.
 func handOver(d boot.BootDisk, dir string, uid, gid int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("boot disk: %w", err)
@@ -54,7 +55,11 @@ func handOver(d boot.BootDisk, dir string, uid, gid int) error {
 	} {
 		dev, link := d.Partition(p.number), filepath.Join(dir, p.name)
 		os.Remove(link)
-		errs = append(errs, os.Chown(dev, uid, gid), os.Chmod(dev, p.mode), os.Symlink(dev, link))
+		owner := uid
+		if p.name == d.Slot.Part() {
+			owner = 0
+		}
+		errs = append(errs, os.Chown(dev, owner, gid), os.Chmod(dev, p.mode), os.Symlink(dev, link))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("boot disk: hand over its partitions: %w", err)

@@ -21,9 +21,9 @@ import (
 	"ballast/services/ipc/status"
 )
 
-// takenFor is how long the firmware service may have a disk: the time to fetch a
-// firmware over a bad line and write it to a bad stick.
-const takenFor = time.Hour
+// takenFor is how long the firmware service may have a disk: more than it takes to
+// fetch a firmware over the worst line and write it to the worst stick.
+const takenFor = 24 * time.Hour
 
 // installable tells what a disk is, and why nothing may be installed on it.
 func (m *machine) installable(name string) (t status.InstallTarget, err error) {
@@ -93,16 +93,21 @@ func endLoan(node string) error {
 	return nil
 }
 
-// verbDiskTake lends the firmware service one whole disk that nobody uses.
-func (m *machine) verbDiskTake(_ context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
+// verbDiskTake lends the firmware service one whole disk that nobody uses. That
+// service installs on one at a time: when it asks again, what it had before was
+// left behind by a process that has ended.
+func (m *machine) verbDiskTake(ctx context.Context, _ ipc.Peer, body json.RawMessage) (any, error) {
 	var q status.InstallDisk
 	if err := unmarshal(body, &q); err != nil {
 		return nil, err
 	}
 	m.taking.Lock()
 	defer m.taking.Unlock()
+	if err := ctx.Err(); err != nil { // it gave up while another disk got its data
+		return nil, err
+	}
 	if m.taken != "" {
-		return nil, fmt.Errorf("%s is being written: wait until that is over", m.taken)
+		m.takeBack()
 	}
 	t, err := m.installable(q.Disk)
 	if err != nil {
@@ -142,7 +147,7 @@ func (m *machine) verbDiskGive(_ context.Context, _ ipc.Peer, body json.RawMessa
 	defer m.taking.Unlock()
 	name := strings.TrimPrefix(q.Disk, "/dev/")
 	if m.taken == "" || m.taken != name {
-		return nil, fmt.Errorf("%.40q was not taken, or for more than %v: install it again", q.Disk, takenFor)
+		return nil, fmt.Errorf("%.40q is not lent, or no more: install it again", q.Disk)
 	}
 	m.takeBack()
 	if !q.Carry {
