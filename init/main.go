@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"ballast/init/bundle"
+	"ballast/init/jail"
 	"ballast/init/kmod"
 	"ballast/init/netseed"
 )
@@ -51,6 +52,9 @@ func dispatch(args []string) int {
 	case verb == "run" && len(args) == 3:
 		return runService(args[2])
 	case verb == "netseed" && len(args) == 2:
+		if err := jail.Apply(jail.Policy{}); err != nil {
+			fmt.Fprintln(os.Stderr, "<3>"+err.Error()) // it goes on: a box that comes up is better
+		}
 		return netseed.Main()
 	case verb == "check":
 		return runCheck(args[2:])
