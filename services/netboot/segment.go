@@ -34,6 +34,7 @@ type segment struct {
 	stop    context.CancelFunc
 	ctx     context.Context
 	tasks   sync.WaitGroup
+	lookups chan struct{} // who asks the kernel for a neighbour at this moment
 
 	// What follows is guarded by the service's mu.
 	other   netip.Addr // a DHCP server that gives addresses here
@@ -65,7 +66,7 @@ func control(dev string) func(string, string, syscall.RawConn) error {
 // open begins to serve on an interface.
 func (s *service) open(name string, network netip.Prefix) (*segment, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	g := &segment{s: s, name: name, network: network, ctx: ctx, stop: cancel}
+	g := &segment{s: s, name: name, network: network, ctx: ctx, stop: cancel, lookups: make(chan struct{}, maxLookups)}
 	fail := func(what string, err error) (*segment, error) {
 		g.close()
 		return nil, fmt.Errorf("%s on %s: %w", what, name, err)
@@ -200,6 +201,10 @@ func (g *segment) base(b *box) string {
 // changed has the state published without waiting; called with mu held.
 func (s *service) changed() { go s.publish() }
 
+// maxLookups is how many addresses may be unknown to the kernel at a time, of the
+// sixteen transfers that there may be.
+const maxLookups = 8
+
 // who tells which box an address is, by what the kernel knows of its
 // neighbours: that is what a request by TFTP or HTTP is judged by.
 func (g *segment) who(a netip.Addr) *box {
@@ -219,6 +224,13 @@ func (g *segment) who(a netip.Addr) *box {
 	}
 	if b, known := look(); known || !g.network.Contains(a) {
 		return b
+	}
+	// Strangers with addresses that nobody has leave room for boxes.
+	select {
+	case g.lookups <- struct{}{}:
+		defer func() { <-g.lookups }()
+	default:
+		return nil
 	}
 	// A first packet by UDP makes the kernel know nothing yet: something that goes
 	// the other way does, to the discard port.

@@ -169,7 +169,9 @@ func (s *Server) transfer(ctx context.Context, to netip.AddrPort, r request) {
 	s.tell(to, r.name, 0, t.size, false, nil)
 	err = t.run()
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		if err = context.Cause(ctx); err == anew && t.sent > 0 {
+			return // the next one has told of itself already
+		}
 	}
 	s.tell(to, r.name, t.sent, t.size, true, err)
 }
