@@ -198,14 +198,17 @@ func (s *source) compressed(f *os.File, o options) error {
 	}
 	os.Remove(tmp.Name()) // gone when it is closed
 	s.files = append(s.files, func() { tmp.Close() })
-	n, err := io.Copy(&sparse{f: tmp}, io.LimitReader(z, maxImage+1))
+	to := &sparse{f: tmp}
+	n, err := io.Copy(to, io.LimitReader(z, maxImage+1))
 	if err == nil {
-		err = tmp.Truncate(n)
+		to.err = tmp.Truncate(n)
 	}
-	var full *fs.PathError
+	var unread *fs.PathError
 	switch {
-	case errors.As(err, &full):
-		return fmt.Errorf("decompress: %w: %s", err, elsewhere)
+	case to.err != nil:
+		return fmt.Errorf("decompress: %w: %s", to.err, elsewhere)
+	case errors.As(err, &unread):
+		return fmt.Errorf("%w: %s", err, again)
 	case err != nil:
 		return fmt.Errorf("decompress: %w: it is damaged: %s", err, again)
 	case n > maxImage:
@@ -216,8 +219,9 @@ func (s *source) compressed(f *os.File, o options) error {
 
 // sparse is a file in which there are holes where zeros are written.
 type sparse struct {
-	f  *os.File
-	at int64
+	f   *os.File
+	at  int64
+	err error // of the file
 }
 
 // Write implements io.Writer.
@@ -225,6 +229,7 @@ func (s *sparse) Write(b []byte) (n int, err error) {
 	n = len(b)
 	if len(bytes.TrimLeft(b, "\x00")) > 0 {
 		n, err = s.f.WriteAt(b, s.at)
+		s.err = err
 	}
 	s.at += int64(n)
 	return n, err
