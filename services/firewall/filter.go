@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"ballast/configs/model"
 	"ballast/services/ipc/status"
@@ -54,6 +55,11 @@ type Set struct {
 	Name       string
 	Addrs      []netip.Addr // of one family
 	Interfaces []string
+
+	// Clients is how long an address and port stays that rules put into it; 0: they
+	// put none.
+	Clients time.Duration
+	Six     bool // addresses of clients are of IPv6
 }
 
 // Fixed ports and protocols.
@@ -170,9 +176,46 @@ func (f *filter) set(name string) *Set {
 	return &f.sets[i]
 }
 
+const (
+	// The other box tells of a connection two seconds after it changed at the latest
+	// (IPVS_SYNC_FLUSH_TIME of net/netfilter/ipvs/ip_vs_sync.c).
+	patienceTime = 2900 * time.Millisecond
+	// forgetTime is how long a client that was given that time is given no more.
+	forgetTime = time.Minute
+	// maxClients bounds those sets; beyond it nobody is waited for.
+	maxClients = 16384
+)
+
+// patience keeps the kernel from resetting a connection that the other box has
+// balanced until a moment ago, and has not told of yet: IPVS does not know it, nor
+// does a socket. What comes of it is dropped for a while, so that the client sends
+// it again; a connection that is still not known then is reset as ever.
+func (f *filter) patience() {
+	f.add(Accepts, "TCP connections of the box", proto(protoTCP), opensNothing(), ofTheBox())
+	for _, six := range []bool{false, true} {
+		family := "4"
+		if six {
+			family = "6"
+		}
+		known, waits := "sync_known"+family, "sync_waits"+family
+		for _, x := range []struct {
+			name  string
+			stays time.Duration
+		}{{known, forgetTime}, {waits, patienceTime}} {
+			s := f.set(x.name)
+			s.Clients, s.Six = x.stays, six
+		}
+		f.add(Drops, "TCP connections not told of yet, IPv"+family, proto(protoTCP), opensNothing(), clientIn(waits, six))
+		f.add(Drops, "TCP connections not told of yet, IPv"+family+", first packet", proto(protoTCP), opensNothing(), notedIn(known, waits, six))
+	}
+}
+
 // always is what a host needs whatever it is for.
 func (f *filter) always() {
 	f.add(Accepts, "from the box itself", from("lo"))
+	if f.c.Global.SyncDaemon != nil {
+		f.patience()
+	}
 	f.add(Accepts, "TCP connections", proto(protoTCP), opensNothing())
 	// The first piece of a packet has the ports, and is judged by them; what
 	// follows it leads nowhere without it. Only IPv6 gets pieces here.
@@ -423,6 +466,9 @@ func (s Set) String() string {
 	out := slices.Clone(s.Interfaces)
 	for _, a := range s.Addrs {
 		out = append(out, a.String())
+	}
+	if s.Clients > 0 {
+		out = append(out, "clients, for "+s.Clients.String())
 	}
 	return s.Name + ": " + strings.Join(out, " ")
 }

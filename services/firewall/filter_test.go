@@ -451,6 +451,74 @@ func TestFilterAnswers(t *testing.T) {
 	}
 }
 
+// Where connections are synchronised, a packet of one that nobody knows is dropped
+// for a while before it is answered with a reset: the other box may be about to
+// tell of it. Connections of the box itself wait for nothing.
+func TestFilterPatience(t *testing.T) {
+	b := newBox(t)
+	c := &model.Config{Global: model.Global{SyncDaemon: &model.SyncDaemon{Interface: "eth0"}}, Firewall: model.Firewall{Accept: true}}
+	b.filter(c)
+	for _, tt := range []struct{ box, client, family string }{{boxAddr, clientAddr, "4"}, {boxAddr6, clientAddr6, "6"}} {
+		segment := func(port byte) func() {
+			h := make([]byte, 20)
+			h[1], h[3], h[12], h[13], h[14] = port, 80, 0x50, 0x10, 1 // an ACK; nobody looks at its sum before the filter
+			return func() { b.send(6, tt.box, tt.client, h) }
+		}
+		first, later := "TCP connections not told of yet, IPv"+tt.family+", first packet", "TCP connections not told of yet, IPv"+tt.family
+		begin := time.Now()
+		if got := b.rule(first, segment(1)); got != first {
+			t.Errorf("the first packet: %s", got)
+		}
+		got := b.rule(later, segment(1))
+		if late := time.Since(begin) > patienceTime; got != later && !late {
+			t.Errorf("the second packet: %s", got)
+		}
+		if got := b.rule(first, segment(2)); got != first {
+			t.Errorf("another client's first packet: %s", got)
+		}
+		time.Sleep(time.Until(begin.Add(patienceTime + 200*time.Millisecond))) // the kernel tells nobody that the time is over
+		if got := b.rule("TCP connections", segment(1)); got != "TCP connections" {
+			t.Errorf("%v after the first packet: %s", time.Since(begin), got)
+		}
+		begin = time.Now()
+		b.enter(b.inside)
+		l, err := net.Listen("tcp", net.JoinHostPort(tt.box, "443"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.enter(b.client)
+		var said [1]byte
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+		if err == nil {
+			in, aerr := l.Accept() // it has the last packet of the handshake
+			if err = aerr; err == nil {
+				conn.Write([]byte("x"))
+				_, err = in.Read(said[:])
+				in.Close()
+			}
+			conn.Close()
+		}
+		b.enter(b.inside)
+		l.Close()
+		if err != nil || said[0] != 'x' {
+			t.Errorf("a connection of the box: %v", err)
+		}
+		held, err := b.table.Dump()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range held.Filter().Rules {
+			if r.Rule == "TCP connections of the box" && r.Packets == 0 {
+				t.Error("no packet of the box's own connection was known as such")
+			}
+		}
+		t.Logf("its own connection took %v", time.Since(begin))
+	}
+	if _, ops, err := b.table.Apply(Filter(Ruleset{}, c, same)); err != nil || len(ops) > 0 {
+		t.Errorf("what is there already: %q, %v", ops, err)
+	}
+}
+
 // A box that is served over the network gets in while it is.
 func TestFilterNetboot(t *testing.T) {
 	b := newBox(t)

@@ -19,6 +19,7 @@ type Match struct {
 	six      bool
 	from, to uint16 // ports, types
 	name     string // of an interface or a set
+	second   string // of a set
 	prefix   netip.Prefix
 }
 
@@ -39,6 +40,9 @@ const (
 	byFragment
 	bySocket
 	byAnySocket
+	byKnownSocket
+	byClient
+	byNewClient
 )
 
 func family(six bool) Match        { return Match{kind: byFamily, six: six} }
@@ -54,6 +58,16 @@ func laterFragment() Match         { return Match{kind: byFragment} }
 func connected() Match             { return Match{kind: bySocket} }
 func destination(a netip.Addr) Match {
 	return Match{kind: byDestination, prefix: netip.PrefixFrom(a, a.BitLen()), six: a.Is6()}
+}
+
+// ofTheBox: a socket of the box has the packet, in whatever state it is.
+func ofTheBox() Match { return Match{kind: byKnownSocket} }
+
+// clientIn: the client's address and port are in a set. notedIn: they are not yet
+// in the first one, and are put into both.
+func clientIn(set string, six bool) Match { return Match{kind: byClient, name: set, six: six} }
+func notedIn(first, second string, six bool) Match {
+	return Match{kind: byNewClient, name: first, second: second, six: six}
 }
 
 func somebody() Match                     { return Match{kind: byAnySocket} }
@@ -114,6 +128,16 @@ func address(p netip.Prefix, at4, at6 uint32) []expr.Any {
 	return append(out, equal(raw...))
 }
 
+// client loads the client's address and port as one key.
+func client(six bool) []expr.Any {
+	at, length, next := uint32(source4), uint32(4), uint32(unix.NFT_REG32_01)
+	if six {
+		at, length, next = source6, 16, unix.NFT_REG_2
+	}
+	return append(familyOf(six), load(expr.PayloadBaseNetworkHeader, at, length),
+		&expr.Payload{DestRegister: next, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2})
+}
+
 // exprs is the match in the kernel's terms.
 func (m Match) exprs() []expr.Any {
 	be := binaryutil.BigEndian.PutUint16
@@ -154,6 +178,15 @@ func (m Match) exprs() []expr.Any {
 			&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}})
+	case byClient:
+		return append(client(m.six), &expr.Lookup{SourceRegister: 1, SetName: m.name})
+	case byNewClient:
+		return append(client(m.six), &expr.Lookup{SourceRegister: 1, SetName: m.name, Invert: true},
+			&expr.Dynset{SrcRegKey: 1, SetName: m.name}, &expr.Dynset{SrcRegKey: 1, SetName: m.second})
+	case byKnownSocket:
+		// Not "wildcard": that is asked of whole sockets only, and this may be one of a
+		// handshake.
+		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}
 	case bySocket:
 		// A socket that listens is bound to no address of its own, or has rules
 		// of its own further up.
@@ -186,6 +219,13 @@ func (e Entry) exprs(n Count) []expr.Any {
 func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
 	n := &nftables.Set{Table: t, Name: s.Name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian} // the order is for who lists it
 	var es []nftables.SetElement
+	if s.Clients > 0 {
+		n.KeyType, n.KeyByteOrder = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService), nil
+		if s.Six {
+			n.KeyType = nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetService)
+		}
+		n.Dynamic, n.HasTimeout, n.Timeout, n.Size = true, true, s.Clients, maxClients
+	}
 	for _, i := range s.Interfaces {
 		es = append(es, nftables.SetElement{Key: ifname(i)})
 	}
@@ -202,6 +242,10 @@ func (s Set) kernel(t *nftables.Table) (*nftables.Set, []nftables.SetElement) {
 // parseSet is the inverse of kernel.
 func parseSet(n *nftables.Set, es []nftables.SetElement) (Set, bool) {
 	s := Set{Name: n.Name}
+	if n.HasTimeout {
+		s.Clients, s.Six = n.Timeout, n.KeyType.Bytes > 8
+		return s, !n.IsMap && !n.Anonymous // what rules put into it is no matter
+	}
 	for _, e := range es {
 		switch a, is := netip.AddrFromSlice(e.Key); {
 		case n.KeyType.GetNFTMagic() == nftables.TypeIFName.GetNFTMagic():

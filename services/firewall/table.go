@@ -273,8 +273,11 @@ func (t *Table) Apply(want Ruleset) (have Held, ops []string, err error) {
 			for _, e := range c.Entries {
 				es := e.exprs(have.entryCount(e.Name))
 				for _, x := range es {
-					if l, is := x.(*expr.Lookup); is {
-						l.SetID = ids[l.SetName] // made in the same transaction
+					switch x := x.(type) { // made in the same transaction
+					case *expr.Lookup:
+						x.SetID = ids[x.SetName]
+					case *expr.Dynset:
+						x.SetID = ids[x.SetName]
 					}
 				}
 				t.c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: es, UserData: userdata.AppendString(nil, userdata.TypeComment, e.Name)})
@@ -328,7 +331,7 @@ func Diff(have Held, want Ruleset) (ops []string) {
 func setDiff(have, want []Set) (ops []string) {
 	for _, w := range want {
 		i := slices.IndexFunc(have, func(h Set) bool { return h.Name == w.Name })
-		if i < 0 || !slices.Equal(have[i].Addrs, w.Addrs) || !slices.Equal(have[i].Interfaces, w.Interfaces) {
+		if i < 0 || !slices.Equal(have[i].Addrs, w.Addrs) || !slices.Equal(have[i].Interfaces, w.Interfaces) || have[i].Clients != w.Clients || have[i].Six != w.Six {
 			ops = append(ops, "set "+w.String())
 		}
 	}
@@ -480,8 +483,14 @@ func sameExprs(a, b []expr.Any) bool {
 	}
 	for i := range a {
 		if x, is := a[i].(*expr.Lookup); is {
-			if y, is := b[i].(*expr.Lookup); is && x.SetName == y.SetName && x.SourceRegister == y.SourceRegister && !x.Invert && !x.IsDestRegSet {
+			if y, is := b[i].(*expr.Lookup); is && x.SetName == y.SetName && x.SourceRegister == y.SourceRegister && x.Invert == y.Invert && !x.IsDestRegSet {
 				continue // the number that the set had in its transaction is no matter
+			}
+			return false
+		}
+		if x, is := a[i].(*expr.Dynset); is {
+			if y, is := b[i].(*expr.Dynset); is && x.SetName == y.SetName && x.SrcRegKey == y.SrcRegKey && x.Operation == y.Operation {
+				continue
 			}
 			return false
 		}

@@ -63,6 +63,7 @@ type reconciler struct {
 	// rolesConfig is the generation of the configuration that the roles are of.
 	rolesConfig uint64
 	held        time.Time // since when a verdict is held back; zero: none is
+	parting     time.Time // since when the master daemon has no role any more; zero: it has
 	adopted     bool      // the first dump was taken in
 	settled     bool      // existing services may be changed
 
@@ -278,6 +279,7 @@ func (r *reconciler) retable(now time.Time) {
 	}
 	t := &Table{Timeouts: r.plan.Timeouts}
 	t.daemons(r.plan.Daemon, roles)
+	r.part(t, now)
 	for _, x := range []struct{ to, from *uint32 }{
 		{&t.Timeouts.TCP, &r.base.TCP}, {&t.Timeouts.TCPFin, &r.base.TCPFin}, {&t.Timeouts.UDP, &r.base.UDP},
 	} {
@@ -298,6 +300,32 @@ func (r *reconciler) retable(now time.Time) {
 	whole := Desired(r.plan, r.beliefs, roles)
 	whole.Daemons, whole.DaemonsKept, whole.Timeouts = t.Daemons, t.DaemonsKept, t.Timeouts
 	r.want = whole
+}
+
+// partTime is how long the master daemon outlives the role: the kernel keeps what
+// it is about to tell for two seconds (IPVS_SYNC_FLUSH_TIME), and forgets that when
+// the daemon is stopped. Until then the box that took over resets, or makes wait,
+// connections that it does not know.
+const partTime = 3 * time.Second
+
+// part keeps the master daemon of a box that became backup for a while.
+func (r *reconciler) part(t *Table, now time.Time) {
+	master := func(d ipvsnl.Daemon) bool { return d.Role == ipvsnl.Master }
+	if t.DaemonsKept {
+		return
+	}
+	if r.want == nil || len(t.Daemons) == 0 || slices.ContainsFunc(t.Daemons, master) || !slices.ContainsFunc(r.want.Daemons, master) {
+		r.parting = time.Time{}
+		return
+	}
+	if r.parting.IsZero() {
+		r.parting = now
+	}
+	if now.Sub(r.parting) < partTime {
+		d := t.Daemons[0]
+		d.Role = ipvsnl.Master
+		t.Daemons = append([]ipvsnl.Daemon{d}, t.Daemons...)
+	}
 }
 
 // event acts on what changed since the last time, and does nothing if nothing
