@@ -18,27 +18,13 @@ var upgradeWords = []string{"again", "noreboot", "older", "usb"}
 // on trial.
 func upgrade(ctx context.Context, c *call) (string, error) {
 	q := status.FirmwareUpgrade{By: c.s.author()}
-	for _, a := range c.args {
-		word := a
-		if !link(a) {
-			var err error
-			if word, err = pick(a, upgradeWords); err != nil {
-				return "", usagef("upgrade does not take %q: want %s; a file is sent: ssh USER@BOX upgrade < FILE.bundle", shown(redacted(a)), upgradeArgs)
-			}
-		}
-		switch {
-		case word == "noreboot":
-			q.NoReboot = true
-		case word == "older":
-			q.Older = true
-		case word == "again":
-			q.Again = true
-		case q.Source != "":
-			return "", usagef("upgrade takes one source, %s or what is sent", upgradeArgs)
-		default:
-			q.Source = word
-		}
+	source, err := sourceWords(c.args, upgradeWords, map[string]*bool{"noreboot": &q.NoReboot, "older": &q.Older, "again": &q.Again}, func(a string) error {
+		return usagef("upgrade does not take %q: want %s; a file is sent: ssh USER@BOX upgrade < FILE.bundle", a, upgradeArgs)
+	}, usagef("upgrade takes one source, %s or what is sent", upgradeArgs))
+	if err != nil {
+		return "", err
 	}
+	q.Source = source
 	st := c.streams()
 	in := st.In
 	switch {

@@ -35,23 +35,13 @@ func install(ctx context.Context, c *call) (string, error) {
 	case target.Refuse != "":
 		return "", errors.New(target.Refuse)
 	}
-	for _, a := range c.args[1:] {
-		word := a
-		if !link(a) {
-			var err error
-			if word, err = pick(a, []string{"net", "older", "slot"}); err != nil {
-				return "", usagef("install %[1]s does not take %[2]q: want install %[3]s; a file is sent: ssh USER@BOX install %[1]s < FILE.bundle", shown(q.Disk), shown(redacted(a)), installArgs)
-			}
-		}
-		switch {
-		case word == "older":
-			q.Older = true
-		case q.Source != "":
-			return "", usagef("install takes one source: want install %s", installArgs)
-		default:
-			q.Source = word
-		}
+	source, err := sourceWords(c.args[1:], []string{"net", "older", "slot"}, map[string]*bool{"older": &q.Older}, func(a string) error {
+		return usagef("install %[1]s does not take %[2]q: want install %[3]s; a file is sent: ssh USER@BOX install %[1]s < FILE.bundle", shown(q.Disk), a, installArgs)
+	}, usagef("install takes one source: want install %s", installArgs))
+	if err != nil {
+		return "", err
 	}
+	q.Source = source
 	st := c.streams()
 	var in io.Reader
 	switch {

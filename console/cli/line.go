@@ -196,3 +196,26 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// sourceWords reads words of which some set something, and one may be the source
+// of a firmware, as a URL may. unknown is the error about any other, twice that
+// about a second source.
+func sourceWords(args, words []string, sets map[string]*bool, unknown func(string) error, twice error) (source string, err error) {
+	for _, a := range args {
+		word := a
+		if !link(a) {
+			if word, err = pick(a, words); err != nil {
+				return "", unknown(shown(redacted(a)))
+			}
+		}
+		switch on, is := sets[word]; {
+		case is:
+			*on = true
+		case source != "":
+			return "", twice
+		default:
+			source = word
+		}
+	}
+	return source, nil
+}

@@ -15,23 +15,13 @@ const upgradePairArgs = "[usb|URL] [older]"
 // other.
 func upgradePair(ctx context.Context, c *call) (string, error) {
 	q := status.FirmwareUpgrade{By: c.s.author()}
-	for _, a := range c.args {
-		word := a
-		if !link(a) {
-			var err error
-			if word, err = pick(a, []string{"older", "usb"}); err != nil {
-				return "", usagef("upgrade pair does not take %q: want %s, continue or abort; a file is sent: ssh USER@BOX upgrade pair < FILE.bundle", shown(redacted(a)), upgradePairArgs)
-			}
-		}
-		switch {
-		case word == "older":
-			q.Older = true
-		case q.Source != "":
-			return "", usagef("upgrade pair takes one source, %s or what is sent", upgradePairArgs)
-		default:
-			q.Source = word
-		}
+	source, err := sourceWords(c.args, []string{"older", "usb"}, map[string]*bool{"older": &q.Older}, func(a string) error {
+		return usagef("upgrade pair does not take %q: want %s, continue or abort; a file is sent: ssh USER@BOX upgrade pair < FILE.bundle", a, upgradePairArgs)
+	}, usagef("upgrade pair takes one source, %s or what is sent", upgradePairArgs))
+	if err != nil {
+		return "", err
 	}
+	q.Source = source
 	st := c.streams()
 	in := st.In
 	switch {
@@ -52,7 +42,7 @@ func upgradePair(ctx context.Context, c *call) (string, error) {
 		bar.End()
 		st.Note(c.s.now().Format("15:04:05 ") + printable.Line(p.Text) + "\n")
 	})
-	err := c.stream(ctx, "firmware", "upgrade-pair", q, in, lines, func(text string) {
+	err = c.stream(ctx, "firmware", "upgrade-pair", q, in, lines, func(text string) {
 		bar.End()
 		st.Note(printable.Text(text))
 	})

@@ -7,34 +7,13 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"ballast/image/bundle"
 	"ballast/image/layout"
+	"ballast/test/lesser"
 )
-
-// withoutRoot does something as one who may not pass over the modes of files.
-func withoutRoot(t *testing.T, do func()) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var had [2]unix.CapUserData
-	if err := unix.Capget(&h, &had[0]); err != nil {
-		t.Fatal(err)
-	}
-	less := had
-	less[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
-	if err := unix.Capset(&h, &less[0]); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Capset(&h, &had[0])
-	do()
-}
 
 func TestCommand(t *testing.T) {
 	dir := t.TempDir()
@@ -110,7 +89,7 @@ func TestCommand(t *testing.T) {
 		if err := os.Chmod(name, 0); err != nil {
 			t.Fatal(err)
 		}
-		withoutRoot(t, func() {
+		lesser.Files(t, func() {
 			var out bytes.Buffer
 			if code := Main([]string{"verify", file, lines}, nil, &out, &out); code != 1 || !strings.Contains(out.String(), name+": permission denied: run this as a user who may read it") {
 				t.Errorf("%s forbidden: %d, %s", name, code, out.String())

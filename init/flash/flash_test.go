@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -23,6 +22,7 @@ import (
 	"ballast/image/disk"
 	"ballast/image/disk/gpt"
 	"ballast/image/layout"
+	"ballast/test/lesser"
 )
 
 var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
@@ -333,25 +333,6 @@ func TestFlash(t *testing.T) {
 	})
 }
 
-// withoutRoot does something as one who may not pass over the modes of files.
-func withoutRoot(t *testing.T, do func()) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var had [2]unix.CapUserData
-	if err := unix.Capget(&h, &had[0]); err != nil {
-		t.Fatal(err)
-	}
-	less := had
-	less[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
-	if err := unix.Capset(&h, &less[0]); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Capset(&h, &had[0])
-	do()
-}
-
 // Who may not read or write something is told who may.
 func TestFlashForbidden(t *testing.T) {
 	dir := sources(t)
@@ -369,7 +350,7 @@ func TestFlashForbidden(t *testing.T) {
 	if err := os.Chmod(to, 0); err != nil {
 		t.Fatal(err)
 	}
-	withoutRoot(t, func() {
+	lesser.Files(t, func() {
 		for _, c := range []struct {
 			args []string
 			want string

@@ -191,22 +191,13 @@ const (
 // does a socket. What comes of it is dropped for a while, so that the client sends
 // it again; a connection that is still not known then is reset as ever.
 func (f *filter) patience() {
-	f.add(Accepts, "TCP connections of the box", proto(protoTCP), opensNothing(), ofTheBox())
-	for _, six := range []bool{false, true} {
-		family := "4"
-		if six {
-			family = "6"
-		}
-		known, waits := "sync_known"+family, "sync_waits"+family
-		for _, x := range []struct {
-			name  string
-			stays time.Duration
-		}{{known, forgetTime}, {waits, patienceTime}} {
-			s := f.set(x.name)
-			s.Clients, s.Six = x.stays, six
-		}
-		f.add(Drops, "TCP connections not told of yet, IPv"+family, proto(protoTCP), opensNothing(), clientIn(waits, six))
-		f.add(Drops, "TCP connections not told of yet, IPv"+family+", first packet", proto(protoTCP), opensNothing(), notedIn(known, waits, six))
+	f.add(Accepts, "TCP connections of the box", proto(protoTCP), opensNothing(), somebody())
+	for _, version := range []string{"4", "6"} {
+		six, known, waits := version == "6", "sync_known"+version, "sync_waits"+version
+		*f.set(known) = Set{Name: known, Clients: forgetTime, Six: six}
+		*f.set(waits) = Set{Name: waits, Clients: patienceTime, Six: six}
+		f.add(Drops, "TCP connections not told of yet, IPv"+version, proto(protoTCP), opensNothing(), clientIn(waits, six))
+		f.add(Drops, "TCP connections not told of yet, IPv"+version+", first packet", proto(protoTCP), opensNothing(), notedIn(known, waits, six))
 	}
 }
 

@@ -40,7 +40,6 @@ const (
 	byFragment
 	bySocket
 	byAnySocket
-	byKnownSocket
 	byClient
 	byNewClient
 )
@@ -59,9 +58,6 @@ func connected() Match             { return Match{kind: bySocket} }
 func destination(a netip.Addr) Match {
 	return Match{kind: byDestination, prefix: netip.PrefixFrom(a, a.BitLen()), six: a.Is6()}
 }
-
-// ofTheBox: a socket of the box has the packet, in whatever state it is.
-func ofTheBox() Match { return Match{kind: byKnownSocket} }
 
 // clientIn: the client's address and port are in a set. notedIn: they are not yet
 // in the first one, and are put into both.
@@ -183,17 +179,14 @@ func (m Match) exprs() []expr.Any {
 	case byNewClient:
 		return append(client(m.six), &expr.Lookup{SourceRegister: 1, SetName: m.name, Invert: true},
 			&expr.Dynset{SrcRegKey: 1, SetName: m.name}, &expr.Dynset{SrcRegKey: 1, SetName: m.second})
-	case byKnownSocket:
-		// Not "wildcard": that is asked of whole sockets only, and this may be one of a
-		// handshake.
-		return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}
 	case bySocket:
 		// A socket that listens is bound to no address of its own, or has rules
 		// of its own further up.
 		return []expr.Any{&expr.Socket{Key: expr.SocketKeyWildcard, Register: 1}, equal(0)}
 	}
-	// Without a socket the rule ends here.
-	return []expr.Any{&expr.Socket{Key: expr.SocketKeyWildcard, Register: 1}}
+	// Without a socket the rule ends here. Not "wildcard": that is asked of whole
+	// sockets only, and this may be one of a handshake.
+	return []expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}
 }
 
 // exprs is the rule in the kernel's terms.
